@@ -1,0 +1,1 @@
+"""The attack lab: one attack a file, named after what it tries."""

@@ -1,0 +1,1 @@
+"""From evidence to verdict: layout, signatures and policy, each apart."""

@@ -1,0 +1,1 @@
+"""Protocols, bytes in, bytes out: no socket, no clock, no event loop."""

@@ -1,0 +1,1 @@
+"""The operator's services: they never see content."""

@@ -1,0 +1,1 @@
+"""Simulated hardware: a software security processor, its vendor, its machines."""

@@ -1,0 +1,1 @@
+"""Services run by third parties: relay, CDN mirror, log, witness."""
