@@ -54,24 +54,29 @@ def _no_float(_: str) -> Json:
 def _check(value: Json, depth: int) -> None:
     if depth > LIMITS.json_depth:
         raise UsageError("JSON nested too deeply")
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, int):
-        if abs(value) > _MAX_INT:
-            raise UsageError("JSON integer beyond 2^53 - 1")
-    elif isinstance(value, str):
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-            raise UsageError("JSON string with a lone surrogate")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise UsageError("JSON object with a key that is not a string")
-            _check(key, depth + 1)
+            _check_scalar(key)
+            _check(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
             _check(item, depth + 1)
     else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: Json) -> None:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError("JSON string with a lone surrogate") from None
+    elif isinstance(value, int):
+        if abs(value) > _MAX_INT:
+            raise UsageError("JSON integer beyond 2^53 - 1")
+    elif value is not None:
         raise UsageError("value outside the JSON subset")
 
 

@@ -52,7 +52,7 @@ def _head(major: int, argument: int) -> bytes:
     raise UsageError("CBOR integer beyond 64 bits")
 
 
-def _encode(value: Cbor, depth: int) -> bytes:  # noqa: PLR0911 - one return a type
+def _encode(value: Cbor, depth: int) -> bytes:
     if depth > LIMITS.cbor_depth:
         raise UsageError("CBOR nested too deeply")
     if value is None or isinstance(value, bool):

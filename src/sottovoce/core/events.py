@@ -16,7 +16,7 @@ from sottovoce.core.errors import UsageError
 
 __all__ = ["Event", "EventLog", "event"]
 
-_E = TypeVar("_E", bound=type)
+_E = TypeVar("_E", bound="Event")
 _FIELD_TYPES = (bool, int, float, Enum)
 
 
@@ -25,14 +25,14 @@ class Event:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def event(cls: _E) -> _E:
+def event(cls: type[_E]) -> type[_E]:
     """Declare a log event: frozen, keyword-only, fields of type bool, int, float or an Enum.
 
     Raises:
         UsageError: a field has another type.
     """
-    frozen = dataclass(frozen=True, slots=True, kw_only=True)(cls)
-    for field in dataclasses.fields(frozen):
+    frozen: type[_E] = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    for field in dataclasses.fields(frozen):  # type: ignore[arg-type]
         if not (isinstance(field.type, type) and issubclass(field.type, _FIELD_TYPES)):
             raise UsageError(f"log event field {field.name} has a type that could carry content")
     return frozen

@@ -1,0 +1,45 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+UV_VERSION := 0.13.9
+
+.PHONY: demo test check unit bench setup peers clean
+
+demo: setup
+	@$(BIN)/sottovoce demo
+
+test: setup peers check unit
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python scripts/fetch_test_model.py
+	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@scripts/preflight $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@echo "Installing locked dependencies. The first time, the inference engine is compiled: about five minutes."
+	@$(UV) sync --locked --all-extras --python $(BIN)/python
+	@touch $@
+
+peers: tests/peers/node_modules/.ready
+
+tests/peers/node_modules/.ready: tests/peers/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/peers && npm ci --silent --ignore-scripts && touch node_modules/.ready; \
+	else echo "npm is not here: tests against the JavaScript implementations will be skipped, and say so."; fi
+
+clean:
+	rm -rf $(VENV) tests/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

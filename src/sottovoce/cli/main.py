@@ -1,0 +1,97 @@
+"""The `sottovoce` command. Each subcommand is a file of its own, imported only when it runs."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+import sottovoce
+from sottovoce.cli.exits import INTERRUPTED, exit_code
+from sottovoce.core.errors import SottovoceError
+
+__all__ = ["Context", "cli", "main"]
+
+_COMMANDS: Final = {
+    "demo": "Start every party on this machine and do the main job once.",
+    "up": "Start every party on this machine and keep them running.",
+    "settings": "Opt in or out; mark a chat as private.",
+    "summarize": "Summarise the unread messages of an exported chat.",
+    "rewrite": "Suggest three other wordings of a draft.",
+    "report": "What was sent, to what, and what was verified.",
+    "wallet": "Show or refill the anonymous tokens.",
+    "model": "Fetch the embedded language model.",
+    "serve": "Run one party as a service.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every command gets: where this device keeps its state, and where the parties run."""
+
+    home: Path
+    world: Path
+
+
+class _Lazy(click.Group):
+    """Names and help lines are known without importing a command: `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"sottovoce.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy)
+@click.version_option(sottovoce.__version__, prog_name="sottovoce")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("~/.sottovoce"),
+    show_default=True,
+    help="Where this device keeps its settings, tokens and reports.",
+)
+@click.option(
+    "--world",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Where `up` keeps the parties of this machine.  [default: HOME/world]",
+)
+@click.pass_context
+def cli(context: click.Context, home: Path, world: Path | None) -> None:
+    """Private AI for messages: nobody but you can read them, and you can check that."""
+    home = home.expanduser().absolute()
+    context.obj = Context(home=home, world=(world or home / "world").expanduser().absolute())
+
+
+def main() -> NoReturn:
+    """Run the command line; every error is one line and an exit code of its own."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted. Nothing is left running.", err=True)
+        sys.exit(INTERRUPTED)
+    except SottovoceError as error:
+        click.echo(f"sottovoce: {error} [{error.code}]", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
