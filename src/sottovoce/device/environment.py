@@ -1,0 +1,107 @@
+"""What a device pins: the keys and roots that it trusts, and where to find the third parties.
+
+One file, shipped with the client build in production, written by the simulator for a test world. Everything
+that the operator could change at will (relays, hosts, keys of the day) is in the logged directory instead.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.core.errors import ConfigError, DecodeError
+from sottovoce.tlog.note import VerifierKey
+from sottovoce.tlog.policy import LogPolicy
+
+__all__ = ["Environment", "VendorRoot"]
+
+_LIMIT: Final = 1024 * 1024
+_BACKENDS: Final = ("predictor", "guard")
+"""The roles whose appraisals the orchestrator must show (protocol 6.12)."""
+
+
+class VendorRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A processor vendor's root certificate for one product line."""
+
+    product: str
+    ark: str
+    """base64 of the DER certificate."""
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The pins of one environment; a test environment's are never those of production."""
+
+    name: str
+    simulated: bool
+    log_origin: str
+    log_key: str
+    witnesses: list[str]
+    quorum: int
+    directory_key: str
+    vendor_roots: list[VendorRoot]
+    mirrors: list[str]
+    relays: list[str]
+    issuer: str
+    issuer_name: str
+    service: str
+    """The name to which tokens are bound (RFC 9577 origin_info)."""
+    minimum_security_version: int
+    relaxed: list[str] = []
+    """Checks that this platform cannot offer, by name; each is shown to the user."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Environment":
+        """Read the environment file.
+
+        Raises:
+            ConfigError: missing, unreadable or wrong; a key or root in it that does not parse.
+        """
+        hint = f"looked for {path}; `sottovoce up` writes one for this machine"
+        try:
+            data = path.read_bytes()[: _LIMIT + 1]
+            environment = msgspec.json.decode(data, type=cls)
+            environment.log_policy()
+            environment.session_policy()
+            environment.directory_verifier()
+        except OSError:
+            raise ConfigError("there is no environment to talk to", hint=hint) from None
+        except (msgspec.DecodeError, DecodeError, binascii.Error):
+            raise ConfigError("the environment file is wrong", hint=hint) from None
+        return environment
+
+    def save(self, path: Path) -> None:
+        """Write the environment file."""
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+
+    def directory_verifier(self) -> VerifierKey:
+        """The key that signs the directory."""
+        return VerifierKey.parse(self.directory_key)
+
+    def log_policy(self) -> LogPolicy:
+        """The pinned log and witnesses."""
+        return LogPolicy(
+            origin=self.log_origin,
+            log_key=VerifierKey.parse(self.log_key),
+            witnesses=tuple(VerifierKey.parse(key) for key in self.witnesses),
+            quorum=self.quorum,
+        )
+
+    def session_policy(self) -> SessionPolicy:
+        """What this device demands of an orchestrator."""
+        roots = (
+            Root(product=root.product, ark_der=base64.b64decode(root.ark, validate=True))
+            for root in self.vendor_roots
+        )
+        return SessionPolicy(
+            environment=self.name,
+            role="orchestrator",
+            roots=tuple(roots),
+            allow_simulated=self.simulated,
+            minimum_security_version=self.minimum_security_version,
+            relaxed=frozenset(self.relaxed),
+            log=self.log_policy(),
+            require_backends=_BACKENDS,
+        )
