@@ -118,7 +118,7 @@ class AnswerDecoder:
         if self._done:
             raise DecodeError("the answer goes on after its end")
         try:
-            event = _DECODER.decode(line)
+            event: AnswerEvent = _DECODER.decode(line)
         except (msgspec.DecodeError, RecursionError):
             raise DecodeError("a line of the answer has an unknown form") from None
         if isinstance(event, Failed):
