@@ -1,0 +1,376 @@
+"""What the log holds: canonical JSON objects, told apart by `kind` (protocol section 10).
+
+A parser accepts its own kind only, so one kind of entry can never stand for another.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sottovoce.core import canonical
+from sottovoce.core.errors import DecodeError
+from sottovoce.core.limits import LIMITS
+
+__all__ = [
+    "Artifact",
+    "Directory",
+    "EntryKindError",
+    "Host",
+    "Relay",
+    "Release",
+    "Revocations",
+    "TokenKey",
+]
+
+_ENTRY: Final = 256 * 1024
+_MEASUREMENT: Final = re.compile(r"[0-9a-f]{96}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{128}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+ROLES: Final = ("orchestrator", "predictor", "guard")
+
+
+class EntryKindError(DecodeError):
+    """A log entry of another kind than the one asked for."""
+
+    code = "peer.decode.entry-kind"
+
+
+class _Reader:
+    """Takes typed members out of one JSON object; whatever is left over is an error."""
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise DecodeError(f"{what} is not an object")
+        self._members = dict(value)
+        self._what = what
+
+    def _bad(self, name: str) -> DecodeError:
+        return DecodeError(f"{self._what} has a missing or malformed member: {name}")
+
+    def text(self, name: str, pattern: re.Pattern[str] = _NAME) -> str:
+        value = self._members.pop(name, None)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self._bad(name)
+        return value
+
+    def integer(self, name: str) -> int:
+        value = self._members.pop(name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._bad(name)
+        return value
+
+    def items(self, name: str, limit: int = 10_000) -> list[Any]:
+        value = self._members.pop(name, None)
+        if not isinstance(value, list) or len(value) > limit:
+            raise self._bad(name)
+        return value
+
+    def texts(self, name: str, pattern: re.Pattern[str] = _NAME) -> tuple[str, ...]:
+        values = self.items(name)
+        if not all(isinstance(item, str) and pattern.fullmatch(item) for item in values):
+            raise self._bad(name)
+        return tuple(values)
+
+    def object(self, name: str) -> "_Reader":
+        return _Reader(self._members.pop(name, None), f"{self._what}.{name}")
+
+    def end(self) -> None:
+        if self._members:
+            raise DecodeError(f"{self._what} has an unknown member")
+
+
+def _open(data: bytes, kind: str, *, limit: int = _ENTRY) -> _Reader:
+    reader = _Reader(canonical.decode(data, limit=limit), kind)
+    try:
+        reader.text("kind", re.compile(kind))
+    except DecodeError:
+        raise EntryKindError(f"the log entry is not of the kind {kind}") from None
+    return reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a release starts with, such as model weights."""
+
+    name: str
+    purpose: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A CVM image of one role: the measurements it may have, and until when.
+
+    Attributes:
+        measurements: SNP launch digests, 48 bytes each, lower-case hex; one a CPU type and count.
+        issued, expires: unix seconds; at most 21 days apart (protocol section 10).
+    """
+
+    role: str
+    version: str
+    security_version: int
+    platform: str
+    measurements: tuple[str, ...]
+    vmpl: int
+    artifacts: tuple[Artifact, ...]
+    accelerators: tuple[str, ...]
+    issued: int
+    expires: int
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES or not self.measurements or self.vmpl not in range(4):
+            raise DecodeError("the release has an unknown role, no measurement, or no such VMPL")
+        if not 0 < self.expires - self.issued <= LIMITS.release_life:
+            raise DecodeError("the release lives longer than a release may")
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Release":
+        """Parse a log entry.
+
+        Raises:
+            EntryKindError: an entry of another kind.
+            DecodeError: malformed.
+        """
+        reader = _open(data, "release")
+        release = cls(
+            role=reader.text("role"),
+            version=reader.text("version"),
+            security_version=reader.integer("security_version"),
+            platform=reader.text("platform"),
+            measurements=reader.texts("measurements", _MEASUREMENT),
+            vmpl=reader.integer("vmpl"),
+            artifacts=tuple(map(_artifact, reader.items("artifacts", 100))),
+            accelerators=reader.texts("accelerators"),
+            issued=reader.integer("issued"),
+            expires=reader.integer("expires"),
+        )
+        reader.end()
+        return release
+
+    def encode(self) -> bytes:
+        """The log entry."""
+        return canonical.encode(
+            {
+                "kind": "release",
+                "role": self.role,
+                "version": self.version,
+                "security_version": self.security_version,
+                "platform": self.platform,
+                "measurements": self.measurements,
+                "vmpl": self.vmpl,
+                "artifacts": [
+                    {"name": a.name, "purpose": a.purpose, "sha256": a.sha256, "bytes": a.bytes}
+                    for a in self.artifacts
+                ],
+                "accelerators": self.accelerators,
+                "issued": self.issued,
+                "expires": self.expires,
+            }
+        )
+
+
+def _artifact(value: Any) -> Artifact:
+    reader = _Reader(value, "artifact")
+    artifact = Artifact(
+        name=reader.text("name"),
+        purpose=reader.text("purpose"),
+        sha256=reader.text("sha256", _SHA256),
+        bytes=reader.integer("bytes"),
+    )
+    reader.end()
+    return artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A machine that may run CVMs of one role.
+
+    Attributes:
+        hardware_id: the processor's CHIP_ID, lower-case hex: 64 bytes, 8 on Turin.
+    """
+
+    id: str
+    role: str
+    platform: str
+    product: str
+    hardware_id: str
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Host":
+        """Parse a log entry.
+
+        Raises:
+            EntryKindError: an entry of another kind.
+            DecodeError: malformed.
+        """
+        return _host(_open(data, "host"))
+
+    def encode(self) -> bytes:
+        """The log entry."""
+        return canonical.encode({"kind": "host", **self.members()})
+
+    def members(self) -> dict[str, str]:
+        """The members as they stand in a directory."""
+        return {
+            "id": self.id,
+            "role": self.role,
+            "platform": self.platform,
+            "product": self.product,
+            "hardware_id": self.hardware_id,
+        }
+
+
+def _host(reader: _Reader) -> Host:
+    host = Host(
+        id=reader.text("id"),
+        role=reader.text("role"),
+        platform=reader.text("platform"),
+        product=reader.text("product"),
+        hardware_id=reader.text("hardware_id", _HARDWARE_ID),
+    )
+    reader.end()
+    return host
+
+
+_URL: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,255}(/[A-Za-z0-9._~/-]{0,255})?")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_OPERATOR: Final = re.compile(r"[^\x00-\x1f]{1,80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """An oblivious relay: who runs it, and where."""
+
+    operator: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKey:
+    """An issuer's public key for one epoch: base64 of the SPKI of RFC 9578 section 8.2.2."""
+
+    epoch: int
+    token_type: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocations:
+    """What is not trusted any more, whatever else says so."""
+
+    releases: frozenset[str] = frozenset()
+    """SHA-256 of the release's log entry, hex."""
+    hosts: frozenset[str] = frozenset()
+    """Host ids."""
+    certificates: frozenset[str] = frozenset()
+    """SHA-256 of the DER certificate, hex."""
+
+    def members(self) -> Mapping[str, list[str]]:
+        """The members as they stand in a directory."""
+        return {
+            "releases": sorted(self.releases),
+            "hosts": sorted(self.hosts),
+            "certificates": sorted(self.certificates),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """The one document of an epoch, the same for everybody (protocol section 3).
+
+    Attributes:
+        epoch: days since 1970, UTC.
+        not_before, not_after: unix seconds.
+        ohttp_key_configs: base64 of an `application/ohttp-keys` list.
+    """
+
+    epoch: int
+    not_before: int
+    not_after: int
+    ohttp_key_configs: str
+    token_keys: tuple[TokenKey, ...]
+    issuer: str
+    relays: tuple[Relay, ...]
+    hosts: tuple[Host, ...]
+    revocations: Revocations
+    log_origin: str
+    log_quorum: int
+
+    def __post_init__(self) -> None:
+        if not (self.token_keys and self.relays and self.hosts):
+            raise DecodeError("the directory lacks token keys, relays or hosts")
+        if len({host.id for host in self.hosts}) != len(self.hosts):
+            raise DecodeError("the directory lists a host twice")
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Directory":
+        """Parse a log entry.
+
+        Raises:
+            EntryKindError: an entry of another kind.
+            DecodeError: malformed.
+        """
+        reader = _open(data, "directory", limit=LIMITS.directory)
+        log = reader.object("log")
+        revoked = reader.object("revocations")
+        directory = cls(
+            epoch=reader.integer("epoch"),
+            not_before=reader.integer("not_before"),
+            not_after=reader.integer("not_after"),
+            ohttp_key_configs=reader.text("ohttp_key_configs", _BASE64),
+            token_keys=tuple(map(_token_key, reader.items("token_keys", 32))),
+            issuer=reader.text("issuer"),
+            relays=tuple(map(_relay, reader.items("relays", 100))),
+            hosts=tuple(_host(_Reader(item, "host")) for item in reader.items("hosts")),
+            revocations=Revocations(
+                releases=frozenset(revoked.texts("releases", _SHA256)),
+                hosts=frozenset(revoked.texts("hosts")),
+                certificates=frozenset(revoked.texts("certificates", _SHA256)),
+            ),
+            log_origin=log.text("origin"),
+            log_quorum=log.integer("quorum"),
+        )
+        for part in (reader, log, revoked):
+            part.end()
+        return directory
+
+    def encode(self) -> bytes:
+        """The log entry, which is also the text of `directory.note` without its newline."""
+        return canonical.encode(
+            {
+                "kind": "directory",
+                "epoch": self.epoch,
+                "not_before": self.not_before,
+                "not_after": self.not_after,
+                "ohttp_key_configs": self.ohttp_key_configs,
+                "token_keys": [
+                    {"epoch": k.epoch, "token_type": k.token_type, "key": k.key} for k in self.token_keys
+                ],
+                "issuer": self.issuer,
+                "relays": [{"operator": r.operator, "url": r.url} for r in self.relays],
+                "hosts": [host.members() for host in self.hosts],
+                "revocations": self.revocations.members(),
+                "log": {"origin": self.log_origin, "quorum": self.log_quorum},
+            }
+        )
+
+
+def _token_key(value: Any) -> TokenKey:
+    reader = _Reader(value, "token key")
+    key = TokenKey(
+        epoch=reader.integer("epoch"),
+        token_type=reader.integer("token_type"),
+        key=reader.text("key", _BASE64),
+    )
+    reader.end()
+    return key
+
+
+def _relay(value: Any) -> Relay:
+    reader = _Reader(value, "relay")
+    relay = Relay(operator=reader.text("operator", _OPERATOR), url=reader.text("url", _URL))
+    reader.end()
+    return relay
