@@ -1,0 +1,163 @@
+"""Evidence on the wire (protocol section 5): a CMW record (RFC 9999) around one deterministic CBOR map."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sottovoce.core import cbor
+from sottovoce.core.errors import DecodeError
+from sottovoce.core.limits import LIMITS
+
+__all__ = ["EVIDENCE_TYPE", "PLATFORMS", "Backend", "Batch", "Endorsements", "Evidence", "Logged", "Platform"]
+
+EVIDENCE_TYPE: Final = "application/vnd.sottovoce.evidence+cbor"
+# The CMW media types of the platform's own evidence.
+PLATFORMS: Final = {
+    "sev-snp": "application/vnd.amd.sev-snp-report",
+    "tdx": "application/vnd.intel.tdx-quote",
+    "simulated-snp": "application/vnd.sottovoce.simulated-snp-report",
+}
+# Protocol section 5: the keys of the map
+_PLATFORM, _ENDORSEMENTS, _BATCH, _RELEASE, _HOST, _ACCELERATORS, _BACKENDS = range(1, 8)
+_MAX_BATCH: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What the security processor signed: its kind (a key of `PLATFORMS`) and its bytes."""
+
+    kind: str
+    report: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsements:
+    """The vendor's certificates and revocation list, DER."""
+
+    vcek: bytes
+    ask: bytes
+    crl: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Where this session's leaf is among those that one report serves."""
+
+    index: int
+    size: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """A log entry with its tlog-proof."""
+
+    entry: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """The orchestrator's appraisal of one back end: role, launch measurement (48 bytes), release, host."""
+
+    role: str
+    measurement: bytes
+    release: Logged
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that a CVM shows about itself."""
+
+    platform: Platform
+    endorsements: Endorsements
+    batch: Batch
+    release: Logged
+    host: Logged
+    accelerators: tuple[bytes, ...] = ()
+    backends: tuple[Backend, ...] = ()
+
+    def encode(self) -> bytes:
+        """The record: `[media type, bytes]`."""
+        body = {
+            _PLATFORM: [PLATFORMS[self.platform.kind], self.platform.report],
+            _ENDORSEMENTS: [self.endorsements.vcek, self.endorsements.ask, self.endorsements.crl],
+            _BATCH: [self.batch.index, self.batch.size, list(self.batch.path)],
+            _RELEASE: [self.release.entry, self.release.proof],
+            _HOST: [self.host.entry, self.host.proof],
+            _ACCELERATORS: list(self.accelerators),
+            _BACKENDS: [
+                [b.role, b.measurement, [b.release.entry, b.release.proof], b.host] for b in self.backends
+            ],
+        }
+        return cbor.encode([EVIDENCE_TYPE, cbor.encode(body)])
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Evidence":
+        """Parse evidence, within the limits of protocol section 6.1.
+
+        Raises:
+            DecodeError: too long, malformed, or with a missing or unknown member.
+        """
+        record = _array(cbor.decode(data, limit=LIMITS.evidence), str, bytes)
+        if record[0] != EVIDENCE_TYPE:
+            raise DecodeError("the CMW record has another media type")
+        body = cbor.decode(record[1], limit=LIMITS.evidence)
+        if not isinstance(body, dict) or set(body) != set(range(_PLATFORM, _BACKENDS + 1)):
+            raise DecodeError("the evidence has missing or unknown members")
+        return cls(
+            platform=_platform(body[_PLATFORM]),
+            endorsements=_endorsements(body[_ENDORSEMENTS]),
+            batch=_batch(body[_BATCH]),
+            release=_logged(body[_RELEASE]),
+            host=_logged(body[_HOST]),
+            accelerators=tuple(_list(body[_ACCELERATORS], bytes)),
+            backends=tuple(map(_backend, _list(body[_BACKENDS], list))),
+        )
+
+
+def _array(value: Any, *types: type) -> list[Any]:
+    if not isinstance(value, list) or len(value) != len(types):
+        raise DecodeError("the evidence has an array of the wrong length")
+    if any(type(item) is not kind for item, kind in zip(value, types, strict=True)):
+        raise DecodeError("the evidence has a value of the wrong type")
+    return value
+
+
+def _list(value: Any, kind: type) -> list[Any]:
+    if not isinstance(value, list) or any(type(item) is not kind for item in value):
+        raise DecodeError("the evidence has a value of the wrong type")
+    return value
+
+
+_KINDS: Final[Mapping[str, str]] = {media: kind for kind, media in PLATFORMS.items()}
+
+
+def _platform(value: Any) -> Platform:
+    media, report = _array(value, str, bytes)
+    if media not in _KINDS:
+        raise DecodeError("the evidence is of an unknown platform")
+    return Platform(kind=_KINDS[media], report=report)
+
+
+def _endorsements(value: Any) -> Endorsements:
+    vcek, ask, crl = _array(value, bytes, bytes, bytes)
+    return Endorsements(vcek=vcek, ask=ask, crl=crl)
+
+
+def _batch(value: Any) -> Batch:
+    index, size, path = _array(value, int, int, list)
+    if not 0 <= index < size <= _MAX_BATCH:
+        raise DecodeError("the evidence has a batch that cannot be")
+    return Batch(index=index, size=size, path=tuple(_list(path, bytes)))
+
+
+def _logged(value: Any) -> Logged:
+    entry, proof = _array(value, bytes, bytes)
+    return Logged(entry=entry, proof=proof)
+
+
+def _backend(value: Any) -> Backend:
+    role, measurement, release, host = _array(value, str, bytes, list, str)
+    return Backend(role=role, measurement=measurement, release=_logged(release), host=host)

@@ -1,0 +1,1 @@
+"""AMD SEV-SNP: layout, signatures and policy, each apart."""
