@@ -27,7 +27,7 @@ _SCHEME: Final = re.compile(rb"(" + _TOKEN + rb") +(?=[^ ])")
 # RFC 9110 section 5.6.4: qdtext and quoted-pair; obs-text is left out on purpose.
 _PARAM: Final = re.compile(
     rb"(" + _TOKEN + rb")[ \t]*=[ \t]*"
-    rb"(?:(" + _TOKEN + rb"=*)|\"((?:[\t !#-\[\]-~]|\\[\t -~])*)\")[ \t]*(?=,|\Z)"
+    rb"(?:(" + _TOKEN + rb"=*)|\"([\t !#-\[\]-~]*(?:\\[\t -~][\t !#-\[\]-~]*)*)\")[ \t]*(?=,|\Z)"
 )
 _SEPARATOR: Final = re.compile(rb"[ \t]*(?:,[ \t]*)+|[ \t]*\Z")
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]*={0,2}")

@@ -11,7 +11,16 @@ from typing import Final
 from sottovoce.core import blindrsa
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["EPOCH_SECONDS", "GRACE", "TOKEN_TYPE", "TokenKey", "accepted_epochs", "epoch_at", "token_key_id"]
+__all__ = [
+    "EPOCH_SECONDS",
+    "GRACE",
+    "TOKEN_TYPE",
+    "TokenKey",
+    "TokenKeyError",
+    "accepted_epochs",
+    "epoch_at",
+    "token_key_id",
+]
 
 TOKEN_TYPE: Final = 0x0002
 """RFC 9578 section 8.2.2: Blind RSA (2048-bit)."""
@@ -28,6 +37,12 @@ _SPKI_HEAD: Final = bytes.fromhex(
     "08300b0609608648016503040202a2030201300382010f003082010a0282010100"
 )
 _SPKI_TAIL: Final = bytes.fromhex("0203010001")
+
+
+class TokenKeyError(DecodeError):
+    """An issuer key has another encoding, algorithm or size than token type 2 allows."""
+
+    code = "token.key"
 
 
 def epoch_at(now: int) -> int:
@@ -60,7 +75,7 @@ class TokenKey:
 
     def __post_init__(self) -> None:
         if self.rsa.length != _NK or self.rsa.exponent != _EXPONENT:
-            raise DecodeError("token key is not RSA of 2048 bits with exponent 65537")
+            raise TokenKeyError("token key is not RSA of 2048 bits with exponent 65537")
         spki = _SPKI_HEAD + self.rsa.modulus.to_bytes(_NK, "big") + _SPKI_TAIL
         object.__setattr__(self, "spki", spki)
         object.__setattr__(self, "key_id", token_key_id(spki))
@@ -70,14 +85,17 @@ class TokenKey:
         """The key in `spki`.
 
         Raises:
-            DecodeError: any other encoding, algorithm, hash, salt length, key size or exponent.
+            TokenKeyError: any other encoding, algorithm, hash, salt length, key size or exponent.
         """
         head, rest = spki[: len(_SPKI_HEAD)], spki[len(_SPKI_HEAD) :]
         modulus, tail = rest[:_NK], rest[_NK:]
         if head != _SPKI_HEAD or len(modulus) != _NK or tail != _SPKI_TAIL:
-            raise DecodeError("token key is not RSASSA-PSS with SHA-384 and 2048 bits")
-        number = int.from_bytes(modulus, "big")
-        return cls(rsa=blindrsa.PublicKey(modulus=number, exponent=_EXPONENT))
+            raise TokenKeyError("token key is not RSASSA-PSS with SHA-384 and 2048 bits")
+        try:
+            rsa = blindrsa.PublicKey(modulus=int.from_bytes(modulus, "big"), exponent=_EXPONENT)
+        except DecodeError:
+            raise TokenKeyError("token key's modulus is not one of RSA with 2048 bits") from None
+        return cls(rsa=rsa)
 
     @property
     def truncated_id(self) -> int:

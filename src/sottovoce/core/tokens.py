@@ -21,6 +21,7 @@ from sottovoce.core.tokenkeys import (
     GRACE,
     TOKEN_TYPE,
     TokenKey,
+    TokenKeyError,
     accepted_epochs,
     epoch_at,
     token_key_id,
@@ -34,9 +35,12 @@ __all__ = [
     "TOKEN_TYPE",
     "PendingToken",
     "Token",
+    "TokenBindingError",
     "TokenChallenge",
     "TokenKey",
+    "TokenKeyError",
     "TokenRequest",
+    "TokenSignatureError",
     "VerifiedToken",
     "accepted_epochs",
     "authorization_value",
@@ -55,6 +59,18 @@ _INPUT_LENGTH: Final = 2 + _NONCE + 32 + _NID
 _TOKEN_LENGTH: Final = _INPUT_LENGTH + _NK
 REQUEST_LENGTH: Final = 3 + _NK
 RESPONSE_LENGTH: Final = _NK
+
+
+class TokenBindingError(ProtocolError):
+    """A token was made for another key or another challenge."""
+
+    code = "token.binding"
+
+
+class TokenSignatureError(CryptoError):
+    """The issuer's signature on a token, or its answer to a request, does not verify."""
+
+    code = "token.signature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -152,10 +168,13 @@ class PendingToken:
 
         Raises:
             DecodeError: `response` is not 256 bytes.
-            CryptoError: the issuer signed with another key, or did not sign.
+            TokenSignatureError: the issuer signed with another key, or did not sign.
             UsageError: called a second time.
         """
-        return Token.decode(self._input + self._blinding.finalize(response))
+        try:
+            return Token.decode(self._input + self._blinding.finalize(response))
+        except CryptoError:
+            raise TokenSignatureError("the issuer's answer is not its signature") from None
 
 
 def begin(
@@ -213,18 +232,18 @@ def verify_token(token: Token, public_key: TokenKey, challenge: TokenChallenge) 
     It does not say whether the token was spent before: spend `VerifiedToken.digest` next.
 
     Raises:
-        ProtocolError: the token was made for another key or another challenge.
-        CryptoError: its signature does not verify.
+        TokenBindingError: the token was made for another key or another challenge.
+        TokenSignatureError: its signature does not verify.
     """
     if token.key_id != public_key.key_id:
-        raise ProtocolError("token is bound to another key")
+        raise TokenBindingError("token is bound to another key")
     if challenge.token_type != TOKEN_TYPE or token.challenge_digest != challenge.digest():
-        raise ProtocolError("token is bound to another challenge")
+        raise TokenBindingError("token is bound to another challenge")
     signed = token.authenticator_input
     try:
         public_key.rsa.verify(signed, token.authenticator)
     except CryptoError:
-        raise CryptoError("token signature does not verify") from None
+        raise TokenSignatureError("token signature does not verify") from None
     return VerifiedToken(digest=hashlib.sha256(signed).digest(), _made_by=_CONSTRUCT)
 
 
