@@ -1,0 +1,78 @@
+"""What a verifier demands. An empty policy cannot be written down; an unknown name in it is an error."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sottovoce.attest.snp.layout import Tcb
+from sottovoce.core.errors import UsageError
+from sottovoce.tlog.entries import ROLES
+from sottovoce.tlog.policy import LogPolicy
+
+__all__ = ["RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
+
+SIMULATED_PRODUCT: Final = "Simulated"
+
+RELAXABLE: Final = frozenset(
+    {
+        "policy-smt",
+        "policy-cxl",
+        "policy-single-socket",
+        "policy-aes-256-xts",
+        "policy-rapl",
+        "policy-ciphertext-hiding",
+        "platform-smt",
+        "platform-rapl",
+        "platform-ciphertext-hiding",
+        "platform-alias-check",
+        "product",
+    }
+)
+"""Checks that some platforms cannot offer (protocol 6.6). No other check can be relaxed at all."""
+
+_FLOORS: Final[Mapping[str, Tcb]] = {
+    SIMULATED_PRODUCT: Tcb(bootloader=10, tee=0, snp=23, microcode=84),
+}
+"""Lowest accepted patch levels. A product without a floor is refused; the real products' floors come with the vendor's bulletins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A vendor's root certificate (DER) for one product line."""
+
+    product: str
+    ark_der: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPolicy:
+    """The demands on one session.
+
+    Attributes:
+        environment: the name of the environment, for the report.
+        role: the role that the CVM must have.
+        allow_simulated: whether a root of simulated hardware may be among `roots`; never in production.
+        tcb_floors: product → lowest accepted patch levels.
+        relaxed: checks whose failure is shown but does not refuse; names of `RELAXABLE` only.
+        require_backends: roles whose appraisals the evidence must hold.
+    """
+
+    environment: str
+    role: str
+    roots: tuple[Root, ...]
+    allow_simulated: bool
+    minimum_security_version: int
+    log: LogPolicy
+    require_backends: tuple[str, ...]
+    relaxed: frozenset[str] = frozenset()
+    tcb_floors: Mapping[str, Tcb] = field(default_factory=lambda: _FLOORS)
+
+    def __post_init__(self) -> None:
+        if not self.environment or self.role not in ROLES or not set(self.require_backends) <= set(ROLES):
+            raise UsageError("a session policy needs an environment and known roles")
+        if not self.roots or len({root.product for root in self.roots}) != len(self.roots):
+            raise UsageError("a session policy needs one root for each product")
+        if not self.allow_simulated and any(root.product == SIMULATED_PRODUCT for root in self.roots):
+            raise UsageError("a production policy does not hold a root of simulated hardware")
+        if not self.relaxed <= RELAXABLE:
+            raise UsageError("a session policy relaxes a check that cannot be relaxed")

@@ -1,0 +1,54 @@
+"""The guest policy and platform bits of a report (protocol section 6.6), one line each."""
+
+from typing import Final
+
+from sottovoce.attest.snp.layout import Report
+from sottovoce.attest.verdict import Checklist
+
+__all__ = ["check_bits"]
+
+# AMD 56860 table 10, POLICY: (check, bit, wanted)
+_GUEST: Final = (
+    ("policy-debug", 19, 0),
+    ("policy-migrate", 18, 0),
+    ("policy-smt", 16, 0),
+    ("policy-cxl", 21, 0),
+    ("policy-single-socket", 20, 1),
+    ("policy-aes-256-xts", 22, 1),
+    ("policy-rapl", 23, 1),
+    ("policy-ciphertext-hiding", 24, 1),
+)
+_GUEST_RESERVED_ONE: Final = 1 << 17
+_GUEST_KNOWN: Final = (1 << 26) - 1
+# AMD 56860 table 24, PLATFORM_INFO
+_PLATFORM: Final = (
+    ("platform-smt", 0, 0),
+    ("platform-rapl", 3, 1),
+    ("platform-ciphertext-hiding", 4, 1),
+    ("platform-alias-check", 5, 1),
+)
+_PLATFORM_KNOWN: Final = 0b1011_1111  # bit 6 is reserved; bit 7 says that trusted I/O is on
+
+
+def check_bits(report: Report, checks: Checklist) -> None:
+    """Record one line for each bit, and one for the unknown bits of each word."""
+    unknown = report.policy & ~_GUEST_KNOWN or not report.policy & _GUEST_RESERVED_ONE
+    checks.add(
+        "policy-reserved",
+        ok=not unknown,
+        found=f"{report.policy:#x}",
+        wanted="bit 17 set, 26 and above clear",
+    )
+    for check, bit, wanted in _GUEST:
+        value = report.policy >> bit & 1
+        checks.add(check, ok=value == wanted, found=str(value), wanted=str(wanted))
+    unknown = report.platform_info & ~_PLATFORM_KNOWN
+    checks.add(
+        "platform-reserved",
+        ok=not unknown,
+        found=f"{report.platform_info:#x}",
+        wanted="bits 6, 8 and above clear",
+    )
+    for check, bit, wanted in _PLATFORM:
+        value = report.platform_info >> bit & 1
+        checks.add(check, ok=value == wanted, found=str(value), wanted=str(wanted))
