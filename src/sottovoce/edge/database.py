@@ -1,0 +1,97 @@
+"""The edge's SQLite files: WAL, STRICT tables, every commit on the disk before it counts.
+
+Not trusted with secrets: who holds such a file learns account names, counts and which tokens are spent.
+"""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from sottovoce.core.errors import ConfigError, SottovoceError
+
+__all__ = ["SQLITE_ERRORS", "StoreCorruptError", "StoreError", "StoreFullError", "connect", "typed"]
+
+SQLITE_ERRORS: Final = (sqlite3.Error,)
+"""What any statement can raise; `typed` turns it into one of ours."""
+
+_BUSY_SECONDS: Final = 5.0
+_OPEN_TRIES: Final = 50
+_FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+_CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class StoreError(SottovoceError):
+    """The store did not take a write, or could not be read: what depends on it is refused."""
+
+    code = "disk"
+
+
+class StoreFullError(StoreError):
+    """The disk is full, so the store took no write."""
+
+    code = "disk.full"
+
+
+class StoreCorruptError(StoreError):
+    """The store's file is damaged."""
+
+    code = "disk.corrupt"
+
+
+def typed(error: sqlite3.Error) -> StoreError:
+    """The typed error for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _FULL:
+        return StoreFullError("the disk is full", hint="nothing was written; make room and try again")
+    if code & 0xFF in _CORRUPT:
+        return StoreCorruptError("the store's file is damaged")
+    return StoreError("the store could not be used")
+
+
+def connect(path: Path | str, schema: tuple[str, ...]) -> sqlite3.Connection:
+    """Open or make the database at `path` (mode 0600), in autocommit mode, for any thread.
+
+    Raises:
+        ConfigError: the file cannot be opened or made.
+        StoreError: it is damaged, locked, or the disk is full.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        raise ConfigError("the database cannot be opened", hint=f"looked for {path}") from None
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, schema)
+    except sqlite3.Error as error:
+        connection.close()
+        raise typed(error) from None
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:
+    _write_ahead(connection)
+    # FULL: in WAL mode the default would lose the last commits when power fails, and a token with them.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in schema:
+        connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for its lock when two processes turn the mode of a new file at once.
+    for _ in range(_OPEN_TRIES):
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(0.02)
+        else:
+            if mode == "wal":
+                return
+            break
+    raise StoreError("the store cannot be used in write-ahead mode")
