@@ -1,0 +1,333 @@
+"""Every check of protocol section 6 refuses, for its own reason and no other."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sottovoce.attest.evidence import Batch, Evidence, Platform
+from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb
+from sottovoce.attest.verdict import Status, VerificationRefused
+from sottovoce.attest.verify import VerifiedSession, verify_session
+from sottovoce.core.errors import UsageError
+from sottovoce.simulator.pki import GOOD_TCB, SimulatedVendor
+from sottovoce.simulator.processor import GOOD_PLATFORM, GOOD_POLICY
+from sottovoce.simulator.testing import NOW, EvidenceWorld
+from sottovoce.tlog.entries import Revocations
+
+EXPORTER, SPKI = b"e" * 32, b"public key"
+WORLD = EvidenceWorld()
+GOOD = WORLD.evidence(EXPORTER, SPKI)
+
+
+def verify(
+    evidence: Evidence | bytes, *, world: EvidenceWorld = WORLD, policy: Any = None, **connection: Any
+) -> VerifiedSession:
+    data = evidence if isinstance(evidence, bytes) else evidence.encode()
+    return verify_session(
+        data, policy=policy or world.policy(), connection=world.connection(EXPORTER, SPKI, **connection)
+    )
+
+
+def failed(evidence: Evidence | bytes, **kwargs: Any) -> set[str]:
+    with pytest.raises(VerificationRefused) as caught:
+        verify(evidence, **kwargs)
+    return {check.id for check in caught.value.verdict.failed}
+
+
+def test_good_evidence_passes_every_line() -> None:
+    verified = verify(GOOD)
+    assert verified.host.id == "host-orchestrator"
+    assert {check.status for check in verified.verdict.checks} == {Status.PASS, Status.NOT_CHECKED}
+    assert [check.id for check in verified.verdict.checks if check.status is Status.NOT_CHECKED] == [
+        "release-log-seen"
+    ]
+    sections = [check.section for check in verified.verdict.checks]
+    assert set(sections) == {f"6.{number}" for number in range(1, 13)}
+
+
+def test_the_last_checkpoint_is_compared() -> None:
+    first = verify(GOOD)
+    entry = WORLD.log.policy().verify_checkpoint(WORLD.log.checkpoint(now=NOW), now=NOW)
+    verified = verify(GOOD, seen=entry)
+    assert verified.verdict.count(Status.PASS) == first.verdict.count(Status.PASS) + 1
+    assert failed(GOOD, seen=replace(entry, root=bytes(32))) == {"release-log-seen"}
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"policy": GOOD_POLICY | 1 << 19}, "policy-debug"),
+        ({"policy": GOOD_POLICY | 1 << 18}, "policy-migrate"),
+        ({"policy": GOOD_POLICY | 1 << 16}, "policy-smt"),
+        ({"policy": GOOD_POLICY | 1 << 21}, "policy-cxl"),
+        ({"policy": GOOD_POLICY ^ 1 << 20}, "policy-single-socket"),
+        ({"policy": GOOD_POLICY ^ 1 << 22}, "policy-aes-256-xts"),
+        ({"policy": GOOD_POLICY ^ 1 << 23}, "policy-rapl"),
+        ({"policy": GOOD_POLICY ^ 1 << 24}, "policy-ciphertext-hiding"),
+        ({"policy": GOOD_POLICY ^ 1 << 17}, "policy-reserved"),
+        ({"policy": GOOD_POLICY | 1 << 63}, "policy-reserved"),
+        ({"platform_info": GOOD_PLATFORM | 1}, "platform-smt"),
+        ({"platform_info": GOOD_PLATFORM ^ 1 << 3}, "platform-rapl"),
+        ({"platform_info": GOOD_PLATFORM ^ 1 << 4}, "platform-ciphertext-hiding"),
+        ({"platform_info": GOOD_PLATFORM ^ 1 << 5}, "platform-alias-check"),
+        ({"platform_info": GOOD_PLATFORM | 1 << 6}, "platform-reserved"),
+        ({"platform_info": GOOD_PLATFORM | 1 << 40}, "platform-reserved"),
+        ({"vmpl": 1}, "vmpl"),
+        ({"key_flags": 1 << 2}, "signing-key"),
+        ({"key_flags": 7 << 2}, "signing-key"),
+        ({"key_flags": 2}, "signing-key"),
+        ({"reported_tcb": replace(GOOD_TCB, snp=24), "committed_tcb": replace(GOOD_TCB, snp=24)}, "tcb-certificate"),
+        ({"committed_tcb": replace(GOOD_TCB, microcode=83)}, "tcb-committed"),
+    ],
+)  # fmt: skip
+def test_each_field_of_the_report(change: dict[str, Any], check: str) -> None:
+    evidence = WORLD.evidence(EXPORTER, SPKI, change=lambda fields: replace(fields, **change))
+    assert failed(evidence) == {check}
+
+
+def test_an_unknown_report_version() -> None:
+    evidence = WORLD.evidence(EXPORTER, SPKI, change=lambda fields: replace(fields, version=6))
+    assert "version" in failed(evidence)
+
+
+def test_a_masked_or_foreign_chip_id() -> None:
+    for chip_id in (bytes(64), b"x" * 64):
+        changed = WORLD.evidence(
+            EXPORTER, SPKI, change=lambda f, chip_id=chip_id: replace(f, chip_id=chip_id)
+        )
+        assert failed(changed) == {"hardware-id", "host"}
+
+
+def test_an_old_chip_is_below_the_floor() -> None:
+    world = EvidenceWorld()
+    old = Tcb(bootloader=9, tee=0, snp=23, microcode=84)
+    world.chips["orchestrator"] = world.vendor.make_chip(
+        now=NOW, tcb=old, chip_id=world.chips["orchestrator"].chip_id
+    )
+    assert failed(world.evidence(EXPORTER, SPKI), world=world) == {"tcb-floor"}
+
+
+def test_a_product_without_a_floor_is_refused() -> None:
+    assert failed(GOOD, policy=WORLD.policy(tcb_floors={"Genoa": GOOD_TCB})) == {"tcb-floor"}
+
+
+@pytest.mark.parametrize(("exporter", "spki"), [(b"f" * 32, SPKI), (EXPORTER, b"another key")])
+def test_evidence_of_another_connection(exporter: bytes, spki: bytes) -> None:
+    assert failed(WORLD.evidence(exporter, spki)) == {"binding"}
+
+
+def test_a_clients_evidence_is_not_a_servers_and_the_other_way_round() -> None:
+    assert failed(WORLD.evidence(EXPORTER, SPKI, from_client=True)) == {"binding"}
+    assert failed(GOOD, from_client=True) == {"binding"}
+
+
+def test_a_batch_that_does_not_hold_this_session() -> None:
+    for batch in (Batch(index=0, size=2, path=(bytes(32),)), Batch(index=0, size=2, path=())):
+        assert failed(replace(GOOD, batch=batch)) == {"binding"}
+
+
+def test_another_vendor() -> None:
+    other = SimulatedVendor.create(now=NOW, bits=2048)
+    assert "chain" in failed(GOOD, policy=WORLD.policy(roots=(other.root,)))
+
+
+def test_certificates_out_of_their_dates() -> None:
+    assert "chain" in failed(GOOD, now=NOW + 30 * 365 * 86400)
+
+
+@pytest.mark.parametrize(
+    "crl", [b"", b"garbage", SimulatedVendor.revocation_list(WORLD.vendor.ask_key, now=NOW)]
+)
+def test_no_revocation_list_or_somebody_elses(crl: bytes) -> None:
+    changed = replace(GOOD, endorsements=replace(GOOD.endorsements, crl=crl))
+    assert failed(changed) == {"revocation-list", "revoked"}
+
+
+def test_a_stale_revocation_list() -> None:
+    stale = SimulatedVendor.revocation_list(WORLD.vendor.ark_key, now=NOW - 90 * 86400)
+    changed = replace(GOOD, endorsements=replace(GOOD.endorsements, crl=stale))
+    assert failed(changed) == {"revocation-list", "revoked"}
+
+
+def test_a_revoked_certificate() -> None:
+    revoked = SimulatedVendor.revocation_list(WORLD.vendor.ark_key, now=NOW, serials=(2,))
+    changed = replace(GOOD, endorsements=replace(GOOD.endorsements, crl=revoked))
+    assert failed(changed) == {"revoked"}
+
+
+@pytest.mark.parametrize(
+    ("revocations", "check"),
+    [
+        (lambda: Revocations(releases=frozenset({digest(GOOD.release.entry)})), "release-revoked"),
+        (lambda: Revocations(hosts=frozenset({"host-orchestrator"})), "host"),
+        (lambda: Revocations(certificates=frozenset({digest(GOOD.endorsements.vcek)})), "revoked"),
+        (lambda: Revocations(releases=frozenset({digest(GOOD.backends[0].release.entry)})), "backend-predictor"),
+        (lambda: Revocations(hosts=frozenset({"host-guard"})), "backend-guard"),
+    ],
+)  # fmt: skip
+def test_what_the_directory_revokes(revocations: Callable[[], Revocations], check: str) -> None:
+    assert failed(GOOD, revocations=revocations()) == {check}
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_host_that_this_device_did_not_draw() -> None:
+    assert failed(GOOD, candidates=("host-a", "host-b")) == {"candidate"}
+
+
+def test_a_host_that_is_not_in_the_directory() -> None:
+    assert failed(GOOD, hosts=(WORLD.hosts["predictor"], WORLD.hosts["guard"])) == {"host"}
+
+
+def test_a_measurement_that_is_not_in_the_release() -> None:
+    world = EvidenceWorld()
+    world.measurements["orchestrator"] = b"\xee" * 48
+    assert failed(world.evidence(EXPORTER, SPKI), world=world) == {"measurement"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"role": "guard"}, "role"),
+        ({"security_version": 0}, "security-version"),
+        ({"issued": NOW - 22 * 86400, "expires": NOW - 86400}, "release-dates"),
+        ({"issued": NOW + 60, "expires": NOW + 120}, "release-dates"),
+        ({"platform": "sev-snp"}, "platform"),
+        ({"vmpl": 3}, "vmpl"),
+        ({"accelerators": ("h100",)}, "accelerators"),
+    ],
+)
+def test_each_rule_about_the_release(changes: dict[str, Any], check: str) -> None:
+    world = EvidenceWorld()
+    world.releases["orchestrator"] = replace(world.release("orchestrator"), **changes)
+    world.append(world.releases["orchestrator"].encode())
+    assert failed(world.evidence(EXPORTER, SPKI), world=world) == {check}
+
+
+def test_an_entry_of_another_kind_in_place_of_the_release() -> None:
+    swapped = replace(GOOD, release=GOOD.host)
+    assert "measurement" in failed(swapped)
+
+
+def test_a_release_and_a_host_that_were_never_logged() -> None:
+    other = EvidenceWorld()
+    for name in ("release", "host"):
+        logged = getattr(other.evidence(EXPORTER, SPKI), name)
+        assert f"{name}-log" in failed(replace(GOOD, **{name: logged}))
+
+
+def test_the_log_of_another_environment() -> None:
+    other = EvidenceWorld(origin="log.example/production")
+    assert {"release-log", "host-log", "backend-guard"} <= failed(
+        GOOD, policy=WORLD.policy(log=other.log.policy())
+    )
+
+
+def test_a_stale_checkpoint() -> None:
+    found = failed(GOOD, now=NOW + 86_401)
+    assert found == {"release-log-age", "host-log-age", "backend-predictor", "backend-guard"}
+
+
+def test_accelerators_that_nobody_declared() -> None:
+    assert failed(replace(GOOD, accelerators=(b"evidence",))) == {"accelerators"}
+
+
+def test_back_ends() -> None:
+    predictor, guard = GOOD.backends
+    assert failed(replace(GOOD, backends=())) == {"backend-predictor", "backend-guard"}
+    assert failed(replace(GOOD, backends=(predictor,))) == {"backend-guard"}
+    assert failed(replace(GOOD, backends=(predictor, guard, guard))) == {"backend-guard"}
+    assert failed(replace(GOOD, backends=(predictor, replace(guard, release=predictor.release)))) == {
+        "backend-guard"
+    }
+    assert failed(replace(GOOD, backends=(predictor, replace(guard, measurement=bytes(48))))) == {
+        "backend-guard"
+    }
+    assert failed(replace(GOOD, backends=(replace(predictor, host="host-x"), guard))) == {"backend-predictor"}
+
+
+def test_without_a_clock_what_needs_one_is_listed_as_not_checked() -> None:
+    verified = verify(GOOD, now=None)
+    skipped = {check.id for check in verified.verdict.checks if check.status is Status.NOT_CHECKED}
+    assert skipped == {"release-dates", "release-log-age", "host-log-age", "release-log-seen"}
+
+
+def test_relaxing_is_by_name_and_is_shown() -> None:
+    evidence = WORLD.evidence(
+        EXPORTER, SPKI, change=lambda f: replace(f, platform_info=GOOD_PLATFORM ^ 1 << 4)
+    )
+    verified = verify(evidence, policy=WORLD.policy(relaxed=frozenset({"platform-ciphertext-hiding"})))
+    relaxed = [check.id for check in verified.verdict.checks if check.status is Status.RELAXED]
+    assert relaxed == ["platform-ciphertext-hiding"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"relaxed": frozenset({"binding"})}, {"relaxed": frozenset({"nonsense"})}, {"roots": ()}, {"environment": ""},
+        {"role": "mirror"}, {"require_backends": ("mirror",)}, {"allow_simulated": False},
+    ],
+)  # fmt: skip
+def test_policies_that_cannot_be_written_down(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        WORLD.policy(**changes)
+
+
+def test_a_production_policy_refuses_simulated_hardware() -> None:
+    with pytest.raises(UsageError):
+        SessionPolicy(
+            **{
+                **{f: getattr(WORLD.policy(), f) for f in SessionPolicy.__dataclass_fields__},
+                "allow_simulated": False,
+            }
+        )
+
+
+def test_real_platform_kind_with_a_simulated_root() -> None:
+    platform = Platform(kind="sev-snp", report=GOOD.platform.report)
+    assert failed(replace(GOOD, platform=platform)) == {"product", "platform"}
+
+
+def test_nobody_else_makes_a_verified_session() -> None:
+    with pytest.raises(UsageError):
+        VerifiedSession(object())
+    with pytest.raises(UsageError):
+        verify(GOOD).release = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", GOOD.encode()[:-1], GOOD.encode() + b"\0", bytes(70_000)])
+def test_what_is_not_evidence(data: bytes) -> None:
+    with pytest.raises(VerificationRefused) as caught:
+        verify(data)
+    assert caught.value.check == "decode"
+    assert all(check.status is Status.FAIL for check in caught.value.verdict.checks)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, SIGNED_SIZE * 8 - 1))
+def test_no_flipped_bit_of_the_signed_report_is_accepted(bit: int) -> None:
+    report = bytearray(GOOD.platform.report)
+    report[bit // 8] ^= 1 << bit % 8
+    changed = replace(GOOD, platform=replace(GOOD.platform, report=bytes(report)))
+    assert failed(changed) & {"signature", "version"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(GOOD.encode()) - 1), st.integers(1, 255))
+def test_any_changed_byte_of_the_evidence_is_refused_or_means_the_same(at: int, flip: int) -> None:
+    data = bytearray(GOOD.encode())
+    data[at] ^= flip
+    try:
+        verified = verify(bytes(data))
+    except VerificationRefused:
+        return
+    # Bytes that no check covers: cosignatures beyond the quorum do not exist here, so only an unsigned name remains.
+    assert (verified.release, verified.host) == (WORLD.releases["orchestrator"], WORLD.hosts["orchestrator"])
