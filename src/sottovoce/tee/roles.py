@@ -1,0 +1,98 @@
+"""What a role is to the server: something that is warmed once and then makes an ASGI application a session."""
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol, TypeVar
+
+from sottovoce.core.errors import ConfigError, UnavailableError
+from sottovoce.core.events import EventLog
+from sottovoce.tee.backend import Backend
+from sottovoce.tee.http import ASGIApp
+from sottovoce.tee.settings import Settings
+
+__all__ = ["ASGIApp", "Role", "Session", "load_role", "pump"]
+
+_T = TypeVar("_T")
+_END: Final = object()
+_MODULES: Final = {
+    "orchestrator": "sottovoce.tee.orchestrator",
+    "predictor": "sottovoce.tee.predictor",
+    "guard": "sottovoce.tee.guard",
+}
+
+
+class Session:
+    """What an application may use of its session. It lives in the session's process and ends with it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        log: EventLog,
+        backends: Mapping[str, Backend],
+        slot: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self.settings: Final = settings
+        self.log: Final = log
+        self._backends = backends
+        self._slot = slot
+
+    def backend(self, name: str) -> Backend:
+        """The attested connection to the back end of role `name` that belongs to this session.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        try:
+            return self._backends[name]
+        except KeyError:
+            raise UnavailableError("a back end is not there", party=name) from None
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """One of the CVM's `settings.slots` turns to compute; waits until one is free."""
+        async with self._slot():
+            yield
+
+
+class Role(Protocol):
+    """A role's module has `create_role() -> Role`."""
+
+    name: str
+    backends: tuple[str, ...]
+    """The back ends that its sessions need, by role."""
+
+    def warm(self, settings: Settings, artifacts: Mapping[str, int]) -> None:
+        """Load what sessions share: imports, weights, fixed prompts. Runs once, before anything listens.
+
+        `artifacts` maps names to file descriptors, already checked against the settings. No session's process can
+        open a file or import a module later, so everything that it needs is loaded here.
+        """
+
+    def app(self, session: Session) -> ASGIApp:
+        """The application of one session. Called in the session's process before its sandbox closes."""
+
+
+def load_role(name: str) -> Role:
+    """The role called `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _MODULES:
+        raise ConfigError("there is no such role")
+    role: Role = importlib.import_module(_MODULES[name]).create_role()
+    return role
+
+
+async def pump(items: Iterator[_T]) -> AsyncIterator[_T]:
+    """The items of an iterator that computes, each made in the session's one computing thread.
+
+    So the cadence of the answer goes on while the next item is being made.
+    """
+    loop = asyncio.get_running_loop()
+    while (item := await loop.run_in_executor(None, next, items, _END)) is not _END:
+        yield item  # type: ignore[misc]  # _END is not of type _T, and is never yielded
