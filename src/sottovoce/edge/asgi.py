@@ -34,7 +34,8 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise UnavailableError("the client went away", party="client")
-        body += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        body += piece
         if len(body) > limit:
             raise LimitError("request longer than its limit")
         if not message.get("more_body", False):

@@ -1,0 +1,309 @@
+"""The device's tokens: fetched in batches at times of their own, spent later (protocol section 4).
+
+The issuer sees when an account fetches, the gateway when a token is spent. To keep the two apart:
+
+- a batch has a fixed size, whatever is left in the wallet;
+- the next refill's time is drawn at random when a refill is made, and spending does not move it;
+- a token waits a random time before it may be spent, and which one is spent next is drawn at random;
+- each token is of one epoch's key, so all tokens spent on one day are of the same kind.
+
+No network here: `begin_batch` gives requests, `finish_batch` takes the issuer's answers. The secrets between
+the two stay in memory; a batch that is never finished is lost, and nothing else.
+"""
+
+import hashlib
+import random
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sottovoce.core.errors import DecodeError, RefusedError, UsageError
+from sottovoce.core.tokens import (
+    EPOCH_SECONDS,
+    PendingToken,
+    Token,
+    TokenChallenge,
+    TokenKey,
+    begin,
+    epoch_at,
+)
+from sottovoce.device.walletfile import (
+    WalletCorruptError,
+    WalletError,
+    WalletFullError,
+    connect,
+    corrupt,
+    transaction,
+)
+
+__all__ = [
+    "PendingBatch",
+    "Schedule",
+    "Stock",
+    "Wallet",
+    "WalletCorruptError",
+    "WalletEmpty",
+    "WalletError",
+    "WalletFullError",
+]
+
+_SEAL_LABEL: Final = b"sottovoce/1 wallet"
+_SEAL_LENGTH: Final = 16
+
+
+class WalletEmpty(RefusedError):  # noqa: N818 - the wallet's state has this name in the protocol
+    """No token may be spent now.
+
+    Attributes:
+        ready_at: Unix seconds from which a token that is already here may be spent, or None.
+    """
+
+    code = "wallet.empty"
+
+    def __init__(self, ready_at: int | None, now: int) -> None:
+        if ready_at is None:
+            hint = "the next refill brings new ones"
+        else:
+            hint = f"the next one may be spent in {ready_at - now} s: tokens rest before use"
+        super().__init__("no token left", hint=hint)
+        self.ready_at = ready_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When tokens are fetched and from when on they may be spent; ranges in seconds, both ends included.
+
+    Attributes:
+        batch: tokens fetched per epoch and refill; every device has the same.
+        interval: from one refill to the next.
+        retry: from a refill that did not finish to the next.
+        age: from a token's issuance to its first use.
+    """
+
+    batch: int = 16
+    interval: tuple[int, int] = (3 * 3600, 9 * 3600)
+    retry: tuple[int, int] = (300, 900)
+    age: tuple[int, int] = (600, 7200)
+
+    def __post_init__(self) -> None:
+        ranges = (self.interval, self.retry, self.age)
+        if not 1 <= self.batch <= 256 or not all(0 <= low <= high for low, high in ranges):  # noqa: PLR2004 - more is no batch
+            raise UsageError("a schedule's numbers are out of order")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """How many tokens the wallet holds: `ready` may be spent now, `waiting` later."""
+
+    ready: int
+    waiting: int
+
+
+class PendingBatch:
+    """The secret half of one refill's requests; finished once.
+
+    Attributes:
+        requests: TokenRequests of 259 bytes; the answers go to `Wallet.finish_batch` in this order.
+    """
+
+    __slots__ = ("_pending", "requests")
+
+    def __init__(self, begun: Sequence[tuple[int, bytes, PendingToken]]) -> None:
+        self.requests = tuple(request for _, request, _ in begun)
+        self._pending: list[tuple[int, PendingToken]] | None = [(epoch, token) for epoch, _, token in begun]
+
+    def __repr__(self) -> str:
+        return "PendingBatch(...)"
+
+    def finish(self, responses: Sequence[bytes]) -> list[tuple[int, Token]]:
+        """Every token with its epoch, or none.
+
+        Raises:
+            DecodeError: another number of answers, or one of another length.
+            TokenSignatureError: an answer is not the issuer's signature.
+            UsageError: called a second time.
+        """
+        if self._pending is None:
+            raise UsageError("a batch is finished once")
+        pending, self._pending = self._pending, None
+        if len(responses) != len(pending):
+            raise DecodeError("another number of answers than of token requests")
+        return [
+            (epoch, token.finish(response))
+            for (epoch, token), response in zip(pending, responses, strict=True)
+        ]
+
+
+class Wallet:
+    """Tokens in one file that processes of one user share."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        schedule: Schedule | None = None,
+        draw: random.Random | None = None,
+    ) -> None:
+        """Open the wallet at `path`, or make an empty one; `draw` is for tests.
+
+        Raises:
+            ConfigError: it cannot be opened or made, or others may read it.
+            WalletCorruptError: it is damaged; it was left as it is.
+            WalletError: another process holds it, or the disk is full.
+        """
+        self._path = path
+        self._schedule = schedule or Schedule()
+        self._draw = draw or secrets.SystemRandom()
+        self._lock = threading.Lock()
+        self._connection = connect(path)
+
+    def __repr__(self) -> str:
+        return "Wallet(...)"
+
+    def due(self, now: int) -> bool:
+        """Whether it is time for a refill. Spending does not change the answer."""
+        with self._lock, transaction(self._connection, self._path):
+            return self._due(now)
+
+    def next_refill(self, now: int) -> int:
+        """Unix seconds of the next refill; `now` where it is due."""
+        with self._lock, transaction(self._connection, self._path):
+            return now if self._due(now) else self._planned()
+
+    def begin_batch(self, keys: Mapping[int, TokenKey], challenge: TokenChallenge, now: int) -> PendingBatch:
+        """Begin a refill: `Schedule.batch` requests for today's key and as many for tomorrow's.
+
+        `keys` are the directory's, by epoch; others than today's and tomorrow's are left out.
+
+        Raises:
+            UsageError: no key of today or tomorrow, or a challenge of another token type.
+            WalletError: the file could not be written.
+        """
+        epochs = [epoch for epoch in (epoch_at(now), epoch_at(now) + 1) if epoch in keys]
+        if not epochs:
+            raise UsageError("no token key of today or tomorrow", hint="refresh the directory")
+        begun = [
+            (epoch, *begin(keys[epoch], challenge)) for epoch in epochs for _ in range(self._schedule.batch)
+        ]
+        self._plan(now, self._schedule.retry)
+        return PendingBatch(begun)
+
+    def finish_batch(self, batch: PendingBatch, responses: Sequence[bytes], now: int) -> int:
+        """Check every answer, then keep all tokens at once and draw the next refill; returns how many.
+
+        Raises:
+            DecodeError, TokenSignatureError: one answer is wrong, so none is kept.
+            UsageError: the batch was finished before.
+            WalletError: nothing was written.
+        """
+        tokens = batch.finish(responses)
+        with self._lock, transaction(self._connection, self._path):
+            for epoch, token in tokens:
+                self._insert(token, epoch, now)
+            self._set_planned(now, self._schedule.interval)
+            self._drop_expired(now)
+        return len(tokens)
+
+    def add(self, tokens: Sequence[Token], epoch: int, now: int) -> None:
+        """Keep verified tokens of one epoch's key; each gets its own random time of first use.
+
+        Raises:
+            WalletError: nothing was written.
+        """
+        with self._lock, transaction(self._connection, self._path):
+            for token in tokens:
+                self._insert(token, epoch, now)
+            self._drop_expired(now)
+
+    def take(self, now: int) -> Token:
+        """A token to spend now, drawn at random; it is gone from the disk before it is returned.
+
+        Raises:
+            WalletEmpty: none may be spent now.
+            WalletCorruptError: a token was damaged; all were left as they are.
+            WalletError: the file could not be written; none was taken.
+        """
+        with self._lock, transaction(self._connection, self._path):
+            self._drop_expired(now)
+            rows = self._connection.execute(
+                "SELECT id FROM tokens WHERE epoch = ? AND ready <= ? ORDER BY id", (epoch_at(now), now)
+            ).fetchall()
+            # The state of emptiness leaves the transaction as a value: dropping what expired still counts.
+            token = self._remove(self._draw.choice(rows)[0]) if rows else None
+            ready_at = None if token else self._ready_at(now)
+        if token is None:
+            raise WalletEmpty(ready_at, now)
+        return token
+
+    def count(self, now: int) -> int:
+        """Tokens that are not expired, ready or not."""
+        stock = self.stock(now)
+        return stock.ready + stock.waiting
+
+    def stock(self, now: int) -> Stock:
+        """Tokens that are not expired, by whether they may be spent at `now`."""
+        today = epoch_at(now)
+        with self._lock, transaction(self._connection, self._path):
+            total, ready = self._connection.execute(
+                "SELECT count(*), coalesce(sum(epoch = ?1 AND ready <= ?2), 0) FROM tokens WHERE epoch >= ?1",
+                (today, now),
+            ).fetchone()
+        return Stock(ready=ready, waiting=total - ready)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _between(self, bounds: tuple[int, int]) -> int:
+        return self._draw.randint(*bounds)
+
+    def _planned(self) -> int:
+        planned: int = self._connection.execute("SELECT next_refill FROM state").fetchone()[0]
+        return planned
+
+    def _due(self, now: int) -> bool:
+        # A plan beyond the longest interval was made by a clock that has been set back since.
+        ahead = self._planned() - now
+        return ahead <= 0 or ahead > max(self._schedule.interval[1], self._schedule.retry[1])
+
+    def _plan(self, now: int, bounds: tuple[int, int]) -> None:
+        with self._lock, transaction(self._connection, self._path):
+            self._set_planned(now, bounds)
+
+    def _set_planned(self, now: int, bounds: tuple[int, int]) -> None:
+        self._connection.execute("UPDATE state SET next_refill = ?", (now + self._between(bounds),))
+
+    def _insert(self, token: Token, epoch: int, now: int) -> None:
+        ready = max(now + self._between(self._schedule.age), epoch * EPOCH_SECONDS)
+        data = token.encode()
+        self._connection.execute(
+            "INSERT INTO tokens (epoch, ready, token, seal) VALUES (?, ?, ?, ?)",
+            (epoch, ready, data, _seal(epoch, ready, data)),
+        )
+
+    def _remove(self, row: int) -> Token:
+        epoch, ready, data, seal = self._connection.execute(
+            "DELETE FROM tokens WHERE id = ? RETURNING epoch, ready, token, seal", (row,)
+        ).fetchone()
+        if seal != _seal(epoch, ready, data):
+            raise corrupt(self._path)
+        return Token.decode(data)
+
+    def _drop_expired(self, now: int) -> None:
+        self._connection.execute("DELETE FROM tokens WHERE epoch < ?", (epoch_at(now),))
+
+    def _ready_at(self, now: int) -> int | None:
+        ready: int | None = self._connection.execute(
+            "SELECT min(ready) FROM tokens WHERE ready > ? AND ready < (epoch + 1) * ?", (now, EPOCH_SECONDS)
+        ).fetchone()[0]
+        return ready
+
+
+def _seal(epoch: int, ready: int, token: bytes) -> bytes:
+    """A checksum against a damaged disk; not against who can write the file."""
+    numbers = f"{epoch}/{ready}/".encode()
+    return hashlib.sha256(_SEAL_LABEL + numbers + token).digest()[:_SEAL_LENGTH]
