@@ -1,0 +1,194 @@
+"""A simulated machine: measures a CVM, starts it, and is its security processor and its host.
+
+    measure what will run ─▶ start it with open descriptors only ─▶ answer its requests until it ends
+
+The chip's key never leaves this process. The CVM gets an empty environment and no path: settings, wiring, artifacts, its
+listening socket and the channel to the security processor are descriptors.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sottovoce.attest.evidence import Endorsements, Logged
+from sottovoce.core import canonical
+from sottovoce.core.errors import ConfigError, SottovoceError
+from sottovoce.simulator.measure import code_root, measure, site_packages
+from sottovoce.simulator.pki import SimulatedChip
+from sottovoce.simulator.processor import SimulatedProcessor
+from sottovoce.tee.collector import ENDORSEMENTS, LENGTH, REPORT, REPORT_DATA, Bundle
+
+__all__ = ["Config", "read_bundle", "run", "write_bundle"]
+
+# The interpreter ignores environment, user site and cached bytecode, so that it runs the source that was measured.
+_START: Final = (
+    "import sys; sys.path.extend(sys.argv[1:3]); del sys.argv[1:3]; "
+    "import runpy; runpy.run_module('sottovoce.tee.boot', run_name='__main__', alter_sys=True)"
+)
+_FLAGS: Final = ("-I", "-B", "-S", "-X", "pycache_prefix=/nonexistent")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One simulated machine and the CVM that it starts; paths are absolute."""
+
+    settings: str
+    """The measured settings document."""
+    artifacts: dict[str, str] = {}
+    """Name → file."""
+    chip: str
+    """The simulated chip."""
+    bundle: str
+    """Folder of public papers: certificates, log entries, proofs. Read again for each request."""
+    wiring: dict[str, str] = {}
+    """Back end's role → "ADDRESS:PORT"; not measured."""
+    code: str = ""
+    """Folder that holds the package to run; the running one if empty."""
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Put the papers where a machine reads them; each file is replaced at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / "bundle.cbor.new"
+    staged.write_bytes(bundle.encode())
+    staged.replace(folder / "bundle.cbor")
+
+
+def read_bundle(folder: Path, vcek: bytes) -> Bundle:
+    """The papers of a machine whose chip has the certificate `vcek`.
+
+    Raises:
+        ConfigError: there are none, or they are malformed.
+    """
+    try:
+        bundle = Bundle.decode((folder / "bundle.cbor").read_bytes())
+    except (OSError, SottovoceError):
+        raise ConfigError("the machine's bundle of public papers is missing or malformed") from None
+    papers = bundle.endorsements
+    return Bundle(
+        endorsements=Endorsements(vcek=vcek, ask=papers.ask, crl=papers.crl),
+        release=Logged(entry=bundle.release.entry, proof=bundle.release.proof),
+        host=Logged(entry=bundle.host.entry, proof=bundle.host.proof),
+    )
+
+
+def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """Measure, start and serve one CVM until it ends or this process is told to stop.
+
+    Raises:
+        ConfigError: a file is missing, or the CVM did not start.
+    """
+    try:
+        settings = Path(config.settings).read_bytes()
+    except OSError:
+        raise ConfigError("the settings document cannot be read") from None
+    artifacts = {name: Path(path) for name, path in config.artifacts.items()}
+    root = Path(config.code) if config.code else code_root()
+    chip = SimulatedChip.load(Path(config.chip))
+    measurement = measure(settings=settings, artifacts=artifacts, code=root)
+    processor = SimulatedProcessor(chip, measurement.digest)
+    ours, theirs = socket.socketpair()
+    child = _start(settings, canonical.encode(config.wiring), artifacts, root, sock, theirs)
+    theirs.close()
+    sock.close()
+    _end_together(child)
+    try:
+        _serve(ours, processor, Path(config.bundle), chip.vcek, ready)
+    finally:
+        child.kill()
+        code = child.wait()
+    if code > 0:
+        raise ConfigError("the CVM stopped", hint="its own line above says why")
+
+
+def _start(
+    settings: bytes,
+    wiring: bytes,
+    artifacts: Mapping[str, Path],
+    root: Path,
+    sock: socket.socket,
+    channel: socket.socket,
+) -> "subprocess.Popen[bytes]":
+    with contextlib.ExitStack() as stack:
+        descriptors = {
+            "--settings-fd": stack.enter_context(_memory(settings)),
+            "--wiring-fd": stack.enter_context(_memory(wiring)),
+            "--listen-fd": sock.fileno(),
+            "--processor-fd": channel.fileno(),
+        }
+        arguments = [str(word) for pair in descriptors.items() for word in pair]
+        opened = []
+        for name, path in artifacts.items():
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                raise ConfigError(f"the artifact {name} cannot be read") from None
+            stack.callback(os.close, descriptor)
+            opened.append(descriptor)
+            arguments += ["--artifact", f"{name}={descriptor}"]
+        command = [sys.executable, *_FLAGS, "-c", _START, str(root), str(site_packages()), *arguments]
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and program
+            command, pass_fds=(*descriptors.values(), *opened), env={}, cwd="/", stdin=subprocess.DEVNULL
+        )
+
+
+@contextlib.contextmanager
+def _memory(data: bytes) -> Iterator[int]:
+    descriptor = os.memfd_create("sottovoce")
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _end_together(child: "subprocess.Popen[bytes]") -> None:
+    def stop(_signal: int, _frame: object) -> None:
+        child.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _serve(
+    channel: socket.socket,
+    processor: SimulatedProcessor,
+    bundle: Path,
+    vcek: bytes,
+    ready: Callable[[], None],
+) -> None:
+    """Answer until the CVM closes its end. It says that it listens by one request that asks for its papers."""
+    is_ready = False
+    while operation := _read(channel, 1):
+        if operation[0] == REPORT:
+            answer = processor.report(_read(channel, REPORT_DATA))
+        elif operation[0] == ENDORSEMENTS:
+            answer = read_bundle(bundle, vcek).encode()
+        else:
+            raise ConfigError("the CVM asked its security processor for something unknown")
+        with contextlib.suppress(OSError):
+            channel.sendall(LENGTH.pack(len(answer)) + answer)
+        if not is_ready:
+            is_ready = True
+            ready()
+
+
+def _read(channel: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        try:
+            piece = channel.recv(count - len(data))
+        except OSError:
+            piece = b""
+        if not piece:
+            return b""
+        data += piece
+    return data
