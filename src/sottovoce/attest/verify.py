@@ -28,7 +28,7 @@ from sottovoce.tlog.entries import Host, Release, Revocations
 from sottovoce.tlog.policy import VerifiedCheckpoint
 from sottovoce.tlog.proof import LoggedEntry, verify_proof
 
-__all__ = ["Connection", "VerifiedSession", "verify_session"]
+__all__ = ["Connection", "VerifiedSession", "certified_tcb", "hardware_id", "verify_session"]
 
 _T = TypeVar("_T")
 _MADE_BY_VERIFIER: Final = object()
@@ -223,7 +223,7 @@ class _Verifier:
     def _tcb(self, report: Report, product: str, vcek: Certificate) -> None:
         add = self._checks.add
         try:
-            certified = _certified_tcb(vcek, turin=report.is_turin)
+            certified = certified_tcb(vcek, turin=report.is_turin)
             reported, committed = report.tcb(report.reported_tcb), report.tcb(report.committed_tcb)
         except PeerError as error:
             add("tcb-certificate", ok=False, found=str(error), wanted="equal patch levels")
@@ -269,7 +269,7 @@ class _Verifier:
         length = _TURIN_ID if report.is_turin else len(report.chip_id)
         chip = report.chip_id[:length]
         masked = not any(chip) or any(report.chip_id[length:])
-        certified = self.attempt_quietly(lambda: vcek.octets(_HARDWARE_ID)) or b""
+        certified = self.attempt_quietly(lambda: hardware_id(vcek)) or b""
         short = chip.hex()[:16]
         add(
             "hardware-id",
@@ -458,7 +458,13 @@ def _digest(logged: Logged) -> str:
     return hashlib.sha256(logged.entry).hexdigest()
 
 
-def _certified_tcb(vcek: Certificate, *, turin: bool) -> Tcb:
+def hardware_id(vcek: Certificate) -> bytes:
+    """The hwID extension: 64 bytes, 8 on Turin (AMD 57230)."""
+    return vcek.octets(_HARDWARE_ID)
+
+
+def certified_tcb(vcek: Certificate, *, turin: bool) -> Tcb:
+    """The patch levels in the certificate's extensions (AMD 57230)."""
     return Tcb(
         bootloader=vcek.integer(_BOOTLOADER),
         tee=vcek.integer(_TEE),

@@ -95,7 +95,14 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     measurement = measure(settings=settings, artifacts=artifacts, code=root)
     processor = SimulatedProcessor(chip, measurement.digest)
     ours, theirs = socket.socketpair()
-    child = _start(settings, canonical.encode(config.wiring), artifacts, root, sock, theirs)
+    child = _start(
+        settings=settings,
+        wiring=canonical.encode(config.wiring),
+        artifacts=artifacts,
+        root=root,
+        sock=sock,
+        channel=theirs,
+    )
     theirs.close()
     sock.close()
     _end_together(child)
@@ -109,6 +116,7 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
 
 
 def _start(
+    *,
     settings: bytes,
     wiring: bytes,
     artifacts: Mapping[str, Path],
@@ -169,7 +177,10 @@ def _serve(
     is_ready = False
     while operation := _read(channel, 1):
         if operation[0] == REPORT:
-            answer = processor.report(_read(channel, REPORT_DATA))
+            report_data = _read(channel, REPORT_DATA)
+            if not report_data:
+                return
+            answer = processor.report(report_data)
         elif operation[0] == ENDORSEMENTS:
             answer = read_bundle(bundle, vcek).encode()
         else:

@@ -98,10 +98,8 @@ def test_an_unknown_report_version() -> None:
 
 def test_a_masked_or_foreign_chip_id() -> None:
     for chip_id in (bytes(64), b"x" * 64):
-        changed = WORLD.evidence(
-            EXPORTER, SPKI, change=lambda f, chip_id=chip_id: replace(f, chip_id=chip_id)
-        )
-        assert failed(changed) == {"hardware-id", "host"}
+        change = functools.partial(replace, chip_id=chip_id)
+        assert failed(WORLD.evidence(EXPORTER, SPKI, change=change)) == {"hardware-id", "host"}
 
 
 def test_an_old_chip_is_below_the_floor() -> None:
