@@ -1,5 +1,6 @@
 """Every check of protocol section 6 refuses, for its own reason and no other."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
