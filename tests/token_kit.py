@@ -1,0 +1,39 @@
+"""Issuer keys, made once a run, and tokens signed with them."""
+
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sottovoce.core.tokens import PendingToken, Token, TokenChallenge, TokenKey, TokenRequest, begin
+from sottovoce.edge.rsa import BlindSigner
+
+CHALLENGE = TokenChallenge(issuer_name=b"issuer.example", origin_info=b"service.example")
+
+
+@cache
+def signer(number: int = 0) -> BlindSigner:
+    """One of the run's issuer keys, by any number."""
+    del number
+    return BlindSigner(rsa.generate_private_key(65537, 2048))
+
+
+@cache
+def key(number: int = 0) -> TokenKey:
+    """The public half of `signer(number)`."""
+    return TokenKey(rsa=signer(number).public)
+
+
+def answer(request: bytes, number: int = 0) -> bytes:
+    """What an honest issuer answers."""
+    return signer(number).blind_sign(TokenRequest.decode(request).blinded)
+
+
+def pending(number: int = 0) -> tuple[bytes, PendingToken]:
+    """A request and its secret half."""
+    return begin(key(number), CHALLENGE)
+
+
+def token(number: int = 0) -> Token:
+    """A fresh token."""
+    request, secret = pending(number)
+    return secret.finish(answer(request, number))
