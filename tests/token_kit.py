@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sottovoce.core.tokens import PendingToken, Token, TokenChallenge, TokenKey, TokenRequest, begin
@@ -10,11 +11,31 @@ from sottovoce.edge.rsa import BlindSigner
 CHALLENGE = TokenChallenge(issuer_name=b"issuer.example", origin_info=b"service.example")
 
 
+_TAKEN: set[int] = set()
+
+
+@cache
+def _private(number: int) -> rsa.RSAPrivateKey:
+    del number
+    while True:
+        private = rsa.generate_private_key(65537, 2048)
+        truncated_id = TokenKey(rsa=BlindSigner(private).public).truncated_id
+        if truncated_id not in _TAKEN:
+            _TAKEN.add(truncated_id)
+            return private
+
+
+def pem(number: int = 0) -> bytes:
+    """The key file of `signer(number)`."""
+    return _private(number).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 @cache
 def signer(number: int = 0) -> BlindSigner:
-    """One of the run's issuer keys, by any number."""
-    del number
-    return BlindSigner(rsa.generate_private_key(65537, 2048))
+    """One of the run's issuer keys, by any number; their truncated ids differ."""
+    return BlindSigner(_private(number))
 
 
 @cache
