@@ -14,7 +14,7 @@ What looks like a message of another shape was pasted into a message, and stays 
 
 import re
 from datetime import time
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 __all__ = ["LRM", "Header", "HeaderReader", "Shape", "clean", "find_shape"]
 
@@ -51,23 +51,10 @@ def _alternatives(words: str) -> str:
 
 
 _PERIOD: Final = _alternatives(f"{_AM}|{_PM}")
-_DATE: Final = r"(?P<a>\d{1,4})(?P<sep>[./-])\s?(?P<b>\d{1,2})(?P=sep)\s?(?P<c>\d{1,4})\.?"
-_TIME: Final = (
-    rf"(?:(?P<before>{_PERIOD})\s?)?(?P<hour>\d{{1,2}})(?:[:.]|\s?h\s?)(?P<minute>\d{{2}})(?:[:.](?P<second>\d{{2}}))?"
-    rf"(?:\s?(?P<after>{_PERIOD}))?"
-)
+_SEPARATORS: Final = "[./-]"
 _JOIN: Final = rf"(?:[,،]\s?|\s)(?:(?:{_JOINING_WORDS})\s)?"
-_ENDS: Final = {"bracket": (r"\[", r"\](?:\s|$)"), "dash": ("", r"\s[-–—](?:\s|$)")}
-
-
-def _compile() -> tuple[re.Pattern[str], ...]:
-    orders = (_DATE + _JOIN + _TIME, _TIME + _JOIN + _DATE)
-    return tuple(
-        re.compile(begin + order + end, re.IGNORECASE) for order in orders for begin, end in _ENDS.values()
-    )
-
-
-_PATTERNS: Final = _compile()
+_BEGINS: Final = ("", r"\[")
+_ENDS: Final = (r"\s[-–—](?:\s|$)", r"\](?:\s|$)")
 _NOON: Final = 12
 _DAY_DIGITS: Final = 2
 """A number with more digits than a day or a month has is a year."""
@@ -76,12 +63,19 @@ _DAY_DIGITS: Final = 2
 class Shape(NamedTuple):
     """What all first lines of one export have in common."""
 
-    pattern: int
+    bracket: bool
+    time_first: bool
     separator: str
     year_first: bool
     year_last: bool
     seconds: bool
-    twelve_hours: bool
+    period: Literal["", "before", "after"]
+    """Where the day period of a 12-hour clock stands."""
+
+    @property
+    def twelve_hours(self) -> bool:
+        """Whether the clock has day periods."""
+        return self.period != ""
 
 
 class Header(NamedTuple):
@@ -91,7 +85,37 @@ class Header(NamedTuple):
     time: time | None
     """None when there is no such time."""
     end: int
-    own_shape: bool
+
+
+def _compile(*, bracket: bool, time_first: bool, shape: Shape | None = None) -> re.Pattern[str]:
+    """The pattern of first lines of any shape, or, much quicker, of one."""
+    separator = re.escape(shape.separator) if shape else _SEPARATORS
+    first = _number(year=shape.year_first) if shape else r"\d{1,4}"
+    last = _number(year=shape.year_last) if shape else r"\d{1,4}"
+    date = rf"(?P<a>{first})(?P<sep>{separator})\s?(?P<b>\d{{1,2}})(?P=sep)\s?(?P<c>{last})\.?"
+    seconds = _part("second", r"[:.](?P<second>\d{2})", shape.seconds if shape else None)
+    before = _part("before", rf"(?P<before>{_PERIOD})\s?", shape.period == "before" if shape else None)
+    after = _part("after", rf"\s?(?P<after>{_PERIOD})", shape.period == "after" if shape else None)
+    clock = rf"{before}(?P<hour>\d{{1,2}})(?:[:.]|\s?h\s?)(?P<minute>\d{{2}}){seconds}{after}"
+    middle = clock + _JOIN + date if time_first else date + _JOIN + clock
+    return re.compile(_BEGINS[bracket] + middle + _ENDS[bracket], re.IGNORECASE)
+
+
+def _number(*, year: bool) -> str:
+    return r"\d{3,4}" if year else r"\d{1,2}"
+
+
+def _part(name: str, pattern: str, wanted: bool | None) -> str:  # noqa: FBT001 - yes, no, or either
+    if wanted is None:
+        return f"(?:{pattern})?"
+    return pattern if wanted else f"(?P<{name}>(?!))?"
+
+
+_ANY_SHAPE: Final = {
+    (bracket, time_first): _compile(bracket=bracket, time_first=time_first)
+    for bracket in (False, True)
+    for time_first in (False, True)
+}
 
 
 def clean(text: str) -> str:
@@ -101,9 +125,9 @@ def clean(text: str) -> str:
 
 def find_shape(line: str) -> Shape | None:
     """The shape of `line` if it can be the first line of a message."""
-    for number, pattern in enumerate(_PATTERNS):
+    for (bracket, time_first), pattern in _ANY_SHAPE.items():
         if match := pattern.match(line):
-            return _shape(number, match)
+            return _shape(match, bracket=bracket, time_first=time_first)
     return None
 
 
@@ -111,12 +135,11 @@ class HeaderReader:
     """Recognises the first lines of an export of one shape."""
 
     def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._match = _PATTERNS[shape.pattern].match
+        self._match = _compile(bracket=shape.bracket, time_first=shape.time_first, shape=shape).match
         self._times: dict[tuple[str, ...], time | None] = {}
 
     def read(self, line: str) -> Header | None:
-        """`line` taken apart, or None if it does not look like a first line at all."""
+        """`line` taken apart, or None if it is not the first line of a message of this export."""
         match = self._match(line)
         if match is None:
             return None
@@ -124,14 +147,19 @@ class HeaderReader:
         key = tuple(written)
         if key not in self._times:
             self._times[key] = _time(*written)
-        own_shape = _shape(self._shape.pattern, match) == self._shape
-        return Header(date=(a, b, c), time=self._times[key], end=match.end(), own_shape=own_shape)
+        return Header((a, b, c), self._times[key], match.end())
 
 
-def _shape(number: int, match: re.Match[str]) -> Shape:
-    a, separator, c, second, before, after = match.group("a", "sep", "c", "second", "before", "after")
-    year_first, year_last = len(a) > _DAY_DIGITS, len(c) > _DAY_DIGITS
-    return Shape(number, separator, year_first, year_last, second is not None, (before or after) is not None)
+def _shape(match: re.Match[str], *, bracket: bool, time_first: bool) -> Shape:
+    return Shape(
+        bracket=bracket,
+        time_first=time_first,
+        separator=match["sep"],
+        year_first=len(match["a"]) > _DAY_DIGITS,
+        year_last=len(match["c"]) > _DAY_DIGITS,
+        seconds=match["second"] is not None,
+        period="before" if match["before"] else "after" if match["after"] else "",
+    )
 
 
 def _time(hour: str, minute: str, second: str | None, before: str | None, after: str | None) -> time | None:

@@ -31,6 +31,7 @@ _SAME_PREFIX: Final = 3
 """So many messages of one sender that all begin with the same words and a colon: the words belong to the name."""
 _LISTED: Final = 10
 
+_HEADS: Final = frozenset("[0123456789")
 _HINT: Final = (
     "export it in WhatsApp: chat, More, Export chat, Without media; then give the .txt or .zip here"
 )
@@ -146,11 +147,11 @@ def _cut(lines: Sequence[str]) -> _Cut:
     for number, raw in enumerate(lines, 1):
         line = raw.lstrip(LRM) if raw.startswith(LRM) else raw
         header = read(line)
-        if header is not None and header.own_shape:
+        if header is not None:
             cut.drafts.append(_Draft(number=number, header=header, rest=line[header.end :]))
         elif cut.drafts:
             cut.drafts[-1].more.append(raw)
-            if header is not None:
+            if line[:1] in _HEADS and find_shape(line):
                 cut.other_shape.append(number)
         elif line.strip():
             cut.before.append(number)
