@@ -3,6 +3,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import token_kit
 from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS, TokenKey, TokenRequest, begin, verify_token
+from sottovoce.edge import issuer
 from sottovoce.edge.accounts import Accounts
 from sottovoce.edge.issuer import Config, KeyFile, create_app, enrol
-from sottovoce.edge.rsa import load_token_key
+from sottovoce.edge.rsa import BlindSigner
 
 TODAY = 20000
 NOON = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2
@@ -33,7 +35,7 @@ class Office:
         for epoch in (TODAY - 1, TODAY, TODAY + 1, TODAY + 2):
             path = folder / f"{epoch}.pem"
             path.write_bytes(token_kit.pem(epoch))
-            self.keys[epoch] = load_token_key(path)[1]
+            self.keys[epoch] = token_kit.key(epoch)
             files.append(KeyFile(epoch=epoch, path=str(path)))
         self.account = enrol(self.database, "anna")
         self.config = Config(database=self.database, keys=files, quota=quota)
@@ -62,8 +64,16 @@ class Office:
         return begin(self.keys[epoch], token_kit.CHALLENGE)[0]
 
 
+@cache
+def _load(pem: bytes) -> tuple[BlindSigner, TokenKey]:
+    number = next(number for number in range(TODAY - 1, TODAY + 3) if token_kit.pem(number) == pem)
+    return token_kit.signer(number), token_kit.key(number)
+
+
 @pytest.fixture
-def office(tmp_path: Path) -> Office:
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
+    # Reading a key checks its primes, 50 ms each: here once a run, with real files in the other tests.
+    monkeypatch.setattr(issuer, "load_token_key", lambda path: _load(Path(path).read_bytes()))
     return Office(tmp_path)
 
 
