@@ -152,6 +152,11 @@ class _Tls:
             raise TlsError("the TLS handshake failed") from None
         return True
 
+    def eof(self) -> None:
+        """Raise unless the peer closed in order, which `read` has then seen."""
+        if not self.connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
+            raise TlsError("the connection was cut")
+
     def read(self) -> tuple[bytes, bool]:
         """The plaintext that has arrived, and whether the peer closed in order."""
         pieces = []
@@ -247,6 +252,14 @@ class ServerConnection:
             events.append(Closed())
         return events
 
+    def receive_eof(self) -> None:
+        """Take the end of the network connection.
+
+        Raises:
+            TlsError: the peer did not close in order: what came last may be missing.
+        """
+        self._tls.eof()
+
     def attest(self, evidence: bytes) -> None:
         """Send `evidence` in the first flight.
 
@@ -323,12 +336,21 @@ class ClientHandshake:
         self._tls = _Tls(context)
         self._tls.connection.set_connect_state()
         self._tls.handshake()
+        self._hello = self._tls.outgoing()
         self._complete = False
         self._evidence = _Prefixed()
 
     def first_flight(self) -> bytes:
-        """The ClientHello."""
-        return self._tls.outgoing()
+        """The ClientHello, always: what follows it in the buffer is the Finished, which only `accept` releases."""
+        return self._hello
+
+    def receive_eof(self) -> None:
+        """Take the end of the network connection.
+
+        Raises:
+            TlsError: always; the handshake is not complete.
+        """
+        raise TlsError("the connection was cut before the evidence was here")
 
     def receive(self, data: bytes) -> "EvidenceOffer | None":
         """The offer, once the server's whole first flight is here.
@@ -381,6 +403,8 @@ class EvidenceOffer:
         tls, self._tls = self._tls, None
         if tls is None:
             raise UsageError("this evidence was accepted before")
+        if isinstance(verified, EvidenceOffer):
+            raise UsageError("an offer does not prove itself")
         if (verified.exporter, verified.spki) != (self.exporter, self.spki):
             raise UsageError("the verification belongs to another connection")
         tls.write(_LENGTH.pack(len(own_evidence)) + own_evidence)
@@ -407,6 +431,14 @@ class ClientConnection:
         plaintext, closed = self._tls.read()
         events: list[Data | Closed] = [Data(data=plaintext)] if plaintext else []
         return [*events, Closed()] if closed else events
+
+    def receive_eof(self) -> None:
+        """Take the end of the network connection.
+
+        Raises:
+            TlsError: the peer did not close in order: what came last may be missing.
+        """
+        self._tls.eof()
 
     def close(self) -> None:
         """Close in order (RFC 8446 section 6.1)."""

@@ -234,12 +234,12 @@ def status_of(error: SottovoceError) -> int:
 
 
 async def run_app(
-    app: ASGIApp, request: Request, answer: Answer, gone: Callable[[], Awaitable[None]]
+    app: ASGIApp, request: Request, answer: Answer, gone: Callable[[], Awaitable[object]]
 ) -> None:
     """Run `app` on `request` until its answer is complete; `gone()` ends when the peer has left.
 
     Raises:
-        ProtocolError: the application failed after a part of its answer had left.
+        SottovoceError: the application failed after a part of its answer had left.
     """
     received = False
 
@@ -261,7 +261,7 @@ async def run_app(
     if answer.complete:
         return
     if answer.begun:
-        raise ProtocolError("the application left its answer unfinished")
+        raise SottovoceError("the application left its answer unfinished")
     await _refuse(answer, failure or SottovoceError("the application did not answer"))
 
 

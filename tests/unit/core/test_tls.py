@@ -2,6 +2,8 @@ import contextlib
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from sottovoce.core import tls
@@ -88,6 +90,77 @@ def test_an_offer_is_accepted_once() -> None:
     offer.accept(Proof(offer.exporter, offer.spki))
     with pytest.raises(UsageError, match="before"):
         offer.accept(Proof(offer.exporter, offer.spki))
+
+
+def test_an_offer_does_not_prove_itself() -> None:
+    offer = offer_for(tls.ServerConnection(), tls.ClientHandshake(), b"e")
+    with pytest.raises(UsageError, match="itself"):
+        offer.accept(offer)
+
+
+def test_nothing_leaves_the_client_before_it_accepts() -> None:
+    server, client = tls.ServerConnection(), tls.ClientHandshake()
+    hello = client.first_flight()
+    offer_for(server, client, b"e")
+    assert client.first_flight() == hello
+
+
+def test_the_first_flight_is_one_and_waits_for_evidence() -> None:
+    server, client = tls.ServerConnection(), tls.ClientHandshake()
+    server.receive(client.first_flight())
+    before = server.outgoing()
+    assert client.receive(before) is None
+    server.attest(b"evidence")
+    offer = client.receive(server.outgoing())
+    assert offer is not None
+    assert server.outgoing() == b""
+
+
+def test_evidence_of_another_connection_does_not_decrypt() -> None:
+    flights = []
+    clients = [tls.ClientHandshake(), tls.ClientHandshake()]
+    for client in clients:
+        server = tls.ServerConnection()
+        server.receive(client.first_flight())
+        server.attest(b"evidence")
+        flights.append(server.outgoing())
+    for client, flight in zip(clients, reversed(flights), strict=True):
+        with pytest.raises(tls.TlsError):
+            client.receive(flight)
+
+
+def test_a_connection_without_close_notify_is_cut() -> None:
+    server, client = session()
+    for end in (server, client):
+        with pytest.raises(tls.TlsError, match="cut"):
+            end.receive_eof()
+
+
+def test_a_connection_with_close_notify_may_end() -> None:
+    server, client = session()
+    server.close()
+    client.receive(server.outgoing())
+    client.receive_eof()
+
+
+def test_the_end_before_the_evidence_is_an_error() -> None:
+    with pytest.raises(tls.TlsError, match="cut"):
+        tls.ClientHandshake().receive_eof()
+
+
+def test_a_server_that_closes_without_evidence_is_refused() -> None:
+    server, client = tls.ServerConnection(), tls.ClientHandshake()
+    server.receive(client.first_flight())
+    server.close()
+    with pytest.raises(tls.TlsError, match="without evidence"):
+        client.receive(server.outgoing())
+
+
+@given(st.binary(min_size=1, max_size=2000))
+def test_any_bytes_give_a_typed_error_or_nothing(data: bytes) -> None:
+    for receive in (tls.ServerConnection().receive, tls.ClientHandshake().receive):
+        with contextlib.suppress(tls.TlsError):
+            assert not receive(data)
 
 
 def raw_client(*, alpn: bytes = tls.ALPN, version: int = SSL.TLS1_3_VERSION) -> SSL.Connection:

@@ -1,0 +1,190 @@
+"""The first program of a CVM (protocol section 8).
+
+    python -I -B -m sottovoce.tee.boot --settings-fd N --wiring-fd N --listen-fd N --processor-fd N
+                                       [--ready-fd N] [--artifact NAME=N]...
+
+It gets descriptors and nothing else: no path, no environment. Whatever is wrong stops the boot.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sottovoce.core.errors import ConfigError, SottovoceError, UnavailableError
+from sottovoce.core.events import EventLog
+from sottovoce.core.frames import FrameReader, encode_message
+from sottovoce.core.tls import AttestationWanted, ClientHandshake, ServerConnection
+from sottovoce.tee.attestation import Attester
+from sottovoce.tee.collector import SimulatedCollector
+from sottovoce.tee.http import Answer, ClientExchange, HttpServer, run_app
+from sottovoce.tee.logfilter import Party, Started
+from sottovoce.tee.roles import Role, Session, load_role
+from sottovoce.tee.sandbox import die_with_parent, swap_is_on
+from sottovoce.tee.server import Server
+from sottovoce.tee.settings import Settings, parse_settings, parse_wiring
+from sottovoce.tee.worker import Machine
+
+__all__ = ["boot", "check_artifacts", "main", "rehearse"]
+
+_DOCUMENT: Final = 64 * 1024
+_CHUNK: Final = 1 << 20
+_FAILED: Final = 2
+
+
+def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
+    """Compare each artifact with the measured settings, before anything reads it.
+
+    Raises:
+        ConfigError: missing, too many, or with another digest or size.
+    """
+    model = settings.model
+    if set(artifacts) != ({model.name} if model else set()):
+        raise ConfigError("the artifacts are not those of the settings")
+    if model is None:
+        return
+    digest, size, fd = hashlib.sha256(), 0, artifacts[model.name]
+    while piece := os.pread(fd, _CHUNK, size):
+        digest.update(piece)
+        size += len(piece)
+    if (size, digest.hexdigest()) != (model.bytes, model.sha256):
+        raise ConfigError("an artifact is not the one in the settings")
+
+
+class _Nowhere:
+    """The wire of a rehearsal."""
+
+    def __init__(self) -> None:
+        self.frames = b""
+
+    async def burst(self, frames: bytes) -> None:
+        self.frames += frames
+
+    def paced(self, data: bytes) -> None:
+        self.frames += encode_message(data)
+
+    def end_paced(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rehearsed:
+    exporter: bytes
+    spki: bytes
+
+
+async def _none() -> MutableMapping[str, Any]:
+    raise UnavailableError("nobody is there", party="device")
+
+
+def rehearse(role: Role, settings: Settings, log: EventLog) -> None:
+    """Do once what every session does, with throwaway keys, so that nothing is imported or built later.
+
+    A session's process can open no file, so a module that is first needed in a session would be missing.
+    """
+    handshake, server = ClientHandshake(), ServerConnection()
+    (wanted,) = server.receive(handshake.first_flight())
+    if isinstance(wanted, AttestationWanted):
+        server.attest(b"")
+    offer = handshake.receive(server.outgoing())
+    if offer is None:
+        raise UnavailableError("the TLS library does not work", party="tls")
+    connection = offer.accept(_Rehearsed(exporter=offer.exporter, spki=offer.spki))
+    connection.send(b"x")
+    server.receive(connection.outgoing())
+    app = role.app(Session(settings=settings, log=log, backends={}))
+    exchange, http, wire = ClientExchange(settings.role), HttpServer(), _Nowhere()
+    http.feed(exchange.request("GET", "/v1/status", b""))
+    request = http.next_request()
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop):
+        if request is not None:
+            loop.run_until_complete(run_app(app, request, Answer(http, wire), _none))
+    FrameReader().feed(wire.frames)
+
+
+def boot(arguments: argparse.Namespace) -> None:
+    """Start the CVM and serve until SIGTERM.
+
+    Raises:
+        SottovoceError: something is not as it must be.
+    """
+    began = time.monotonic()
+    settings = parse_settings(_document(arguments.settings_fd))
+    wiring = parse_wiring(_document(arguments.wiring_fd), settings)
+    artifacts = dict(arguments.artifact)
+    if len(artifacts) != len(arguments.artifact):
+        raise ConfigError("an artifact is given twice")
+    check_artifacts(settings, artifacts)
+    role = load_role(settings.role)
+    role.warm(settings, artifacts)
+    log = EventLog(_write)
+    rehearse(role, settings, log)
+    collector = SimulatedCollector(socket.socket(fileno=arguments.processor_fd))
+    if settings.platform != collector.kind:
+        raise ConfigError("the settings are for another platform")
+    attester = Attester(settings, kind=collector.kind, bundle=collector.bundle())
+    machine = Machine(
+        role=role, settings=settings, attester=attester, wiring=wiring, lock_memory=swap_is_on()
+    )
+
+    def ready() -> None:
+        log.emit(Started(role=Party(settings.role), warm_ms=round((time.monotonic() - began) * 1000)))
+        if arguments.ready_fd is not None:
+            os.write(arguments.ready_fd, b"1")
+            os.close(arguments.ready_fd)
+
+    listener = socket.socket(fileno=arguments.listen_fd)
+    Server(machine, collector=collector, listener=listener, log=log, ready=ready).run()
+
+
+def _document(fd: int) -> bytes:
+    with open(fd, "rb", closefd=True) as file:
+        return file.read(_DOCUMENT + 1)
+
+
+def _write(line: str) -> None:
+    # One write a line, so that lines of several processes do not mix; a log that is gone stops nothing.
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
+
+
+def _artifact(text: str) -> tuple[str, int]:
+    name, found, fd = text.rpartition("=")
+    if not found or not fd.isdecimal():
+        raise argparse.ArgumentTypeError("NAME=FD")
+    return name, int(fd)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sottovoce.tee.boot", allow_abbrev=False)
+    for name in ("settings", "wiring", "listen", "processor"):
+        parser.add_argument(f"--{name}-fd", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--artifact", type=_artifact, action="append", default=[])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, start: Callable[[argparse.Namespace], None] = boot) -> int:
+    """Run; the exit status. What goes wrong is one line without a traceback."""
+    die_with_parent(os.getppid())
+    try:
+        start(_parser().parse_args(argv))
+    except SottovoceError as error:
+        _write(f"sottovoce: {error}\n")
+        return _FAILED
+    except Exception as error:  # noqa: BLE001 - its text may hold anything; its type does not
+        _write(f"sottovoce: the CVM stopped ({type(error).__name__})\n")
+        return _FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

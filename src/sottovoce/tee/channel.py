@@ -1,0 +1,120 @@
+"""The channel between a CVM's parent and a session's process: packets on a socket pair, one kind byte and a value.
+
+    to the parent                              to the process
+    R complete (0 or 1)   ready for a session  C + descriptor   here is your connection
+    Q leaf (32 bytes)     a quote, please      q quote          empty: there is none
+    S                     a turn to compute    s                it is yours
+    F                     the turn is over
+    E event               for the log
+
+Nothing of a session's content ever passes here. Either side closing it ends the process.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+from sottovoce.core.errors import DecodeError, UnavailableError
+from sottovoce.core.events import Event
+from sottovoce.tee.attestation import Quote
+from sottovoce.tee.logfilter import encode_event
+
+__all__ = ["CONNECTION", "EVENT", "FREE", "LEAF", "PACKET", "QUOTE", "READY", "SLOT", "ProcessChannel"]
+
+READY, QUOTE, SLOT, FREE, EVENT, CONNECTION = b"R", b"Q", b"S", b"F", b"E", b"C"
+_QUOTED, _GRANTED = b"q", b"s"
+PACKET: Final = 16 * 1024
+LEAF: Final = 32
+
+
+class ProcessChannel:
+    """The process's end: blocking until `attach`, then on the event loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._quote: asyncio.Future[bytes] | None = None
+        self._turn: asyncio.Future[None] | None = None
+
+    def ready(self, *, complete: bool) -> None:
+        """Say that this process can take a session; `complete` when it has all its back ends."""
+        self._send(READY + bytes([complete]))
+
+    def log(self, entry: Event) -> None:
+        """Hand an event to the log."""
+        self._send(EVENT + encode_event(entry))
+
+    def quote(self, leaf: bytes) -> Quote:
+        """A quote for `leaf`, blocking.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        self._send(QUOTE + leaf)
+        return _quote(self._take(self._sock.recv(PACKET)))
+
+    def connection(self, watched: Iterable[int]) -> socket.socket | None:
+        """The session's connection, blocking; None when one of `watched` ends or the parent wants no more."""
+        poll = select.poll()
+        for fd in (self._sock.fileno(), *watched):
+            poll.register(fd, select.POLLIN)
+        if any(fd != self._sock.fileno() for fd, _ in poll.poll()):
+            return None
+        kind, fds, _, _ = socket.recv_fds(self._sock, PACKET, 1)
+        return socket.socket(fileno=fds[0]) if kind == CONNECTION and fds else None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Go on with `loop`."""
+        self._sock.settimeout(0)
+        loop.add_reader(self._sock, self._readable)
+
+    async def quote_soon(self, leaf: bytes) -> Quote:
+        """A quote for `leaf`.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        self._quote = asyncio.get_running_loop().create_future()
+        self._send(QUOTE + leaf)
+        return _quote(await self._quote)
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """One of the CVM's turns to compute."""
+        self._turn = asyncio.get_running_loop().create_future()
+        self._send(SLOT)
+        try:
+            await self._turn
+            yield
+        finally:
+            self._send(FREE)
+
+    def _readable(self) -> None:
+        packet = self._take(self._sock.recv(PACKET))
+        if packet[:1] == _QUOTED and self._quote is not None and not self._quote.done():
+            self._quote.set_result(packet)
+        elif packet[:1] == _GRANTED and self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            self._sock.send(packet)
+        except OSError:
+            os._exit(0)  # the parent is gone, and this process with it
+
+    def _take(self, packet: bytes) -> bytes:
+        if not packet:
+            os._exit(0)
+        return packet
+
+
+def _quote(packet: bytes) -> Quote:
+    if packet[:1] != _QUOTED or packet == _QUOTED:
+        raise UnavailableError("there is no quote", party="processor")
+    try:
+        return Quote.decode(packet[1:])
+    except DecodeError:
+        raise UnavailableError("there is no quote", party="processor") from None

@@ -1,0 +1,313 @@
+"""A CVM's first process: accepts connections, makes a process for each, and never reads one.
+
+It has no event loop, no key of a session and no plaintext. It is single-threaded, so that fork is safe, and knows each
+session's process by its channel: a channel that closes is a process that ended.
+"""
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sottovoce.core.errors import DecodeError, PeerError, UnavailableError
+from sottovoce.core.events import EventLog
+from sottovoce.core.limits import LIMITS
+from sottovoce.tee import channel as packets
+from sottovoce.tee.attestation import Attester, quote
+from sottovoce.tee.collector import Collector
+from sottovoce.tee.logfilter import Party, WorkerLost, decode_event
+from sottovoce.tee.worker import Machine, run_process
+
+__all__ = ["Server"]
+
+_SETUP: Final = 30.0
+"""Seconds until a process is ready for a session, at most."""
+_SPARE_LIFE: Final = 45.0
+"""Seconds after which a spare process is replaced, so that its back ends do not give it up first."""
+_INCOMPLETE_LIFE: Final = 1.0
+"""Seconds after which a spare process without all its back ends is replaced."""
+_GRACE: Final = 5.0
+"""Seconds beyond a session's own limit until its process is killed."""
+_RESPAWN: Final = 0.5
+"""Seconds between two spare processes when the one before came to nothing."""
+_BUNDLE_LIFE: Final = 300.0
+"""Seconds after which the host is asked for its papers again: log proofs age."""
+_EVENTS: Final = 200
+"""Events that one process may log."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Process:
+    pid: int
+    sock: socket.socket
+    deadline: float
+    ready: bool = False
+    complete: bool = False
+    serving: bool = False
+    retiring: bool = False
+    has_slot: bool = False
+    events: int = field(default=0)
+
+
+class Server:
+    """Serves one role on `listener` until SIGTERM. `ready` is called once, when sessions can be served."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        collector: Collector,
+        listener: socket.socket,
+        log: EventLog,
+        ready: Callable[[], None],
+    ) -> None:
+        self._machine = machine
+        self._collector = collector
+        self._listener = listener
+        self._log = log
+        self._ready: Callable[[], None] | None = ready
+        self._party = Party(machine.settings.role)
+        # Only an orchestrator's processes take long to make; others are made when somebody connects.
+        self._spares = max(1, machine.settings.spares) if machine.role.backends else 0
+        self._processes: set[_Process] = set()
+        self._pending: deque[socket.socket] = deque()
+        self._slots: deque[_Process] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._not_before = 0.0
+        self._bundle_due = time.monotonic() + _BUNDLE_LIFE
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; then every session ends at once."""
+        wake, woken = socket.socketpair()
+        wake.settimeout(0)
+        signal.set_wakeup_fd(wake.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._selector.register(woken, selectors.EVENT_READ, None)
+        self._listener.settimeout(0)
+        gc.freeze()  # what is here now is shared with every process made later
+        if not self._spares:
+            self._say_ready()
+        try:
+            while not self._stopping:
+                self._make_processes()
+                self._listen_if_possible()
+                for key, _ in self._selector.select(self._patience()):
+                    self._handle(key.data, woken)
+                self._expire()
+        finally:
+            self._end_all()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _say_ready(self) -> None:
+        if self._ready is not None:
+            self._ready()
+            self._ready = None
+
+    def _handle(self, what: object, woken: socket.socket) -> None:
+        if isinstance(what, _Process):
+            self._packet(what)
+        elif what is self._listener:
+            self._accept()
+        else:
+            woken.recv(64)
+
+    # Connections.
+
+    @property
+    def _serving(self) -> int:
+        return sum(process.serving for process in self._processes) + len(self._pending)
+
+    def _listen_if_possible(self) -> None:
+        """Beyond the limit of sessions, connections wait in the kernel's queue."""
+        registered = self._listener in self._selector.get_map()
+        if (self._serving < self._machine.settings.sessions) is registered:
+            return
+        if registered:
+            self._selector.unregister(self._listener)
+        else:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            self._pending.append(connection)
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give waiting connections to processes that are ready, those with all back ends first."""
+        while self._pending:
+            idle = [p for p in self._processes if p.ready and not p.serving]
+            if not idle:
+                return
+            best = max(idle, key=lambda p: (p.complete, p.deadline))
+            connection = self._pending.popleft()
+            with connection:
+                try:
+                    socket.send_fds(best.sock, [packets.CONNECTION], [connection.fileno()])
+                except OSError:
+                    self._end(best)
+                    continue
+            best.serving = True
+            best.deadline = time.monotonic() + LIMITS.session_total + _GRACE
+
+    # Processes.
+
+    def _make_processes(self) -> None:
+        now = time.monotonic()
+        idle = [p for p in self._processes if not p.serving and not p.retiring]
+        wanted = self._spares + len(self._pending)
+        while len(idle) < wanted and now >= self._not_before:
+            idle.append(self._fork())
+
+    def _fork(self) -> _Process:
+        self._refresh()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            run_process(self._machine, theirs, parent)
+        theirs.close()
+        ours.settimeout(0)
+        process = _Process(pid=pid, sock=ours, deadline=time.monotonic() + _SETUP)
+        self._processes.add(process)
+        self._selector.register(ours, selectors.EVENT_READ, process)
+        return process
+
+    def _refresh(self) -> None:
+        """Ask the host for fresh papers now and then; without an answer the old ones go on."""
+        now = time.monotonic()
+        if now < self._bundle_due:
+            return
+        self._bundle_due = now + _BUNDLE_LIFE
+        with contextlib.suppress(UnavailableError, PeerError):
+            bundle = self._collector.bundle()
+            attester = Attester(self._machine.settings, kind=self._collector.kind, bundle=bundle)
+            self._machine = replace(self._machine, attester=attester)
+
+    def _packet(self, process: _Process) -> None:
+        try:
+            packet = process.sock.recv(packets.PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        kind, value = packet[:1], packet[1:]
+        if kind == packets.READY and not process.ready:
+            self._process_ready(process, complete=value == b"\1")
+        elif kind == packets.QUOTE and len(value) == packets.LEAF:
+            self._answer_quote(process, value)
+        elif kind == packets.SLOT:
+            self._slots.append(process)
+            self._grant()
+        elif kind == packets.FREE:
+            self._free(process)
+        elif kind == packets.EVENT and process.events < _EVENTS:
+            process.events += 1
+            with contextlib.suppress(DecodeError):
+                self._log.emit(decode_event(value))
+        else:
+            self._end(process)
+
+    def _process_ready(self, process: _Process, *, complete: bool) -> None:
+        process.ready, process.complete = True, complete
+        now = time.monotonic()
+        process.deadline = now + (_SPARE_LIFE if complete else _INCOMPLETE_LIFE)
+        if complete:
+            self._say_ready()
+        else:
+            self._not_before = now + _INCOMPLETE_LIFE
+        for old in [p for p in self._processes if p.retiring and not p.serving]:
+            self._end(old)
+        self._hand_over()
+
+    def _answer_quote(self, process: _Process, leaf: bytes) -> None:
+        try:
+            answer = quote(self._collector, leaf).encode()
+        except (UnavailableError, PeerError):
+            answer = b""
+        self._reply(process, b"q" + answer)
+
+    def _reply(self, process: _Process, packet: bytes) -> None:
+        try:
+            process.sock.send(packet)
+        except OSError:
+            self._end(process)
+
+    # Turns to compute.
+
+    def _grant(self) -> None:
+        busy = sum(process.has_slot for process in self._processes)
+        while self._slots and busy < self._machine.settings.slots:
+            process = self._slots.popleft()
+            process.has_slot = True
+            busy += 1
+            self._reply(process, b"s")
+
+    def _free(self, process: _Process) -> None:
+        process.has_slot = False
+        self._slots = deque(waiting for waiting in self._slots if waiting is not process)
+        self._grant()
+
+    # Ends.
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for process in [p for p in self._processes if p.deadline <= now]:
+            if process.ready and not process.serving:
+                # It goes on until the one that takes its place is ready.
+                process.retiring, process.deadline = True, now + _SPARE_LIFE
+            else:
+                self._end(process)
+
+    def _end(self, process: _Process) -> None:
+        """Kill it if it has not ended yet, and bury it."""
+        if process not in self._processes:
+            return
+        self._processes.remove(process)
+        self._selector.unregister(process.sock)
+        process.sock.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        _, status = os.waitpid(process.pid, 0)
+        self._report_loss(process, status)
+        self._free(process)
+
+    def _end_all(self) -> None:
+        self._listener.close()
+        for connection in self._pending:
+            connection.close()
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in self._processes:
+            os.waitpid(process.pid, 0)
+            process.sock.close()
+        self._processes.clear()
+        self._selector.close()
+        signal.set_wakeup_fd(-1)
+
+    def _report_loss(self, process: _Process, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        if process.retiring:
+            return
+        if not process.serving:
+            self._not_before = time.monotonic() + _RESPAWN
+        if code:
+            self._log.emit(WorkerLost(role=self._party, signal=max(0, -code), status=max(0, code)))
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        moments = [process.deadline for process in self._processes]
+        moments += [self._not_before] if self._not_before > now else []
+        return max(0.0, min(moments) - now) if moments else 60.0
