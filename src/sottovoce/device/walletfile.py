@@ -21,6 +21,8 @@ _BUSY_SECONDS: Final = 5.0
 _FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
 _TOKEN_LENGTH: Final = 354
+# SQLite's message may quote damaged bytes, which `sqlite3` then fails to decode.
+_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
 _SCHEMA: Final = (
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL) STRICT",
@@ -72,14 +74,15 @@ def connect(path: Path) -> sqlite3.Connection:
         mode = path.stat().st_mode
     except OSError:
         raise ConfigError("the wallet cannot be opened", hint=f"looked for {path}") from None
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         raise _typed(error, path) from None
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError("others may read the wallet", hint=f"chmod 600 {path}")
-    connection = _connection(path)
+    connection = _open(path)
     try:
+        _set_up(connection, "TRUNCATE")
         _check(connection, path)
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         connection.close()
         raise _typed(error, path) from None
     except SottovoceError:
@@ -104,11 +107,13 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
+    except _SQLITE_ERRORS as error:
         raise _typed(error, path) from None
 
 
-def _typed(error: sqlite3.Error, path: Path) -> SottovoceError:
+def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> SottovoceError:
+    if isinstance(error, UnicodeDecodeError):
+        return corrupt(path)
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code in _FULL:
         return WalletFullError("the disk is full", hint="make room and try again")
@@ -117,21 +122,24 @@ def _typed(error: sqlite3.Error, path: Path) -> SottovoceError:
     return WalletError("the wallet could not be used", hint="is another program using it?")
 
 
-def _connection(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection:
     # mode=rw: SQLite must not make a file of its own accord, with rights of its own choice.
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+
+
+def _set_up(connection: sqlite3.Connection, journal: str) -> None:
     # A journal that is truncated, and deleted rows overwritten: no copy of a spent token stays in the files.
-    for pragma in (
-        "journal_mode = TRUNCATE",
+    settings = (
+        f"journal_mode = {journal}",
         "synchronous = FULL",
         "secure_delete = ON",
         "trusted_schema = OFF",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+    )
+    for setting in settings:
+        connection.execute(f"PRAGMA {setting}")
 
 
 def _create(path: Path) -> None:
@@ -140,7 +148,8 @@ def _create(path: Path) -> None:
     draft.unlink(missing_ok=True)
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        connection = _connection(draft)
+        connection = _open(draft)
+        _set_up(connection, "MEMORY")
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.close()
@@ -149,6 +158,11 @@ def _create(path: Path) -> None:
         pass  # another process made it meanwhile
     finally:
         draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from sottovoce.core.errors import ConfigError, UsageError
+from sottovoce.core.errors import ConfigError, SottovoceError, UsageError
 from sottovoce.edge.database import StoreCorruptError, StoreError, StoreFullError
 from sottovoce.edge.spent import SpentTokens, TokenExpired, TokenSpent
 
@@ -237,3 +239,24 @@ def test_every_write_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
     assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 1 << 20), bits=st.integers(1, 255), cut=st.booleans())
+def test_any_damage_is_a_typed_error_or_harmless(tmp_path: Path, at: int, bits: int, *, cut: bool) -> None:
+    path, template = tmp_path / "damaged.db", tmp_path / "template.db"
+    if not template.exists():
+        store = SpentTokens(template)
+        store.spend_all([(number.to_bytes(32, "big"), EPOCH) for number in range(200)])
+        store.close()
+    for leftover in tmp_path.glob("damaged.db*"):
+        leftover.unlink()
+    whole = template.read_bytes()
+    at %= len(whole)
+    path.write_bytes(whole[:at] if cut else whole[:at] + bytes([whole[at] ^ bits]) + whole[at + 1 :])
+    try:
+        store = SpentTokens(path)
+        store.spend(b"\xff" * 32, EPOCH)
+    except SottovoceError:
+        return
+    store.close()
