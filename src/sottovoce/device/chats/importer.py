@@ -20,7 +20,7 @@ from sottovoce.device.chats.dates import DateReader, decide
 from sottovoce.device.chats.errors import ChatTooLarge, NotAChat, UnknownEncoding, UnreadableChat
 from sottovoce.device.chats.formats import LRM, Header, HeaderReader, Shape, clean, find_shape
 from sottovoce.device.chats.model import Chat, Kind, Message
-from sottovoce.device.chats.titles import title_of
+from sottovoce.device.chats.titles import app_title, title_of
 
 __all__ = ["import_chat", "read_chat"]
 
@@ -87,7 +87,7 @@ def _import_text(name: str, data: bytes, *, archive: str) -> Chat:
     if not dated:
         raise NotAChat("the file is not an exported chat: no line has a date that exists", hint=_HINT)
     _split_senders([draft for draft, _ in dated])
-    title = title_of(archive) or title_of(name) or _title_inside(dated[0][0])
+    title = _title(archive, name, dated[0][0])
     unparsed = sorted([*cut.before, *undated])
     notes = (note, _note_on_others(cut.other_shape))
     return Chat(
@@ -262,9 +262,11 @@ def _caption(marked: str, text: str) -> str | None:
     return systemlines.place(text)
 
 
-def _title_inside(first: _Draft) -> str:
-    """IOS names the chat as the sender of the encryption notice."""
-    return first.sender if systemlines.is_encryption_notice(first.text.lstrip(LRM)) else ""
+def _title(archive: str, name: str, first: _Draft) -> str:
+    """The app's own name for the chat wherever it stands, else the name that the file has now."""
+    # iOS names the chat as the sender of the encryption notice.
+    inside = first.sender if systemlines.is_encryption_notice(first.text.lstrip(LRM)) else ""
+    return app_title(archive) or app_title(name) or inside or title_of(archive) or title_of(name)
 
 
 def _note_on_others(numbers: Sequence[int]) -> str:
