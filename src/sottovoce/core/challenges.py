@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from sottovoce.core.authscheme import from_base64url, parse_fields
+from sottovoce.core.authscheme import from_base64url, parse_fields, to_base64url
 from sottovoce.core.errors import DecodeError
-from sottovoce.core.tokenkeys import TOKEN_TYPE
+from sottovoce.core.tokenkeys import TOKEN_TYPE, TokenKey
 
-__all__ = ["OfferedChallenge", "TokenChallenge", "parse_challenges"]
+__all__ = ["OfferedChallenge", "TokenChallenge", "challenge_value", "parse_challenges"]
 
 _CHALLENGE_LIMIT: Final = 1024
 """UNSPECIFIED: RFC 9577 allows 128 KiB; names of hosts need far less."""
@@ -101,6 +101,12 @@ class OfferedChallenge:
     challenge: bytes
     token_key: bytes | None
     max_age: int | None
+
+
+def challenge_value(challenge: TokenChallenge, key: TokenKey) -> bytes:
+    """The WWW-Authenticate field that asks for a token (RFC 9577 section 2.1.1)."""
+    offered, spki = to_base64url(challenge.encode()), to_base64url(key.spki)
+    return b'PrivateToken challenge="' + offered + b'", token-key="' + spki + b'"'
 
 
 def parse_challenges(value: bytes) -> tuple[OfferedChallenge, ...]:

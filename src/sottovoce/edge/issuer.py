@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from sottovoce.core import asgi
 from sottovoce.core.authscheme import to_base64url
 from sottovoce.core.errors import ConfigError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
@@ -31,7 +32,6 @@ from sottovoce.core.tokens import (
     TokenRequest,
     epoch_at,
 )
-from sottovoce.edge import asgi
 from sottovoce.edge.accounts import Accounts, AccountUnknownError, QuotaError, enrol
 from sottovoce.edge.rsa import BlindSigner, generate_token_key, load_token_key
 

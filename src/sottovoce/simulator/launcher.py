@@ -8,6 +8,7 @@ listening socket and the channel to the security processor are descriptors.
 
 import contextlib
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ _START: Final = (
     "import sys; sys.path.extend(sys.argv[1:3]); del sys.argv[1:3]; "
     "import runpy; runpy.run_module('sottovoce.tee.boot', run_name='__main__', alter_sys=True)"
 )
+_STOP_AFTER: Final = 3.0
 _FLAGS: Final = ("-I", "-B", "-S", "-X", "pycache_prefix=/nonexistent")
 
 
@@ -95,6 +97,7 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     measurement = measure(settings=settings, artifacts=artifacts, code=root)
     processor = SimulatedProcessor(chip, measurement.digest)
     ours, theirs = socket.socketpair()
+    listens, says_so = os.pipe()
     child = _start(
         settings=settings,
         wiring=canonical.encode(config.wiring),
@@ -102,17 +105,27 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
         root=root,
         sock=sock,
         channel=theirs,
+        ready=says_so,
     )
+    os.close(says_so)
     theirs.close()
     sock.close()
     _end_together(child)
     try:
-        _serve(ours, processor, Path(config.bundle), chip.vcek, ready)
+        _serve(ours, listens, processor, Path(config.bundle), chip.vcek, ready)
     finally:
-        child.kill()
-        code = child.wait()
+        child.terminate()
+        code = _wait(child)
     if code > 0:
         raise ConfigError("the CVM stopped", hint="its own line above says why")
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> int:
+    try:
+        return child.wait(_STOP_AFTER)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def _start(
@@ -123,6 +136,7 @@ def _start(
     root: Path,
     sock: socket.socket,
     channel: socket.socket,
+    ready: int,
 ) -> "subprocess.Popen[bytes]":
     with contextlib.ExitStack() as stack:
         descriptors = {
@@ -130,6 +144,7 @@ def _start(
             "--wiring-fd": stack.enter_context(_memory(wiring)),
             "--listen-fd": sock.fileno(),
             "--processor-fd": channel.fileno(),
+            "--ready-fd": ready,
         }
         arguments = [str(word) for pair in descriptors.items() for word in pair]
         opened = []
@@ -168,28 +183,39 @@ def _end_together(child: "subprocess.Popen[bytes]") -> None:
 
 def _serve(
     channel: socket.socket,
+    listens: int,
     processor: SimulatedProcessor,
     bundle: Path,
     vcek: bytes,
     ready: Callable[[], None],
 ) -> None:
-    """Answer until the CVM closes its end. It says that it listens by one request that asks for its papers."""
-    is_ready = False
-    while operation := _read(channel, 1):
-        if operation[0] == REPORT:
-            report_data = _read(channel, REPORT_DATA)
-            if not report_data:
-                return
-            answer = processor.report(report_data)
-        elif operation[0] == ENDORSEMENTS:
-            answer = read_bundle(bundle, vcek).encode()
-        else:
-            raise ConfigError("the CVM asked its security processor for something unknown")
-        with contextlib.suppress(OSError):
-            channel.sendall(LENGTH.pack(len(answer)) + answer)
-        if not is_ready:
-            is_ready = True
-            ready()
+    """Answer the CVM until it closes its end; call `ready` when it says that it listens."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        selector.register(listens, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd == listens:
+                    selector.unregister(listens)
+                    if os.read(listens, 1):
+                        ready()
+                elif not _answer(channel, processor, bundle, vcek):
+                    return
+
+
+def _answer(channel: socket.socket, processor: SimulatedProcessor, bundle: Path, vcek: bytes) -> bool:
+    operation = _read(channel, 1)
+    if not operation:
+        return False
+    if operation[0] == ENDORSEMENTS:
+        answer = read_bundle(bundle, vcek).encode()
+    elif operation[0] == REPORT and (report_data := _read(channel, REPORT_DATA)):
+        answer = processor.report(report_data)
+    else:
+        raise ConfigError("the CVM asked its security processor for something unknown")
+    with contextlib.suppress(OSError):
+        channel.sendall(LENGTH.pack(len(answer)) + answer)
+    return True
 
 
 def _read(channel: socket.socket, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What the edge's small services share of ASGI: bounded bodies, plain answers, the lifespan."""
+"""What the small services share of ASGI: bounded bodies, plain answers, the lifespan. It does no I/O of its own."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
