@@ -16,6 +16,12 @@ from sottovoce.edge.spent import SpentTokens, TokenExpired, TokenSpent
 EPOCH = 20000
 
 
+def fill_up(store: SpentTokens) -> None:
+    """Leave no room: no free page in the file, and no leave to make it longer."""
+    store._connection.execute("VACUUM")
+    store._connection.execute("PRAGMA max_page_count = 1")
+
+
 def test_a_token_is_spent_once(tmp_path: Path) -> None:
     store = SpentTokens(tmp_path / "spent.db")
     store.spend(bytes(32), EPOCH)
@@ -136,7 +142,7 @@ def test_a_digest_of_another_length_is_our_own_fault(tmp_path: Path, length: int
 
 def test_a_full_disk_refuses_and_records_nothing(tmp_path: Path) -> None:
     store = SpentTokens(tmp_path / "spent.db")
-    store._connection.execute("PRAGMA max_page_count = 1")
+    fill_up(store)
     spent: list[int] = []
 
     def fill() -> None:
@@ -187,7 +193,7 @@ def test_what_was_accepted_before_the_kernel_refused_stays_spent(tmp_path: Path)
 
 def test_a_group_that_meets_a_full_disk_is_not_recorded_in_part(tmp_path: Path) -> None:
     store = SpentTokens(tmp_path / "spent.db")
-    store._connection.execute("PRAGMA max_page_count = 1")
+    fill_up(store)
     group = [(number.to_bytes(32, "big"), EPOCH) for number in range(10_000)]
     with pytest.raises(StoreFullError):
         store.spend_all(group)
