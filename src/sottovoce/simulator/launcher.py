@@ -111,8 +111,12 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     theirs.close()
     sock.close()
     _end_together(child)
+
+    def papers() -> bytes:
+        return read_bundle(Path(config.bundle), chip.vcek).encode()
+
     try:
-        _serve(ours, listens, processor, Path(config.bundle), chip.vcek, ready)
+        _serve(ours, listens, processor, papers, ready)
     finally:
         child.terminate()
         code = _wait(child)
@@ -185,8 +189,7 @@ def _serve(
     channel: socket.socket,
     listens: int,
     processor: SimulatedProcessor,
-    bundle: Path,
-    vcek: bytes,
+    papers: Callable[[], bytes],
     ready: Callable[[], None],
 ) -> None:
     """Answer the CVM until it closes its end; call `ready` when it says that it listens."""
@@ -199,16 +202,16 @@ def _serve(
                     selector.unregister(listens)
                     if os.read(listens, 1):
                         ready()
-                elif not _answer(channel, processor, bundle, vcek):
+                elif not _answer(channel, processor, papers):
                     return
 
 
-def _answer(channel: socket.socket, processor: SimulatedProcessor, bundle: Path, vcek: bytes) -> bool:
+def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Callable[[], bytes]) -> bool:
     operation = _read(channel, 1)
     if not operation:
         return False
     if operation[0] == ENDORSEMENTS:
-        answer = read_bundle(bundle, vcek).encode()
+        answer = papers()
     elif operation[0] == REPORT and (report_data := _read(channel, REPORT_DATA)):
         answer = processor.report(report_data)
     else:
