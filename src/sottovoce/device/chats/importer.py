@@ -236,10 +236,12 @@ def _classify(draft: _Draft) -> tuple[Kind, str, bool]:
     """Kind, text and whether it was edited."""
     marked = draft.text.strip()
     plain = marked.lstrip(LRM).strip()
-    if not draft.sender or _is_system(plain, app_may_speak=marked.startswith(LRM)):
+    if not draft.sender:
         return "system", plain, False
     if systemlines.is_deleted(plain):
         return "deleted", "", False
+    if _is_system(plain, app_may_speak=marked.startswith(LRM)):
+        return "system", plain, False
     text, edited = systemlines.without_edited(plain)
     caption = _caption(marked, text)
     return ("text", text, edited) if caption is None else ("media", caption, edited)

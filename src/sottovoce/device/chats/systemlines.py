@@ -123,7 +123,7 @@ _ENCRYPTION: Final = re.compile(
         r"(?:your )?(?:messages|chats)[^.\n]{0,60} (?:are|is) (?:now )?(?:secured with )?end-to-end encrypt",
         r"(?:deine )?nachrichten[^.\n]{0,80} ende-zu-ende-verschlüssel",
         r"(?:los|tus) mensajes[^.\n]{0,80} cifra(?:d[oa]s|do) de extremo a extremo",
-        r"(?:as |suas )?(?:mensagens|chamadas)[^.\n]{0,100} (?:criptografia de ponta|encriptadas (?:de )?ponta)",
+        r"(?:as |suas )?(?:mensagens|chamadas)[^.\n]{0,100} (?:criptografia de ponta|encriptadas (?:de )?pont[ao])",
         r"(?:les|vos) messages[^.\n]{0,100} (?:chiffré|chiffrement)",
         r"i (?:tuoi )?messaggi[^.\n]{0,100} (?:crittograf)",
         r"(?:मैसेज|मैसेजेस|संदेश|आपके द्वारा)[^.।\n]{0,120} एन्?क्रिप्",
