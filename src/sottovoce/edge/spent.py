@@ -5,16 +5,18 @@ were spent, and no token can be made from them. Who can write it can refuse toke
 """
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sottovoce.core.errors import ProtocolError, UsageError
+from sottovoce.core.errors import ProtocolError, SottovoceError, UsageError
 from sottovoce.edge import database
 
 __all__ = ["SpentTokens", "TokenExpired", "TokenSpent"]
 
 _DIGEST: Final = 32
+_EPOCHS: Final = 1 << 32
 _CHUNK: Final = 10_000
 """Rows deleted in one transaction, so that no gateway waits long for the lock."""
 
@@ -48,6 +50,17 @@ class TokenExpired(ProtocolError):  # noqa: N818 - as TokenSpent
     code = "token.expired"
 
 
+class _Waiting:
+    """A token that a thread waits for: refused until its write has said otherwise."""
+
+    __slots__ = ("done", "outcome", "token")
+
+    def __init__(self, token: tuple[bytes, int]) -> None:
+        self.token = token
+        self.done = False
+        self.outcome: SottovoceError | None = database.StoreError("the token was not recorded")
+
+
 class SpentTokens:
     """Spent tokens by epoch and digest, in one SQLite file that processes share. Any thread may use it."""
 
@@ -59,6 +72,7 @@ class SpentTokens:
             StoreError: it is damaged, locked, or the disk is full.
         """
         self._lock = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
         self._connection = database.connect(path, _SCHEMA)
 
     def spend(self, digest: bytes, epoch: int) -> None:
@@ -70,20 +84,28 @@ class SpentTokens:
             TokenSpent: it was recorded before, by any process, ever.
             TokenExpired: its epoch was forgotten.
             StoreError: the store took no write (`StoreFullError`: the disk is full).
-            UsageError: `digest` has another length.
+            UsageError: `digest` has another length, or `epoch` is no day since 1970.
         """
-        refusal = self._run(((digest, epoch),), grouped=False)[0]
-        if refusal:
-            raise refusal
+        _check(digest, epoch)
+        mine = _Waiting((digest, epoch))
+        self._waiting.append(mine)
+        with self._lock:
+            if not mine.done:
+                self._spend_waiting()
+        if mine.outcome:
+            raise mine.outcome
 
     def spend_all(self, tokens: Sequence[tuple[bytes, int]]) -> list[TokenSpent | TokenExpired | None]:
         """Record many tokens with one write to the disk: for each, None or why it is refused.
 
         Raises:
             StoreError: nothing was recorded; none of the tokens may be used.
-            UsageError: a digest has another length.
+            UsageError: as for `spend`.
         """
-        return self._run(tokens, grouped=True)
+        for digest, epoch in tokens:
+            _check(digest, epoch)
+        with self._lock:
+            return self._write(tokens)
 
     def expire(self, before: int) -> int:
         """Forget, for good, the tokens of epochs below `before`; returns how many there were.
@@ -108,21 +130,32 @@ class SpentTokens:
         with self._lock:
             self._connection.close()
 
-    def _run(
-        self, tokens: Sequence[tuple[bytes, int]], *, grouped: bool
-    ) -> list[TokenSpent | TokenExpired | None]:
-        if any(len(digest) != _DIGEST for digest, _ in tokens):
-            raise UsageError("digest of another length than 32 bytes")
-        with self._lock:
-            try:
-                if not grouped:
-                    return [self._insert(*tokens[0])]
-                self._connection.execute("BEGIN IMMEDIATE")
-                refusals = [self._insert(*token) for token in tokens]
-                self._connection.execute("COMMIT")
-            except database.SQLITE_ERRORS as error:
-                self._undo()
-                raise database.typed(error) from None
+    def _spend_waiting(self) -> None:
+        # Threads that came while another one waited for the disk share the next write.
+        group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        for waiting in group:
+            waiting.done = True
+        try:
+            refusals = self._write([waiting.token for waiting in group])
+        except database.StoreError as error:
+            for waiting in group:
+                waiting.outcome = error
+        else:
+            for waiting, refusal in zip(group, refusals, strict=True):
+                waiting.outcome = refusal
+
+    def _write(self, tokens: Sequence[tuple[bytes, int]]) -> list[TokenSpent | TokenExpired | None]:
+        try:
+            if len(tokens) == 1:
+                return [self._insert(*tokens[0])]
+            self._connection.execute("BEGIN IMMEDIATE")
+            refusals = [self._insert(*token) for token in tokens]
+            self._connection.execute("COMMIT")
+        except database.SQLITE_ERRORS as error:
+            raise database.typed(error) from None
+        finally:
+            # Whatever happened: a transaction left open would take later tokens without writing them.
+            self._undo()
         return refusals
 
     def _insert(self, digest: bytes, epoch: int) -> TokenSpent | TokenExpired | None:
@@ -140,3 +173,8 @@ class SpentTokens:
         except database.SQLITE_ERRORS:
             # The connection can do no more; SQLite rolls the transaction back when the file is next opened.
             self._connection.close()
+
+
+def _check(digest: bytes, epoch: int) -> None:
+    if len(digest) != _DIGEST or not 0 <= epoch < _EPOCHS:
+        raise UsageError("digest of another length than 32 bytes, or epoch out of range")

@@ -140,6 +140,77 @@ def test_a_digest_of_another_length_is_our_own_fault(tmp_path: Path, length: int
         store.spend(bytes(length), EPOCH)
 
 
+@pytest.mark.parametrize("epoch", [-1, 1 << 32, 1 << 64])
+def test_an_epoch_out_of_range_is_our_own_fault(tmp_path: Path, epoch: int) -> None:
+    store = SpentTokens(tmp_path / "spent.db")
+    with pytest.raises(UsageError):
+        store.spend(bytes(32), epoch)
+    with pytest.raises(UsageError):
+        store.spend_all([(bytes(32), epoch)])
+
+
+def test_threads_share_a_write_and_each_learns_its_own_outcome(tmp_path: Path) -> None:
+    store = SpentTokens(tmp_path / "spent.db")
+    store.spend(bytes(32), EPOCH)
+    outcomes: list[str] = []
+
+    def spend(number: int) -> None:
+        try:
+            store.spend(number.to_bytes(32, "big"), EPOCH)
+        except TokenSpent:
+            outcomes.append(f"refused {number}")
+        else:
+            outcomes.append(f"spent {number}")
+
+    threads = [threading.Thread(target=spend, args=(number,)) for number in (0, 1, 2, 2)]
+    writes: list[str] = []
+    store._connection.set_trace_callback(writes.append)
+    with store._lock:  # as while another thread waits for the disk
+        for thread in threads:
+            thread.start()
+        while len(store._waiting) < 4:
+            pass
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused 0", "refused 2", "spent 1", "spent 2"]
+    assert writes.count("COMMIT") == 1
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("x"), MemoryError()])
+def test_whatever_goes_wrong_nobody_in_the_group_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = SpentTokens(tmp_path / "spent.db")
+    outcomes: list[type[BaseException] | None] = []
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def spend(number: int) -> None:
+        try:
+            store.spend(number.to_bytes(32, "big"), EPOCH)
+        except (StoreError, MemoryError) as caught:
+            outcomes.append(type(caught))
+        else:
+            outcomes.append(None)
+
+    monkeypatch.setattr(store, "_insert", fail)
+    threads = [threading.Thread(target=spend, args=(number,)) for number in range(3)]
+    with store._lock:
+        for thread in threads:
+            thread.start()
+        while len(store._waiting) < 3:
+            pass
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 3
+    assert None not in outcomes
+    monkeypatch.undo()
+    store.spend(bytes(32), EPOCH)
+    with pytest.raises(TokenSpent):
+        SpentTokens(tmp_path / "spent.db").spend(bytes(32), EPOCH)
+
+
 def test_a_full_disk_refuses_and_records_nothing(tmp_path: Path) -> None:
     store = SpentTokens(tmp_path / "spent.db")
     fill_up(store)
