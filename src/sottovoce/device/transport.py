@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import aiohttp
 
@@ -24,7 +24,7 @@ class Network:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> "Network":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -1,0 +1,308 @@
+"""A transparency log on plain files (C2SP tlog-tiles), cosigned by witnesses (C2SP tlog-witness).
+
+    GET  /checkpoint, /tile/…          public
+    GET  /proof?hash=<leaf hash, hex>  a tlog-proof under the newest cosigned checkpoint
+    POST /entries                      the operator's: one entry → {"index": n}
+    GET  /healthz
+
+An entry is durable, and the tree head over it signed, before its index is told. A tree head is signed for a size only
+after the files of that size are on the disk, and the size never goes back, so a stop at any moment forks nothing.
+"""
+
+import asyncio
+import base64
+import hmac
+import json
+import re
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs
+
+import aiohttp
+import msgspec
+
+from sottovoce.core import asgi
+from sottovoce.core.errors import (
+    ConfigError,
+    DecodeError,
+    PeerError,
+    RefusedError,
+    SottovoceError,
+    UnavailableError,
+)
+from sottovoce.core.events import Event, EventLog, event
+from sottovoce.thirdparty.files import write_whole
+from sottovoce.tlog import merkle, tiles
+from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.note import Note, NoteSignature, SigningKey, VerifierKey, sign_note
+from sottovoce.tlog.proof import encode_proof
+
+__all__ = ["Config", "Storage", "WitnessAddress", "create_app"]
+
+_PUBLIC: Final = re.compile(r"/(checkpoint|tile/[0-9a-z/.]{1,80})")
+_BEARER: Final = b"Bearer "
+_WITNESS_TIMEOUT: Final = 10.0
+_OK, _CONFLICT = 200, 409
+
+
+class WitnessAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A witness: its key (vkey) and its submission prefix."""
+
+    key: str
+    url: str
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The log's configuration."""
+
+    origin: str
+    key: str
+    """File with the signing key."""
+    folder: str
+    """The log's files."""
+    secret: str
+    """File with the operator's secret, for appending."""
+    witnesses: list[WitnessAddress]
+    refresh: int = 6 * 3600
+    """Seconds after which a tree head is cosigned again, so that its age stays below a day."""
+
+
+class NotOperatorError(RefusedError):
+    """Only the operator appends."""
+
+    code = "refused.operator"
+
+
+class NoEntryError(PeerError):
+    """The log has no such entry."""
+
+    code = "peer.no-entry"
+
+
+@event
+class Appended(Event):
+    """The log grew."""
+
+    size: int
+    cosignatures: int
+
+
+class Storage:
+    """The log's files. Not trusted by anybody: whoever holds them can withhold entries, and cannot change one unseen."""
+
+    def __init__(self, folder: Path, key: SigningKey, origin: str) -> None:
+        self._folder = folder
+        self._key = key
+        self._origin = origin
+        self.leaves: list[bytes] = []
+        self._entries: list[bytes] = []
+        self.note = self._load()
+
+    def _load(self) -> Note:
+        try:
+            data = (self._folder / "checkpoint").read_bytes()
+        except FileNotFoundError:
+            return self._sign()
+        note = Note.parse(data)
+        checkpoint = Checkpoint.parse(note.text)
+        if checkpoint.origin != self._origin or not note.signed_by(self._key.verifier):
+            raise ConfigError("the log's folder is of another log")
+        for index in range(-(-checkpoint.size // tiles.WIDTH)):
+            width = min(tiles.WIDTH, checkpoint.size - index * tiles.WIDTH)
+            bundle = self._folder / tiles.tile_path("entries", index, width)
+            self._entries = tiles.decode_bundle(bundle.read_bytes())
+            self.leaves += map(merkle.leaf_hash, self._entries)
+        if len(self._entries) == tiles.WIDTH:
+            self._entries = []
+        if (len(self.leaves), merkle.tree_head(self.leaves)) != (checkpoint.size, checkpoint.root):
+            raise ConfigError("the log's files do not give its signed tree head; it must not go on")
+        return note
+
+    def _sign(self) -> Note:
+        head = Checkpoint(origin=self._origin, size=len(self.leaves), root=merkle.tree_head(self.leaves))
+        return sign_note(head.encode(), [self._key])
+
+    def append(self, entry: bytes) -> int:
+        """Append durably; the entry's index. An entry that is there already keeps its index.
+
+        Raises:
+            StorageError: nothing was appended.
+        """
+        leaf = merkle.leaf_hash(entry)
+        if leaf in self.leaves:
+            return self.leaves.index(leaf)
+        index = len(self.leaves)
+        entries = [*self._entries, entry]
+        write_whole(
+            self._folder / tiles.tile_path("entries", index // tiles.WIDTH, len(entries)),
+            tiles.encode_bundle(entries),
+        )
+        leaves = [*self.leaves, leaf]
+        for path, tile in tiles.changed_tiles(leaves, index):
+            write_whole(self._folder / path, tile)
+        head = Checkpoint(origin=self._origin, size=len(leaves), root=merkle.tree_head(leaves))
+        note = sign_note(head.encode(), [self._key])
+        write_whole(self._folder / "checkpoint", note.encode())
+        self.leaves, self.note = leaves, note
+        self._entries = [] if len(entries) == tiles.WIDTH else entries
+        return index
+
+    def cosign(self, cosignatures: list[NoteSignature]) -> None:
+        """Publish the tree head with the witnesses' cosignatures."""
+        note = Note(text=self.note.text, signatures=(self.note.signatures[0], *cosignatures))
+        write_whole(self._folder / "checkpoint", note.encode())
+        self.note = note
+
+    def proof(self, leaf: bytes) -> bytes:
+        """A tlog-proof of the entry with this leaf hash.
+
+        Raises:
+            NoEntryError: there is none.
+        """
+        if leaf not in self.leaves:
+            raise NoEntryError("the log has no such entry")
+        index = self.leaves.index(leaf)
+        return encode_proof(
+            index=index, path=merkle.inclusion_proof(self.leaves, index), checkpoint=self.note
+        )
+
+    def read(self, path: str) -> bytes | None:
+        """A public file."""
+        try:
+            return (self._folder / path).read_bytes()
+        except (OSError, ValueError):
+            return None
+
+
+class _Witness:
+    """What the log knows of one witness."""
+
+    def __init__(self, address: WitnessAddress) -> None:
+        self.key = VerifierKey.parse(address.key)
+        self.url = address.url.rstrip("/") + "/add-checkpoint"
+        self.size = 0
+
+
+class _Log:
+    def __init__(self, config: Config, log: EventLog) -> None:
+        try:
+            key = SigningKey.parse(Path(config.key).read_text())
+            self._secret = Path(config.secret).read_bytes().strip()
+        except (OSError, DecodeError):
+            raise ConfigError("the log's key or secret cannot be read") from None
+        self._log = log
+        self._refresh = config.refresh
+        self._storage = Storage(Path(config.folder), key, config.origin)
+        self._witnesses = [_Witness(address) for address in config.witnesses]
+        self._session: aiohttp.ClientSession | None = None
+        self._lock = asyncio.Lock()
+        self._refreshed = 0.0
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        try:
+            await self._route(scope, receive, send)
+        except NotOperatorError as error:
+            await asgi.respond_error(send, 403, error)
+        except NoEntryError as error:
+            await asgi.respond_error(send, 404, error)
+        except PeerError as error:
+            await asgi.respond_error(send, 400, error)
+        except SottovoceError as error:
+            await asgi.respond_error(send, 503, error)
+
+    async def _lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
+        timeout = aiohttp.ClientTimeout(total=_WITNESS_TIMEOUT)
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            self._session = session
+            refresher = asyncio.ensure_future(self._keep_fresh())
+            await asgi.lifespan(receive, send, shutdown=lambda: None)
+            refresher.cancel()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            if time.monotonic() - self._refreshed > self._refresh and self._storage.leaves:
+                async with self._lock:
+                    await self._gather()
+
+    async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        method, path = scope["method"], scope["path"]
+        public = _PUBLIC.fullmatch(path)
+        if (method, path) == ("POST", "/entries"):
+            await self._append(scope, receive, send)
+        elif (method, path) == ("GET", "/proof"):
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            await asgi.respond(send, 200, self._storage.proof(_leaf(query)), kind=b"text/plain")
+        elif method == "GET" and public and ".." not in path:
+            data = self._storage.read(public[1])
+            await asgi.respond(
+                send, 404 if data is None else 200, data or b"", kind=b"application/octet-stream"
+            )
+        else:
+            await asgi.respond(send, 204 if path == "/healthz" else 404)
+
+    async def _append(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        given = asgi.header(scope, b"authorization") or b""
+        if not hmac.compare_digest(given, _BEARER + self._secret):
+            raise NotOperatorError("only the operator appends")
+        entry = await asgi.read_body(receive, tiles.MAX_ENTRY)
+        async with self._lock:
+            index = self._storage.append(entry)
+            count = await self._gather()
+        self._log.emit(Appended(size=len(self._storage.leaves), cosignatures=count))
+        await asgi.respond(send, 200, json.dumps({"index": index, "cosignatures": count}).encode())
+
+    async def _gather(self) -> int:
+        """Ask each witness; publish what they sign. A witness that is down is left out this time."""
+        found = await asyncio.gather(*(self._ask(witness) for witness in self._witnesses))
+        cosignatures = [signature for signature in found if signature is not None]
+        self._storage.cosign(cosignatures)
+        self._refreshed = time.monotonic()
+        return len(cosignatures)
+
+    async def _ask(self, witness: _Witness) -> NoteSignature | None:
+        try:
+            return await self._ask_at(witness, witness.size) or await self._ask_at(witness, witness.size)
+        except (aiohttp.ClientError, TimeoutError, PeerError):
+            return None
+
+    async def _ask_at(self, witness: _Witness, old: int) -> NoteSignature | None:
+        """One request; on 409 the witness's size is learnt and None returned."""
+        if self._session is None:
+            raise UnavailableError("the log is starting", party="log")
+        storage = self._storage
+        path = merkle.consistency_proof(storage.leaves, min(old, len(storage.leaves)))
+        head = Note(text=storage.note.text, signatures=storage.note.signatures[:1])
+        lines = [f"old {old}\n", *(base64.b64encode(node).decode() + "\n" for node in path), "\n"]
+        body = "".join(lines).encode() + head.encode()
+        async with self._session.post(witness.url, data=body) as response:
+            answer = await response.content.read(4096)
+            if response.status == _CONFLICT and re.fullmatch(rb"[0-9]{1,18}\n", answer):
+                witness.size = int(answer)
+                return None
+            if response.status != _OK:
+                return None
+        note = Note.parse(head.text.encode() + b"\n" + answer)
+        note.cosigned_at(witness.key)
+        witness.size = len(storage.leaves)
+        return next((item for item in note.signatures if witness.key.made(item)), None)
+
+
+def _leaf(query: dict[str, list[str]]) -> bytes:
+    try:
+        return bytes.fromhex(query["hash"][0])
+    except (KeyError, ValueError):
+        raise NoEntryError("ask with ?hash=<leaf hash, hex>") from None
+
+
+def create_app(config: Config, *, log: EventLog) -> asgi.App:
+    """The log as an ASGI application.
+
+    Raises:
+        ConfigError: a key is missing, or the folder does not hold this log as it was signed.
+    """
+    return _Log(config, log)
