@@ -59,7 +59,7 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         DiskError: the disk is full or the file cannot be written; the old file is as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         _write(part, data)
         part.replace(path)
@@ -73,9 +73,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE
-    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, _FILE_MODE)
         file.write(data)

@@ -1,6 +1,7 @@
 """The chat inside a zip export. Nothing is written to disk: names only serve to find the one text."""
 
 import re
+import struct
 import zipfile
 import zlib
 from typing import IO, Final
@@ -15,6 +16,18 @@ _MAX_MEMBERS: Final = 50_000
 """Exports stop at 10,000 messages when they have media."""
 _SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _ENCRYPTED: Final = 0x1
+_COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What zipfile raises on hostile input.
+_HOSTILE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+)
 _CHAT_NAME: Final = re.compile(r"_chat\.txt|.*whatsapp.*\.txt", re.IGNORECASE | re.DOTALL)
 
 
@@ -36,22 +49,8 @@ def read_text_member(file: IO[bytes]) -> tuple[str, bytes]:
         with zipfile.ZipFile(file) as archive:
             member = _find(archive.infolist())
             return member.filename.rpartition("/")[2], _read(archive, member)
-    # zipfile raises many things on hostile input: its own error, struct's, OSError, EOFError, NotImplementedError.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        ValueError,
-        RuntimeError,
-        LookupError,
-    ):
+    except _HOSTILE:
         raise BadArchive("the zip file is damaged", hint="export the chat again") from None
-    except Exception as error:
-        if type(error).__module__ in {"struct", "lzma", "_lzma"}:
-            raise BadArchive("the zip file is damaged", hint="export the chat again") from None
-        raise
 
 
 def _find(members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
@@ -89,6 +88,10 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.flag_bits & _ENCRYPTED:
         raise EncryptedArchive(
             "the zip file is protected with a password", hint="unpack it and import the text"
+        )
+    if member.compress_type not in _COMPRESSIONS:
+        raise BadArchive(
+            "the zip file is compressed in a way that no export is", hint="export the chat again"
         )
     with archive.open(member) as file:
         # The size that the archive states is not to be trusted: what comes out is counted.

@@ -58,7 +58,7 @@ def read_chat(path: Path) -> Chat:
                 return _import_text(*read_text_member(file), archive=path.name)
             file.seek(0)
             return import_chat(file.read(MAX_CHAT + 1), name=path.name)
-    except (OSError, ValueError):
+    except OSError:
         raise UnreadableChat("the file cannot be read", hint=f"looked at {path}") from None
 
 
