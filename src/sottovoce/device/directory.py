@@ -10,7 +10,7 @@
 import base64
 import json
 import os
-import random
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +143,7 @@ def _continues(directory: Directory, checkpoint: VerifiedCheckpoint, last: LastS
 
 
 def draw_candidates(
-    hosts: tuple[Host, ...], *, rng: Callable[[int], int] = random.SystemRandom().randrange
+    hosts: tuple[Host, ...], *, rng: Callable[[int], int] = secrets.randbelow
 ) -> tuple[str, ...]:
     """Two different hosts, drawn uniformly by the device; one, if there is only one.
 
