@@ -191,15 +191,16 @@ class _Tls:
 
 
 def _context(method: int) -> SSL.Context:
+    # UNSPECIFIED: OpenSSL still sends two tickets of a fixed size after the handshake, and pyOpenSSL has no call for "none".
+    # They name sessions that no server has stored, so they resume nothing.
     context = SSL.Context(method)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_tls13_ciphersuites(_SUITES)
-    context.set_verify(
-        SSL.VERIFY_NONE
-    )  # evidence authenticates the server; its certificate carries a key only
+    # Evidence authenticates the server; its certificate carries a key only.
+    context.set_verify(SSL.VERIFY_NONE)
     return context
 
 

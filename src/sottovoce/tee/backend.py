@@ -62,7 +62,7 @@ def establish(
         connection = offer.accept(verified, own_evidence=own)
         sock.sendall(encode_turn(connection.outgoing()))
         # The turn ends when the peer has verified us; until then it reads no request.
-        if _turn(sock, link, party):
+        if connection.receive(_turn(sock, link, party)):
             raise TlsError("the back end sent something that nobody asked for")
     except OSError:
         raise UnavailableError("a back end does not answer", party=party) from None

@@ -7,32 +7,28 @@ It gets descriptors and nothing else: no path, no environment. Whatever is wrong
 """
 
 import argparse
-import asyncio
 import contextlib
 import hashlib
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
-from sottovoce.core.errors import ConfigError, SottovoceError, UnavailableError
+from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.events import EventLog
-from sottovoce.core.frames import FrameReader, encode_message
-from sottovoce.core.tls import AttestationWanted, ClientHandshake, ServerConnection
 from sottovoce.tee.attestation import Attester
 from sottovoce.tee.collector import SimulatedCollector
-from sottovoce.tee.http import Answer, ClientExchange, HttpServer, run_app
 from sottovoce.tee.logfilter import Party, Started
-from sottovoce.tee.roles import Role, Session, load_role
+from sottovoce.tee.rehearsal import rehearse
+from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
 from sottovoce.tee.settings import Settings, parse_settings, parse_wiring
 from sottovoce.tee.worker import Machine
 
-__all__ = ["boot", "check_artifacts", "main", "rehearse"]
+__all__ = ["boot", "check_artifacts", "main"]
 
 _DOCUMENT: Final = 64 * 1024
 _CHUNK: Final = 1 << 20
@@ -58,58 +54,6 @@ def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
         raise ConfigError("an artifact is not the one in the settings")
 
 
-class _Nowhere:
-    """The wire of a rehearsal."""
-
-    def __init__(self) -> None:
-        self.frames = b""
-
-    async def burst(self, frames: bytes) -> None:
-        self.frames += frames
-
-    def paced(self, data: bytes) -> None:
-        self.frames += encode_message(data)
-
-    def end_paced(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rehearsed:
-    exporter: bytes
-    spki: bytes
-
-
-async def _none() -> MutableMapping[str, Any]:
-    raise UnavailableError("nobody is there", party="device")
-
-
-def rehearse(role: Role, settings: Settings, log: EventLog) -> None:
-    """Do once what every session does, with throwaway keys, so that nothing is imported or built later.
-
-    A session's process can open no file, so a module that is first needed in a session would be missing.
-    """
-    handshake, server = ClientHandshake(), ServerConnection()
-    (wanted,) = server.receive(handshake.first_flight())
-    if isinstance(wanted, AttestationWanted):
-        server.attest(b"")
-    offer = handshake.receive(server.outgoing())
-    if offer is None:
-        raise UnavailableError("the TLS library does not work", party="tls")
-    connection = offer.accept(_Rehearsed(exporter=offer.exporter, spki=offer.spki))
-    connection.send(b"x")
-    server.receive(connection.outgoing())
-    app = role.app(Session(settings=settings, log=log, backends={}))
-    exchange, http, wire = ClientExchange(settings.role), HttpServer(), _Nowhere()
-    http.feed(exchange.request("GET", "/v1/status", b""))
-    request = http.next_request()
-    loop = asyncio.new_event_loop()
-    with contextlib.closing(loop):
-        if request is not None:
-            loop.run_until_complete(run_app(app, request, Answer(http, wire), _none))
-    FrameReader().feed(wire.frames)
-
-
 def boot(arguments: argparse.Namespace) -> None:
     """Start the CVM and serve until SIGTERM.
 
@@ -126,7 +70,6 @@ def boot(arguments: argparse.Namespace) -> None:
     role = load_role(settings.role)
     role.warm(settings, artifacts)
     log = EventLog(_write)
-    rehearse(role, settings, log)
     collector = SimulatedCollector(socket.socket(fileno=arguments.processor_fd))
     if settings.platform != collector.kind:
         raise ConfigError("the settings are for another platform")
@@ -134,11 +77,13 @@ def boot(arguments: argparse.Namespace) -> None:
     machine = Machine(
         role=role, settings=settings, attester=attester, wiring=wiring, lock_memory=swap_is_on()
     )
+    rehearse(machine, collector, log)
 
     def ready() -> None:
         log.emit(Started(role=Party(settings.role), warm_ms=round((time.monotonic() - began) * 1000)))
         if arguments.ready_fd is not None:
-            os.write(arguments.ready_fd, b"1")
+            with contextlib.suppress(OSError):
+                os.write(arguments.ready_fd, b"1")
             os.close(arguments.ready_fd)
 
     listener = socket.socket(fileno=arguments.listen_fd)

@@ -2,6 +2,7 @@
 
     to the parent                              to the process
     R complete (0 or 1)   ready for a session  C + descriptor   here is your connection
+    T                     it is taken
     Q leaf (32 bytes)     a quote, please      q quote          empty: there is none
     S                     a turn to compute    s                it is yours
     F                     the turn is over
@@ -23,9 +24,20 @@ from sottovoce.core.events import Event
 from sottovoce.tee.attestation import Quote
 from sottovoce.tee.logfilter import encode_event
 
-__all__ = ["CONNECTION", "EVENT", "FREE", "LEAF", "PACKET", "QUOTE", "READY", "SLOT", "ProcessChannel"]
+__all__ = [
+    "CONNECTION",
+    "EVENT",
+    "FREE",
+    "LEAF",
+    "PACKET",
+    "QUOTE",
+    "READY",
+    "SLOT",
+    "TAKEN",
+    "ProcessChannel",
+]
 
-READY, QUOTE, SLOT, FREE, EVENT, CONNECTION = b"R", b"Q", b"S", b"F", b"E", b"C"
+READY, TAKEN, QUOTE, SLOT, FREE, EVENT, CONNECTION = b"R", b"T", b"Q", b"S", b"F", b"E", b"C"
 _QUOTED, _GRANTED = b"q", b"s"
 PACKET: Final = 16 * 1024
 LEAF: Final = 32
@@ -64,7 +76,10 @@ class ProcessChannel:
         if any(fd != self._sock.fileno() for fd, _ in poll.poll()):
             return None
         kind, fds, _, _ = socket.recv_fds(self._sock, PACKET, 1)
-        return socket.socket(fileno=fds[0]) if kind == CONNECTION and fds else None
+        if kind != CONNECTION or not fds:
+            return None
+        self._send(TAKEN)
+        return socket.socket(fileno=fds[0])
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Go on with `loop`."""

@@ -61,6 +61,7 @@ class Conversation:
         self._http = HttpServer()
         self._wanted: AttestationWanted | None = None
         self._turns = 0  # turns that the peer has ended and we have not
+        self._busy = False
         self._news = asyncio.Event()
         self._left = asyncio.Event()
         self._pacer: Pacer | None = None
@@ -118,7 +119,7 @@ class Conversation:
                     self._turns += 1
             self._news.set()
         self._left.set()
-        return Code.CUT
+        return Code.CUT if self._busy or not self.open.is_set() else Code.CLOSED
 
     async def _take(self, message: bytes) -> None:
         for event in self._tls.receive(message):
@@ -130,6 +131,7 @@ class Conversation:
                 if self._wanted is None:
                     raise ProtocolError("evidence at the wrong time")
                 self._admit(self._wanted, event.evidence)
+                await self._transmit()  # the library's tickets, so that no frame comes with them
                 self.open.set()
             elif isinstance(event, Data):
                 self._http.feed(event.data)
@@ -150,10 +152,12 @@ class Conversation:
                     await self._more()
                     continue
                 self.requests += 1
+                self._busy = True
                 await run_app(self._app, request, Answer(self._http, self), self._left.wait)
                 if self._ticking is not None:
                     await self._ticking
                     self._ticking = None
+                self._busy = False
                 if not self._http.next_cycle():
                     return Code.CLOSED
         except TimeoutError:

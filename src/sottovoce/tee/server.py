@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, PeerError, UnavailableError
@@ -53,7 +53,9 @@ class _Process:
     serving: bool = False
     retiring: bool = False
     has_slot: bool = False
-    events: int = field(default=0)
+    events: int = 0
+    connection: socket.socket | None = None
+    """Handed over, and not yet taken."""
 
 
 class Server:
@@ -151,13 +153,12 @@ class Server:
             if not idle:
                 return
             best = max(idle, key=lambda p: (p.complete, p.deadline))
-            connection = self._pending.popleft()
-            with connection:
-                try:
-                    socket.send_fds(best.sock, [packets.CONNECTION], [connection.fileno()])
-                except OSError:
-                    self._end(best)
-                    continue
+            best.connection = self._pending.popleft()
+            try:
+                socket.send_fds(best.sock, [packets.CONNECTION], [best.connection.fileno()])
+            except OSError:
+                self._end(best)
+                continue
             best.serving = True
             best.deadline = time.monotonic() + LIMITS.session_total + _GRACE
 
@@ -205,6 +206,9 @@ class Server:
         kind, value = packet[:1], packet[1:]
         if kind == packets.READY and not process.ready:
             self._process_ready(process, complete=value == b"\1")
+        elif kind == packets.TAKEN and process.connection is not None:
+            process.connection.close()
+            process.connection = None
         elif kind == packets.QUOTE and len(value) == packets.LEAF:
             self._answer_quote(process, value)
         elif kind == packets.SLOT:
@@ -277,6 +281,10 @@ class Server:
         self._processes.remove(process)
         self._selector.unregister(process.sock)
         process.sock.close()
+        if process.connection is not None:
+            self._pending.appendleft(
+                process.connection
+            )  # nobody has read from it yet: another process takes it
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
         _, status = os.waitpid(process.pid, 0)
@@ -293,6 +301,8 @@ class Server:
         for process in self._processes:
             os.waitpid(process.pid, 0)
             process.sock.close()
+            if process.connection is not None:
+                process.connection.close()
         self._processes.clear()
         self._selector.close()
         signal.set_wakeup_fd(-1)

@@ -2,6 +2,7 @@ import contextlib
 from dataclasses import dataclass
 
 import pytest
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
@@ -163,15 +164,42 @@ def test_any_bytes_give_a_typed_error_or_nothing(data: bytes) -> None:
             assert not receive(data)
 
 
-def raw_client(*, alpn: bytes = tls.ALPN, version: int = SSL.TLS1_3_VERSION) -> SSL.Connection:
+def raw_context(*, alpn: bytes = tls.ALPN, version: int = SSL.TLS1_3_VERSION) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_alpn_protos([alpn])
     context.set_max_proto_version(version)
-    connection = SSL.Connection(context, None)
+    return context
+
+
+def raw_client(*, alpn: bytes = tls.ALPN, version: int = SSL.TLS1_3_VERSION) -> SSL.Connection:
+    connection = SSL.Connection(raw_context(alpn=alpn, version=version), None)
     connection.set_connect_state()
     with pytest.raises(SSL.WantReadError):
         connection.do_handshake()
     return connection
+
+
+def test_no_session_can_be_resumed() -> None:
+    session, context = None, raw_context()
+    for _ in range(2):
+        server, client = tls.ServerConnection(), SSL.Connection(context, None)
+        client.set_connect_state()
+        if session is not None:
+            client.set_session(session)
+        with pytest.raises(SSL.WantReadError):
+            client.do_handshake()
+        server.receive(client.bio_read(1 << 16))
+        server.attest(b"evidence")
+        client.bio_write(server.outgoing())
+        client.do_handshake()
+        client.send(bytes(4))
+        assert server.receive(client.bio_read(1 << 16)) == [tls.PeerEvidence(evidence=b"")]
+        client.bio_write(server.outgoing())
+        assert client.recv(100) == b"\0\0\0\x08evidence"
+        with pytest.raises(SSL.WantReadError):
+            client.recv(1)  # takes the tickets
+        assert not Binding.lib.SSL_session_reused(client._ssl)
+        session = client.get_session()
 
 
 def test_tls_1_2_is_refused() -> None:

@@ -1,0 +1,409 @@
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+
+from sottovoce.attest.verdict import VerificationRefused
+from sottovoce.core.frames import FRAME, size_class
+from sottovoce.core.link import encode_turn
+from sottovoce.core.tls import ALPN, ClientHandshake
+from sottovoce.simulator.testing import EvidenceWorld
+from sottovoce.tee.http import ClientExchange
+from tee_kit import BACKENDS, Cvm, Device, KitRole, Link, Proof, respond, start_cvm, stopping, stream
+
+pytestmark = pytest.mark.timeout(60)
+_TLS_RECORD = 22  # header 5, content type 1, tag 16
+
+
+def tries() -> str:
+    """What the sandbox must not let a session's process do."""
+    attempts: dict[str, Callable[[], Any]] = {
+        "open": lambda: os.open("/etc/hostname", os.O_RDONLY),
+        "socket": socket.socket,
+        "fork": os.fork,
+        "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606 - it must fail
+        "kill": lambda: os.kill(os.getppid(), 0),
+        "stat": Path("/").stat,
+        "unlink": Path("/nothing").unlink,
+        "pipe": os.pipe,
+        "memfd": lambda: os.memfd_create("x"),
+    }
+    done = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except PermissionError:
+            continue
+        except OSError as error:
+            done.append(f"{name} {error.errno}")
+        else:
+            done.append(name)
+    return ",".join(done)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    message = await receive()
+    path = scope["path"]
+    if path == "/stream":
+        await stream(send, [b"piece"] * 3, 0.01)
+    elif path == "/long":
+        await stream(send, [b"x" * 1000] * 100)
+    elif path == "/tries":
+        await respond(send, 200, tries().encode())
+    elif path == "/die":
+        os._exit(7)
+    elif path == "/wait":
+        await receive()
+    elif path == "/raise":
+        raise ValueError("content of a user")
+    else:
+        await respond(send, 200, message["body"])
+
+
+@pytest.fixture(scope="module")
+def world() -> EvidenceWorld:
+    return EvidenceWorld()
+
+
+@pytest.fixture(scope="module")
+def alone(world: EvidenceWorld) -> Iterator[Cvm]:
+    """An orchestrator that needs no back ends."""
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    with stopping(cvm):
+        yield cvm
+
+
+def device(world: EvidenceWorld, cvm: Cvm) -> Device:
+    return Device(world, cvm.address, require_backends=())
+
+
+def settle(cvm: Cvm, sessions: int = 0) -> None:
+    end = time.monotonic() + 10
+    while len(cvm.processes()) != sessions:
+        assert time.monotonic() < end, "processes are left over"
+        os.sched_yield()
+
+
+def test_a_session(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    assert one.request("POST", "/v1/x", b"question") == (200, b"question")
+    assert len(one.plaintext) == 4096
+    assert one.request("POST", "/v1/x", b"y" * 5000) == (200, b"y" * 5000)
+    assert len(one.plaintext) == size_class(len(one.plaintext))
+    one.close()
+    settle(alone)
+
+
+def test_a_streamed_answer_leaves_in_equal_messages_up_to_its_class(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    one.accept()
+    one.link.messages.clear()
+    assert one.request("GET", "/stream") == (200, b"piece" * 3)
+    tickets, *frames = [len(message) for _, message in one.link.messages if message]
+    assert set(frames) == {FRAME + _TLS_RECORD}
+    assert tickets < FRAME
+    assert len(one.plaintext) == 4096
+    one.close()
+
+
+def test_an_answer_has_a_strict_maximum(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    with pytest.raises(EOFError):
+        one.request("GET", "/long")
+    one.close()
+
+
+def test_the_handshake_byte_by_byte(world: EvidenceWorld, alone: Cvm) -> None:
+    link, handshake = Link(alone.address), ClientHandshake()
+    link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in encode_turn(handshake.first_flight()):
+        link.sock.send(bytes([byte]))
+    assert handshake.receive(link.answer()) is not None
+    link.sock.close()
+
+
+def test_evidence_of_one_session_does_not_verify_in_another(world: EvidenceWorld, alone: Cvm) -> None:
+    one, other = device(world, alone), device(world, alone)
+    one.offer.__dict__["evidence"] = other.offer.evidence
+    with pytest.raises(VerificationRefused) as refused:
+        one.verify()
+    assert [check.id for check in refused.value.verdict.failed] == ["binding"]
+    one.close()
+    other.close()
+
+
+def test_a_downgrade_is_refused(alone: Cvm) -> None:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_alpn_protos([ALPN])
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    with pytest.raises(SSL.WantReadError):
+        client.do_handshake()
+    link = Link(alone.address)
+    link.sock.sendall(encode_turn(client.bio_read(65536)))
+    assert link.is_closed()
+    link.sock.close()
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, encode_turn(b"x" * 5000)])
+def test_garbage_ends_that_connection_only(world: EvidenceWorld, alone: Cvm, garbage: bytes) -> None:
+    link = Link(alone.address)
+    link.sock.sendall(garbage)
+    assert link.is_closed()
+    link.sock.close()
+    one = device(world, alone)
+    assert one.request("POST", "/", b"still here") == (200, b"still here")
+    one.close()
+
+
+def test_a_cut_handshake_leaves_nothing(world: EvidenceWorld, alone: Cvm) -> None:
+    link = Link(alone.address)
+    link.sock.sendall(encode_turn(ClientHandshake().first_flight())[:700])
+    link.sock.close()
+    one = device(world, alone)
+    one.close()
+    settle(alone)
+
+
+def test_a_device_that_claims_to_be_a_cvm_is_refused(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    one.accept(own_evidence=b"evidence")
+    with pytest.raises(EOFError):
+        one.request("GET", "/")
+    one.close()
+
+
+def test_the_sandbox_holds_while_it_serves(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    assert one.request("GET", "/tries") == (200, b"")
+    assert one.request("POST", "/", b"goes on") == (200, b"goes on")
+    one.close()
+
+
+def test_a_crash_disturbs_nobody(world: EvidenceWorld, alone: Cvm) -> None:
+    one, other = device(world, alone), device(world, alone)
+    with pytest.raises(EOFError):
+        one.request("GET", "/die")
+    assert other.request("POST", "/", b"fine") == (200, b"fine")
+    assert alone.events("WorkerLost")[-1]["status"] == 7
+    one.close()
+    other.close()
+
+
+def test_an_application_error_tells_nothing(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    assert one.request("GET", "/raise") == (500, b'{"code": "error"}')
+    one.close()
+
+
+def test_a_device_that_leaves_ends_the_work_for_it(world: EvidenceWorld, alone: Cvm) -> None:
+    one = device(world, alone)
+    tls = one.accept()
+    tls.send(ClientExchange("test").request("GET", "/wait", b""))
+    one.link.sock.sendall(encode_turn(tls.outgoing()))
+    one.close()
+    settle(alone)
+
+
+def test_descriptors_and_processes_do_not_add_up(world: EvidenceWorld, alone: Cvm) -> None:
+    settle(alone)
+    before = alone.open_files()
+    for _ in range(5):
+        one = device(world, alone)
+        one.request("POST", "/", b"x")
+        one.close()
+    settle(alone)
+    assert alone.open_files() == before
+
+
+def test_beyond_the_limit_sessions_wait(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo), sessions=1)
+    with stopping(cvm):
+        one = device(world, cvm)
+        waiting, handshake = Link(cvm.address), ClientHandshake()
+        waiting.sock.sendall(encode_turn(handshake.first_flight()))
+        assert one.request("POST", "/", b"x") == (200, b"x")
+        assert len(cvm.processes()) == 1
+        one.close()
+        assert handshake.receive(waiting.answer()) is not None
+        waiting.sock.close()
+
+
+def test_sigterm_ends_every_session_at_once(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    one = device(world, cvm)
+    one.request("POST", "/", b"x")
+    (process,) = cvm.processes()
+    began = time.monotonic()
+    cvm.stop()
+    assert time.monotonic() - began < 2
+    assert not Path(f"/proc/{process}").exists()
+    with pytest.raises((EOFError, ConnectionError)):
+        one.request("POST", "/", b"x")
+    one.close()
+
+
+def test_a_killed_parent_takes_its_sessions_along(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    one = device(world, cvm)
+    os.kill(cvm.pid, signal.SIGKILL)
+    cvm.stop()
+    with pytest.raises((EOFError, ConnectionError)):
+        one.request("POST", "/", b"x")
+    one.close()
+
+
+def test_the_parent_never_holds_content(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    canary = os.urandom(16).hex().encode()  # made after the fork
+    with stopping(cvm):
+        one = device(world, cvm)
+        assert one.request("POST", "/", canary * 10) == (200, canary * 10)
+        assert not holds(cvm.pid, canary)
+        one.close()
+
+
+def holds(pid: int, needle: bytes) -> bool:
+    """Whether the writable memory of a process of ours holds `needle`."""
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
+        for line in maps:
+            where, mode, *_, name = [*line.split(), "", ""][:7]
+            if "w" in mode and not name.startswith("[v"):
+                start, end = (int(number, 16) for number in where.split("-"))
+                memory.seek(start)
+                if needle in memory.read(end - start):
+                    return True
+    return False
+
+
+# Mutual attestation.
+
+
+def app_asking(role: str) -> Any:
+    def make(session: Any) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            body = (await receive())["body"]
+            async with session.backend(role).request("POST", "/stream", body) as answer:
+                got = await answer.read()
+            async with session.backend(role).request("POST", "/", body) as answer:
+                got += await answer.read()
+            await respond(send, answer.status, got)
+
+        return app
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def backends(world: EvidenceWorld) -> Iterator[dict[str, Cvm]]:
+    cvms = {role: start_cvm(world, KitRole(role, lambda _: echo)) for role in BACKENDS}
+    with stopping(*cvms.values()):
+        yield cvms
+
+
+def wiring(backends: dict[str, Cvm], **other: Cvm) -> dict[str, tuple[str, int]]:
+    return {role: cvm.address for role, cvm in (backends | other).items()}
+
+
+def test_orchestrator_and_back_ends(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
+    role = KitRole("orchestrator", app_asking("predictor"), BACKENDS)
+    cvm = start_cvm(world, role, wiring=wiring(backends))
+    with stopping(cvm):
+        one = Device(world, cvm.address)
+        verified = one.verify()
+        assert {backend.role for backend in verified.evidence.backends} == set(BACKENDS)
+        assert one.request("POST", "/", b"question") == (200, b"piece" * 3 + b"question")
+        one.close()
+        assert cvm.events("SessionClosed")[0]["code"] == "closed"
+
+
+def test_a_device_cannot_talk_to_a_back_end(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
+    one = Device(world, backends["guard"].address, role="guard", require_backends=())
+    one.accept(Proof(one.offer.exporter, one.offer.spki))
+    with pytest.raises(EOFError):
+        one.request("POST", "/", b"x")
+    one.close()
+
+
+@pytest.mark.parametrize("claimed", ["guard", "predictor"])
+def test_a_back_end_serves_no_other_back_end(
+    world: EvidenceWorld, backends: dict[str, Cvm], claimed: str
+) -> None:
+    one = Device(world, backends["guard"].address, role="guard", require_backends=())
+    own = world.evidence(one.offer.exporter, one.offer.spki, role=claimed, from_client=True).encode()
+    one.accept(Proof(one.offer.exporter, one.offer.spki), own_evidence=own)
+    with pytest.raises(EOFError):
+        one.request("POST", "/", b"x")
+    one.close()
+
+
+def test_the_servers_own_evidence_sent_back_is_refused(
+    world: EvidenceWorld, backends: dict[str, Cvm]
+) -> None:
+    one = Device(world, backends["guard"].address, role="guard", require_backends=())
+    one.accept(Proof(one.offer.exporter, one.offer.spki), own_evidence=one.offer.evidence)
+    with pytest.raises(EOFError):
+        one.request("POST", "/", b"x")
+    one.close()
+
+
+def test_an_orchestrator_with_evidence_is_served(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
+    one = Device(world, backends["guard"].address, role="guard", require_backends=())
+    own = world.evidence(one.offer.exporter, one.offer.spki, from_client=True).encode()
+    one.accept(Proof(one.offer.exporter, one.offer.spki), own_evidence=own)
+    assert one.request("POST", "/", b"x") == (200, b"x")
+    one.close()
+
+
+def test_a_changed_back_end_is_named_to_the_device(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
+    changed = start_cvm(world, KitRole("guard", lambda _: echo), measurement=b"\xee" * 48)
+    role = KitRole("orchestrator", app_asking("predictor"), BACKENDS)
+    cvm = start_cvm(world, role, wiring=wiring(backends, guard=changed), patience=0.0)
+    with stopping(cvm, changed):
+        one = Device(world, cvm.address)
+        with pytest.raises(VerificationRefused) as refused:
+            one.verify()
+        assert [check.id for check in refused.value.verdict.failed] == ["backend-guard"]
+        # A device that went on all the same would be served nothing.
+        one.accept(Proof(one.offer.exporter, one.offer.spki))
+        assert one.request("POST", "/", b"x") == (503, b'{"code": "unavailable"}')
+        one.close()
+        assert cvm.events("BackendLost")[0] == {
+            "event": "BackendLost",
+            "party": "guard",
+            "code": "verification",
+        }
+
+
+def test_a_back_end_that_is_late_is_waited_for(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
+    late = socket.socket()
+    late.bind(("127.0.0.1", 0))
+    role = KitRole("orchestrator", app_asking("predictor"), BACKENDS)
+    where = wiring(backends) | {"guard": late.getsockname()}
+    cvm = start_cvm(world, role, wiring=where, patience=0.0)
+    cvm.events("BackendLost", 1)
+    late.listen()
+    guard = start_cvm(world, KitRole("guard", lambda _: echo), listener=late)
+    with stopping(cvm, guard):
+        end = time.monotonic() + 15
+        while missing := failed_checks(world, cvm):
+            assert missing == ["backend-guard"]
+            assert time.monotonic() < end
+
+
+def failed_checks(world: EvidenceWorld, cvm: Cvm) -> list[str]:
+    one = Device(world, cvm.address)
+    try:
+        one.verify()
+    except VerificationRefused as refused:
+        return [check.id for check in refused.verdict.failed]
+    finally:
+        one.close()
+    return []
