@@ -34,7 +34,7 @@ def list_(context: Context) -> None:
 
     reports = _store(context).list()
     if not reports:
-        click.echo("There are no reports yet: nothing was sent.")
+        click.echo("There are no reports yet.")
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "time", "what", "messages", "bytes", "outcome", "relay", "environment"):

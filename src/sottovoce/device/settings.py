@@ -34,6 +34,7 @@ __all__ = [
     "Settings",
     "SettingsCorrupt",
     "SettingsStore",
+    "same_chat",
 ]
 
 CONSENT_VERSION: Final = 1

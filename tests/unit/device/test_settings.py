@@ -140,6 +140,15 @@ def test_a_file_that_others_can_change_is_not_believed(
         store.require_enabled()
 
 
+def test_a_file_of_somebody_else_is_not_believed(
+    store: SettingsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.enable(now=NOW)
+    monkeypatch.setattr("os.geteuid", lambda: 4242)
+    with pytest.raises(SettingsCorrupt, match="other users"):
+        store.require_enabled()
+
+
 def test_a_directory_in_its_place(store: SettingsStore, tmp_path: Path) -> None:
     (tmp_path / "home/settings.json").mkdir(parents=True)
     with pytest.raises(SettingsCorrupt, match="read"):

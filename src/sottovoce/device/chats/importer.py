@@ -197,22 +197,28 @@ def _split(rest: str) -> tuple[str, str]:
 
 def _names_with_colons(drafts: Iterable[_Draft]) -> Iterator[str]:
     """Names such as "Anna: work", known by what follows "Anna: " being the same every time."""
-    seconds: dict[str, set[str]] = defaultdict(set)
-    count: dict[str, int] = defaultdict(int)
+    by_sender: dict[str, list[str]] = defaultdict(list)
     for draft in drafts:
-        second, colon, _ = draft.text.partition(": ")
-        known = seconds[draft.sender]
-        if len(known) <= 1:
-            known.add(second if colon and len(second) <= _MAX_SENDER else "")
-        count[draft.sender] += 1
-    for sender, found in seconds.items():
-        if sender and count[sender] >= _SAME_PREFIX and len(found) == 1 and "" not in found:
-            yield f"{sender}: {next(iter(found))}"
+        by_sender[draft.sender].append(draft.text)
+    for sender, texts in by_sender.items():
+        second = next((text.partition(": ")[0] for text in texts if ": " in text), "")
+        if sender and 0 < len(second) <= _MAX_SENDER and _all_begin_with(texts, second):
+            yield f"{sender}: {second}"
+
+
+def _all_begin_with(texts: Sequence[str], second: str) -> bool:
+    others = [text for text in texts if not text.startswith(f"{second}: ")]
+    if len(texts) - len(others) < _SAME_PREFIX or len(others) > len(texts) // 2:
+        return False
+    # "Anna: work left" on Android is an event, and no text of "Anna".
+    return all(text.startswith(f"{second} ") and systemlines.is_event(text) for text in others)
 
 
 def _join_name(draft: _Draft, name: str) -> None:
     if draft.rest.startswith(f"{name}: "):
         draft.sender, draft.text = name, draft.rest[len(name) + 2 :]
+    elif draft.rest.startswith(f"{name} "):
+        draft.sender, draft.text = "", draft.rest
 
 
 def _plain_name(name: str) -> str:

@@ -42,6 +42,15 @@ def test_a_name_with_a_colon_shows_in_the_file() -> None:
     ]
 
 
+def test_what_happens_to_someone_with_a_colon_in_the_name() -> None:
+    talk = [f"Anna: work: {number}" for number in range(3)]
+    assert senders("Anna: work joined using a group link", *talk, "Anna: work left") == [
+        ("", "Anna: work joined using a group link"),
+        *(("Anna: work", str(number)) for number in range(3)),
+        ("", "Anna: work left"),
+    ]
+
+
 def test_a_colon_in_some_texts_is_no_name() -> None:
     assert senders("Anna: work: hi", "Anna: work: when?", "Anna: now") == [
         ("Anna", "work: hi"),
