@@ -138,8 +138,9 @@ def decode_event(data: bytes) -> Event:
 
 
 def _declared(name: str) -> Any:
+    # `@event` makes the class anew, with slots; the one before may still be there.
     kinds = (kind for kind in Event.__subclasses__() if kind.__name__ == name)
-    return next((kind for kind in kinds if "__dataclass_fields__" in vars(kind)), None)
+    return next((kind for kind in kinds if "__slots__" in vars(kind)), None)
 
 
 def _field(kind: Any, value: Any) -> Any:
