@@ -1,47 +1,47 @@
 """The host router: carries sealed records between the gateway and the CVMs of its hosts.
 
     POST   /sessions        Candidates: id[, id]    first flight → 201, Session: <id>, the CVM's flight
-    POST   /sessions/{id}                           records      → 200, records, streamed
+    POST   /sessions/{id}                           records      → 200, records, both ways at once
     DELETE /sessions/{id}                                        → 204
     GET    /healthz
 
-It knows which host has which address, and sees ciphertext. A session ends on DELETE, when the CVM closes it, when the client leaves
-an answer before its end, after 60 s without a request, and after 10 minutes.
+It knows which host has which address, and sees ciphertext. A session ends on DELETE, when the CVM closes it, when a
+request is broken off before its end, after 60 s without a byte, and after 10 minutes.
 """
 
 import asyncio
 import contextlib
-import os
 import re
+import secrets
 import time
-from collections.abc import AsyncIterator
-from enum import Enum
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from sottovoce.core import asgi
-from sottovoce.core.errors import (
-    ConfigError,
-    LimitError,
-    PeerError,
-    ProtocolError,
-    SottovoceError,
-    UnavailableError,
-)
+from sottovoce.core.counters import Counters
+from sottovoce.core.errors import ConfigError, LimitError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
-from sottovoce.core.link import END_OF_TURN, LinkReader, encode_turn, link_messages
+from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
+from sottovoce.edge.candidates import CandidatesError, parse_candidates
+from sottovoce.edge.cvm import CvmConnection, CvmGoneError, connect
 
-__all__ = ["Config", "HostAddress", "create_app", "parse_candidates"]
+__all__ = ["Config", "HostAddress", "Router", "create_app"]
 
-_HOST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SESSION: Final = re.compile(r"/sessions/([0-9a-f]{32})")
-_READ: Final = 64 * 1024
-_MAX_BODY: Final = LIMITS.request + 64 * 1024
+_MAX_BODY: Final = LIMITS.request + 128 * 1024
+"""The longest request with its padding, frames and TLS records."""
+_MAX_FLIGHT: Final = LIMITS.evidence + 64 * 1024
+"""The CVM's first flight: its handshake and its evidence."""
+_MAX_TURN: Final = 16 * 1024 * 1024
+"""The CVM's answer: 10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB."""
 _CONNECT_TIMEOUT: Final = 5.0
 _FLIGHT_TIMEOUT: Final = 30.0
-_SWEEP: Final = 5.0
+_SWEEP: Final = 1.0
 
 
 class HostAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,235 +70,209 @@ class SessionBusyError(ProtocolError):
     code = "peer.protocol.session-busy"
 
 
-class CandidatesError(ProtocolError):
-    """None of the candidates is a host of this router."""
+class RouterFullError(UnavailableError):
+    """The router has as many sessions as it may."""
 
-    code = "peer.protocol.candidates"
-
-
-class _End(Enum):
-    CLOSED = "closed"
-    CVM = "cvm"
-    CLIENT = "client"
-    IDLE = "idle"
-    TOTAL = "total"
+    code = "unavailable.full"
 
 
 @event
-class SessionEnded(Event):
-    """One session is over."""
+class Routed(Event):
+    """What the router did since the last such line; once an hour at most, and at the end."""
 
-    end: _End
-    seconds: int
-
-
-def parse_candidates(value: bytes | None) -> tuple[str, ...]:
-    """One or two host ids, "a, b".
-
-    Raises:
-        CandidatesError: missing or malformed.
-    """
-    try:
-        ids = tuple(part.strip() for part in (value or b"").decode("ascii").split(","))
-    except UnicodeDecodeError:
-        ids = ()
-    if len(ids) not in {1, 2} or len(set(ids)) != len(ids) or not all(map(_HOST_ID.fullmatch, ids)):
-        raise CandidatesError("the candidates are missing or malformed")
-    return ids
+    opened: int
+    refused: int
+    turns: int
+    closed: int
+    """Sessions ended by DELETE."""
+    ended_by_cvm: int
+    broken_off: int
+    idle: int
+    too_long: int
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Session:
-    def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.host = host
-        self.writer = writer
-        self.busy = False
-        self.born = self.used = time.monotonic()
-        self._reader = reader
-        self._link = LinkReader()
-
-    async def send_turn(self, body: bytes) -> None:
-        """Pass a whole turn on."""
-        self.writer.write(encode_turn(body))
-        await self.writer.drain()
-
-    async def send(self, piece: bytes) -> None:
-        """Pass a piece of a turn on; an empty one ends the turn."""
-        self.writer.write(link_messages(piece) if piece else END_OF_TURN)
-        await self.writer.drain()
-
-    async def turn(self) -> AsyncIterator[bytes]:
-        """The CVM's messages until its turn ends.
-
-        Raises:
-            UnavailableError: the CVM closed the connection or broke the protocol.
-        """
-        while True:
-            try:
-                data = await self._reader.read(_READ)
-                messages = self._link.feed(data)
-            except (OSError, PeerError):
-                data, messages = b"", []
-            if not data:
-                raise UnavailableError("the CVM closed the session", party="orchestrator")
-            ready = b"".join(messages)
-            if ready:
-                yield ready
-            if messages and not messages[-1]:
-                return
+    host: str
+    connection: CvmConnection
+    born: float
+    used: float
+    busy: bool = False
+    asked: bool = False
+    """Whether the request of the turn went out whole."""
 
 
-class _Router:
-    def __init__(self, config: Config, log: EventLog) -> None:
+class Router:
+    """The application, and its table of sessions."""
+
+    def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         self._hosts = {host.id: _address(host.address) for host in config.hosts}
         self._max = config.max_sessions
-        self._log = log
+        self._clock = clock
+        self._counters = Counters(log, Routed)
         self._sessions: dict[str, _Session] = {}
-        self._sweeper: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """ASGI."""
         if scope["type"] == "lifespan":
-            self._sweeper = asyncio.ensure_future(self._sweep())
+            sweeper = asyncio.ensure_future(self._sweep_forever())
             await asgi.lifespan(receive, send, shutdown=self._close)
+            sweeper.cancel()
             return
+        answer = _Answer(send)
         try:
-            await self._route(scope, receive, send)
-        except SottovoceError as error:
-            await asgi.respond_error(send, _status(error), error)
-
-    def _close(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for name in list(self._sessions):
-            self._end(name, _End.CLOSED)
-
-    async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        method, path = scope["method"], scope["path"]
-        if (method, path) == ("POST", "/sessions"):
-            await self._open(scope, receive, send)
+            await self._route(scope, receive, answer)
+        except ClientGoneError:
             return
-        match = _SESSION.fullmatch(path)
-        if match and method == "POST":
-            await self._turn(match[1], receive, send)
-        elif match and method == "DELETE":
-            self._end(match[1], _End.CLOSED)
-            await asgi.respond(send, 204)
-        else:
-            await asgi.respond(send, 204 if path == "/healthz" else 404)
+        except SottovoceError as error:
+            # An answer that has begun can only be left without its end.
+            if not answer.began:
+                self._count("refused")
+                await asgi.respond_error(send, _status(error), error)
 
-    async def _open(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        candidates = parse_candidates(asgi.header(scope, b"candidates"))
-        flight = await asgi.read_body(receive, LIMITS.first_flight)
+    async def _route(self, scope: asgi.Scope, receive: asgi.Receive, answer: "_Answer") -> None:
+        method, path = scope["method"], scope["path"]
+        match = _SESSION.fullmatch(path)
+        if (method, path) == ("POST", "/sessions"):
+            candidates = parse_candidates(asgi.header(scope, b"candidates"))
+            await self._open(candidates, RequestBody(receive, LIMITS.first_flight), answer)
+        elif match and method == "POST":
+            await self._turn(match[1], RequestBody(receive, _MAX_BODY), answer)
+        elif match and method == "DELETE":
+            self._session(match[1])
+            self._end(match[1], "closed")
+            await asgi.respond(answer.send, 204)
+        else:
+            await asgi.respond(answer.send, 204 if path == "/healthz" else 404)
+
+    async def _open(self, candidates: Sequence[str], body: RequestBody, answer: "_Answer") -> None:
+        flight = await body.whole()
         if len(self._sessions) >= self._max:
-            raise UnavailableError("the router serves as many sessions as it can", party="router")
-        host = self._choose(candidates)
-        session = await self._connect(host)
-        name = os.urandom(16).hex()
-        self._sessions[name] = session
+            raise RouterFullError("no more sessions", party="router")
+        name = secrets.token_hex(16)
+        host, connection = await self._connect(candidates, name)
+        now = self._clock()
+        self._sessions[name] = _Session(host=host, connection=connection, born=now, used=now, busy=True)
         try:
             async with asyncio.timeout(_FLIGHT_TIMEOUT):
-                await session.send_turn(flight)
-                answer = b"".join([piece async for piece in session.turn()])
-        except (OSError, TimeoutError):
-            self._end(name, _End.CVM)
-            raise UnavailableError("the CVM does not answer", party="orchestrator") from None
-        except UnavailableError:
-            self._end(name, _End.CVM)
+                reply = await run_beside(_exchange(connection, flight), body.watch())
+            self._begin(name)
+        except TimeoutError:
+            self._end(name, "ended_by_cvm")
+            raise CvmGoneError("the CVM does not answer", party="orchestrator") from None
+        except BaseException:
+            self._end(name, "broken_off")
             raise
-        await asgi.respond(send, 201, answer, (b"session", name.encode()), kind=b"application/octet-stream")
+        self._count("opened")
+        fields = (b"session", name.encode())
+        await asgi.respond(answer.send, 201, reply, fields, kind=b"application/octet-stream")
 
-    def _choose(self, candidates: tuple[str, ...]) -> str:
-        load = dict.fromkeys((name for name in candidates if name in self._hosts), 0)
-        if not load:
-            raise CandidatesError("none of the candidates is a host of this router")
-        for session in self._sessions.values():
-            if session.host in load:
-                load[session.host] += 1
-        return min(load, key=lambda name: load[name])
+    def _begin(self, name: str) -> None:
+        if name not in self._sessions:
+            raise CvmGoneError("the CVM closed the session", party="orchestrator")
+        self._sessions[name].busy = False
 
-    async def _connect(self, host: str) -> _Session:
+    async def _connect(self, candidates: Sequence[str], name: str) -> tuple[str, CvmConnection]:
+        """A connection to the candidate with fewer open sessions, or else to the other: the device drew both."""
+        load = Counter(session.host for session in self._sessions.values())
+        here = sorted((host for host in candidates if host in self._hosts), key=lambda host: load[host])
+        if not here:
+            raise CandidatesError("no candidate is a host of this router")
+        for host in here:
+            with contextlib.suppress(CvmGoneError):
+                return host, await connect(
+                    self._hosts[host], timeout=_CONNECT_TIMEOUT, lost=lambda: self._end(name, "ended_by_cvm")
+                )
+        raise CvmGoneError("no candidate's CVM answers", party="orchestrator")
+
+    async def _turn(self, name: str, body: RequestBody, answer: "_Answer") -> None:
+        session = self._session(name)
+        if session.busy:
+            raise SessionBusyError("the session has a request already")
+        session.busy, session.asked = True, False
+        self._count("turns")
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
-                reader, writer = await asyncio.open_connection(*self._hosts[host], limit=2 * _READ)
-        except (OSError, TimeoutError):
-            raise UnavailableError("the CVM does not answer", party="orchestrator") from None
-        return _Session(host, reader, writer)
+            await run_beside(self._answer(session, answer), self._request(session, body))
+        except BaseException:
+            self._end(name, "broken_off")
+            raise
+        session.busy, session.used = False, self._clock()
+        if not session.asked:
+            self._end(name, "broken_off")
+        await answer.end()
 
-    async def _turn(self, name: str, receive: asgi.Receive, send: asgi.Send) -> None:
+    async def _request(self, session: _Session, body: RequestBody) -> None:
+        async for piece in body.pieces():
+            session.used = self._clock()
+            await session.connection.send(piece)
+        await session.connection.end_turn()
+        session.asked = True
+        await body.watch()
+
+    async def _answer(self, session: _Session, answer: "_Answer") -> None:
+        try:
+            async for piece in _turn_of(session.connection, _MAX_TURN):
+                session.used = self._clock()
+                await answer.put(piece)
+            await answer.start()
+        except CvmGoneError:
+            # The session ends with the CVM's last record. Whether that was the right place, TLS says to the device.
+            if not answer.began or session.connection.is_cut:
+                raise
+
+    def _session(self, name: str) -> _Session:
         session = self._sessions.get(name)
         if session is None:
             raise UnknownSessionError("there is no such session", hint="open a new one")
-        if session.busy:
-            raise SessionBusyError("the session has a request already")
-        session.busy = True
-        over = False
-        try:
-            await self._forward(session, receive)
-            await send(_START)
-            over = await self._answer(session, receive, send)
-        except OSError:
-            raise UnavailableError("the CVM closed the session", party="orchestrator") from None
-        finally:
-            session.busy, session.used = False, time.monotonic()
-            if not over:
-                self._end(name, _End.CLIENT)
+        return session
 
-    @staticmethod
-    async def _forward(session: _Session, receive: asgi.Receive) -> None:
-        total = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise UnavailableError("the client went away", party="client")
-            piece: bytes = message.get("body", b"")
-            total += len(piece)
-            if total > _MAX_BODY:
-                raise LimitError("request longer than its limit")
-            if piece:
-                await session.send(piece)
-            if not message.get("more_body", False):
-                await session.send(b"")
-                return
-
-    @staticmethod
-    async def _answer(session: _Session, receive: asgi.Receive, send: asgi.Send) -> bool:
-        """Pass the CVM's turn on; whether the session goes on after it."""
-        gone = asyncio.ensure_future(receive())
-        turn = session.turn()
-        try:
-            while True:
-                piece = asyncio.ensure_future(anext(turn, b""))
-                await asyncio.wait((piece, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not piece.done():
-                    piece.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await piece
-                    return False
-                data = piece.result()
-                await send({"type": "http.response.body", "body": data, "more_body": bool(data)})
-                if not data:
-                    return True
-        except UnavailableError:
-            # The CVM ended the session after its last record; TLS says whether that was the right place.
-            await send({"type": "http.response.body", "body": b""})
-            return False
-        finally:
-            gone.cancel()
-
-    def _end(self, name: str, why: _End) -> None:
+    def _end(self, name: str, why: str) -> None:
         session = self._sessions.pop(name, None)
         if session is not None:
-            session.writer.close()
-            self._log.emit(SessionEnded(end=why, seconds=round(time.monotonic() - session.born)))
+            self._count(why)
+            session.connection.abort()
 
-    async def _sweep(self) -> None:
+    def _count(self, name: str) -> None:
+        self._counters.add(name, self._clock())
+
+    def sweep(self) -> None:
+        """End the sessions whose time is over."""
+        now = self._clock()
+        for name, session in list(self._sessions.items()):
+            if now - session.born >= LIMITS.session_total:
+                self._end(name, "too_long")
+            elif now - session.used >= LIMITS.session_idle:
+                self._end(name, "idle")
+
+    async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP)
-            now = time.monotonic()
-            for name, session in list(self._sessions.items()):
-                if now - session.born > LIMITS.session_total:
-                    self._end(name, _End.TOTAL)
-                elif not session.busy and now - session.used > LIMITS.session_idle:
-                    self._end(name, _End.IDLE)
+            self.sweep()
+
+    def _close(self) -> None:
+        for name in list(self._sessions):
+            self._end(name, "closed")
+        self._counters.flush()
+
+
+class _Answer:
+    """A streamed answer whose head goes out with its first piece."""
+
+    def __init__(self, send: asgi.Send) -> None:
+        self.send = send
+        self.began = False
+
+    async def start(self) -> None:
+        if not self.began:
+            self.began = True
+            await self.send(_START)
+
+    async def put(self, piece: bytes) -> None:
+        await self.start()
+        await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        await self.send({"type": "http.response.body", "body": b""})
 
 
 _START: Final = {
@@ -308,29 +282,46 @@ _START: Final = {
 }
 
 
+async def _exchange(connection: CvmConnection, flight: bytes) -> bytes:
+    await connection.send(flight)
+    await connection.end_turn()
+    return b"".join([piece async for piece in _turn_of(connection, _MAX_FLIGHT)])
+
+
+async def _turn_of(connection: CvmConnection, limit: int) -> AsyncIterator[bytes]:
+    while piece := await connection.receive():
+        limit -= len(piece)
+        if limit < 0:
+            raise LimitError("the CVM's answer is longer than its limit")
+        yield piece
+
+
+_STATUS: Final[tuple[tuple[type[SottovoceError], int], ...]] = (
+    (UnknownSessionError, 404),
+    (SessionBusyError, 409),
+    (CandidatesError, 421),
+    (RouterFullError, 503),
+    (LimitError, 413),
+    (UnavailableError, 502),
+    (SottovoceError, 400),
+)
+
+
 def _status(error: SottovoceError) -> int:
-    if isinstance(error, UnknownSessionError):
-        return 404
-    if isinstance(error, SessionBusyError):
-        return 409
-    if isinstance(error, CandidatesError):
-        return 421
-    if isinstance(error, LimitError):
-        return 413
-    return 502 if isinstance(error, UnavailableError) else 400
+    return next(status for kind, status in _STATUS if isinstance(error, kind))
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise ConfigError("a host's address is not ADDRESS:PORT")
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
-def create_app(config: Config, *, log: EventLog) -> asgi.App:
-    """The router as an ASGI application.
+def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.monotonic) -> Router:
+    """The router as an ASGI application; `clock` gives seconds.
 
     Raises:
         ConfigError: a malformed address.
     """
-    return _Router(config, log)
+    return Router(config, log, clock)

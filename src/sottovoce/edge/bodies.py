@@ -1,0 +1,85 @@
+"""A request's body as it comes, and the news that the client has left. Whoever serves one request uses one `RequestBody`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from sottovoce.core import asgi
+from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError
+
+__all__ = ["ClientGoneError", "RequestBody", "run_beside"]
+
+_T = TypeVar("_T")
+
+
+class ClientGoneError(UnavailableError):
+    """The client closed the connection: there is nobody to answer."""
+
+    code = "unavailable.client"
+
+
+class RequestBody:
+    """The body of one request, at most `limit` bytes."""
+
+    def __init__(self, receive: asgi.Receive, limit: int) -> None:
+        self._receive = receive
+        self._allowed = limit
+        self._read = asyncio.Event()
+        self._error: SottovoceError | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body's pieces, none of them empty.
+
+        Raises:
+            ClientGoneError: the client left before the end.
+            LimitError: longer than the limit.
+        """
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise self.fail(ClientGoneError("the client went away", party="client"))
+            piece: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            self._allowed -= len(piece)
+            if self._allowed < 0:
+                raise self.fail(LimitError("request longer than its limit"))
+            if not more:
+                self._read.set()
+            if piece:
+                yield piece
+
+    async def whole(self) -> bytes:
+        """The whole body; raises as `pieces`."""
+        return b"".join([piece async for piece in self.pieces()])
+
+    def fail(self, error: SottovoceError) -> SottovoceError:
+        """Say why the body cannot be used, for `watch`; returns `error`."""
+        self._error = error
+        self._read.set()
+        return error
+
+    async def watch(self) -> None:
+        """Wait until the body has failed or, once it is read, until the client has left.
+
+        Raises:
+            SottovoceError: what `fail` was told; ClientGoneError where the client left.
+        """
+        await self._read.wait()
+        if self._error is None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self._error = ClientGoneError("the client went away", party="client")
+        raise self._error
+
+
+async def run_beside(work: Coroutine[Any, Any, _T], watch: Coroutine[Any, Any, None]) -> _T:
+    """The result of `work`. An error of `watch`, which runs meanwhile, cancels it and is raised instead."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch)
+            result = await work
+            watching.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return result
