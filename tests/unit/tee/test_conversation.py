@@ -1,0 +1,212 @@
+"""One session over a socket pair, on one event loop, without processes."""
+
+import asyncio
+import socket
+from typing import Any, Self
+
+import pytest
+
+from sottovoce.core.errors import VerificationError
+from sottovoce.core.frames import FRAME
+from sottovoce.core.link import END_OF_TURN, LinkReader, encode_turn, link_messages
+from sottovoce.core.tls import AttestationWanted, ClientConnection, ClientHandshake, Data, ServerConnection
+from sottovoce.tee.conversation import Conversation
+from sottovoce.tee.http import ASGIApp, ClientExchange, Head
+from sottovoce.tee.logfilter import Code
+from tee_kit import Proof, respond, stream
+
+
+async def evidence(_: AttestationWanted) -> bytes:
+    return b"evidence"
+
+
+def admit(_: AttestationWanted, shown: bytes) -> None:
+    if shown:
+        raise VerificationError("refused", check="role")
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    message = await receive()
+    if scope["path"] == "/stream":
+        await stream(send, [b"piece"] * 2, 0.005)
+    else:
+        await respond(send, 200, message["body"])
+
+
+class Client:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.link = LinkReader()
+        self.loop = asyncio.get_running_loop()
+        self.tls: ClientConnection | None = None
+
+    async def send(self, data: bytes) -> None:
+        await self.loop.sock_sendall(self.sock, data)
+
+    async def messages(self) -> list[bytes]:
+        """The messages up to the next end of turn."""
+        found: list[bytes] = []
+        while not found or found[-1]:
+            data = await self.loop.sock_recv(self.sock, 65536)
+            assert data, "closed"
+            found += self.link.feed(data)
+        assert found.count(b"") == 1
+        return found[:-1]
+
+    async def open(self, own_evidence: bytes = b"") -> ClientConnection:
+        handshake = ClientHandshake()
+        await self.send(encode_turn(handshake.first_flight()))
+        offer = handshake.receive(b"".join(await self.messages()))
+        assert offer is not None
+        self.tls = offer.accept(Proof(offer.exporter, offer.spki), own_evidence=own_evidence)
+        return self.tls
+
+    async def answer(self, exchange: ClientExchange) -> tuple[int, bytes]:
+        assert self.tls is not None
+        status, body = 0, b""
+        for event in self.tls.receive(b"".join(await self.messages())):
+            assert isinstance(event, Data)
+            for piece in exchange.feed(event.data):
+                if isinstance(piece, Head):
+                    status = piece.status
+                else:
+                    body += piece.data
+        return status, body
+
+
+class Session:
+    """A conversation and its client."""
+
+    def __init__(self, app: ASGIApp = echo, **limits: float) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        self.client = Client(ours)
+        self._theirs = theirs
+        self.conversation = Conversation(
+            theirs,
+            tls=ServerConnection(),
+            app=app,
+            evidence=evidence,
+            admit=admit,
+            cadence=0.002,
+            **limits,
+        )
+
+    async def __aenter__(self) -> Self:
+        self.end = asyncio.ensure_future(self.conversation.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end.cancel()
+        self.client.sock.close()
+        self._theirs.close()
+
+
+@pytest.mark.anyio
+async def test_finished_evidence_and_request_in_one_turn() -> None:
+    async with Session() as session:
+        tls, exchange = await session.client.open(), ClientExchange("x")
+        tls.send(exchange.request("POST", "/", b"question"))
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.client.answer(exchange) == (200, b"question")
+
+
+@pytest.mark.anyio
+async def test_a_request_in_several_turns_and_single_bytes() -> None:
+    async with Session() as session:
+        tls, exchange = await session.client.open(), ClientExchange("x")
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert tls.receive(b"".join(await session.client.messages())) == []
+        tls.send(exchange.request("POST", "/", b"question"))
+        data = tls.outgoing()
+        await session.client.send(encode_turn(data[:700]))
+        assert await session.client.messages() == []
+        for byte in link_messages(data[700:]) + END_OF_TURN:
+            await session.client.send(bytes([byte]))
+        assert await session.client.answer(exchange) == (200, b"question")
+
+
+@pytest.mark.anyio
+async def test_requests_sent_ahead_are_answered_in_order() -> None:
+    async with Session() as session:
+        tls = await session.client.open()
+        first, second = ClientExchange("x"), ClientExchange("x")
+        tls.send(first.request("GET", "/stream", b"") + second.request("POST", "/", b"second"))
+        await session.client.send(encode_turn(tls.outgoing()))
+        messages = await session.client.messages()
+        plain = b"".join(e.data for e in tls.receive(b"".join(messages)) if isinstance(e, Data))
+        pieces = first.feed(plain[: 8 * FRAME]) + second.feed(plain[8 * FRAME :])
+        assert [p.status for p in pieces if isinstance(p, Head)] == [200, 200]
+        assert b"".join(p.data for p in pieces if not isinstance(p, Head)) == b"piecepiecesecond"
+
+
+@pytest.mark.anyio
+async def test_idle() -> None:
+    async with Session(idle=0.01) as session:
+        await session.client.open()
+        assert await session.end is Code.IDLE
+
+
+@pytest.mark.anyio
+async def test_too_long() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with Session(never, total=0.05) as session:
+        tls = await session.client.open()
+        tls.send(ClientExchange("x").request("GET", "/", b""))
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.end is Code.TOO_LONG
+
+
+@pytest.mark.anyio
+async def test_a_refused_peer_is_served_nothing() -> None:
+    async with Session() as session:
+        tls = await session.client.open(own_evidence=b"somebody")
+        tls.send(ClientExchange("x").request("GET", "/", b""))
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.end is Code.VERIFICATION
+        assert session.conversation.requests == 0
+
+
+@pytest.mark.anyio
+async def test_a_peer_that_closes_in_order() -> None:
+    async with Session() as session:
+        tls = await session.client.open()
+        tls.close()
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.end is Code.CLOSED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["at once", "in the handshake", "in the request"])
+async def test_a_peer_that_is_cut_off(when: str) -> None:
+    async with Session() as session:
+        if when == "in the handshake":
+            await session.client.send(encode_turn(ClientHandshake().first_flight())[:100])
+        elif when == "in the request":
+            tls = await session.client.open()
+            tls.send(ClientExchange("x").request("GET", "/stream", b""))
+            await session.client.send(encode_turn(tls.outgoing()))
+            await asyncio.wait_for(session.conversation.open.wait(), 5)
+        session.client.sock.shutdown(socket.SHUT_RDWR)
+        assert await session.end is Code.CUT
+
+
+@pytest.mark.anyio
+async def test_more_than_the_limits_allow() -> None:
+    async with Session() as session:
+        tls = await session.client.open()
+        frame = (510).to_bytes(2, "big") + b"x" * 510
+        tls.send(frame * 700)
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.end in {Code.LIMIT, Code.PROTOCOL}
+
+
+@pytest.mark.anyio
+async def test_a_frame_with_wrong_padding() -> None:
+    async with Session() as session:
+        tls = await session.client.open()
+        tls.send(b"\0\0" + b"x" * 510)
+        await session.client.send(encode_turn(tls.outgoing()))
+        assert await session.end is Code.DECODE
