@@ -20,6 +20,7 @@ from sottovoce.attest.verify import verify_session
 from sottovoce.core.tls import AttestationWanted, ClientHandshake, ServerConnection
 from sottovoce.simulator.testing import EvidenceWorld
 from sottovoce.tee.attestation import quote
+from sottovoce.tee.sandbox import swap_is_on
 from tee_kit import (
     BACKENDS,
     Cvm,
@@ -138,12 +139,16 @@ def main() -> None:
         "verify_cpu_ms": cpu_ms(lambda: verify_session(evidence, policy=policy, connection=connection)),
         "open_cpu_ms": cpu_ms(opening(world)),
     }
-    alone = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    alone = start_cvm(world, KitRole("orchestrator", lambda _: echo), lock_memory=swap_is_on())
     with stopping(alone):
         result["one_cvm"] = real_sessions(world, [alone], 0, require_backends=())
-    backends = {role: start_cvm(world, KitRole(role, lambda _: echo)) for role in BACKENDS}
+    backends = {
+        role: start_cvm(world, KitRole(role, lambda _: echo), lock_memory=swap_is_on()) for role in BACKENDS
+    }
     wiring = {role: cvm.address for role, cvm in backends.items()}
-    front = start_cvm(world, KitRole("orchestrator", lambda _: echo, BACKENDS), wiring=wiring)
+    front = start_cvm(
+        world, KitRole("orchestrator", lambda _: echo, BACKENDS), wiring=wiring, lock_memory=swap_is_on()
+    )
     with stopping(front, *backends.values()):
         result["three_cvms"] = real_sessions(world, [front, *backends.values()], 2)
     show(result)

@@ -150,6 +150,7 @@ def start_cvm(
     measurement: bytes | None = None,
     patience: float | None = None,
     listener: socket.socket | None = None,
+    lock_memory: bool = True,
     **changes: Any,
 ) -> Cvm:
     """Fork a CVM; returns when it serves."""
@@ -175,7 +176,7 @@ def start_cvm(
                 settings=settings,
                 attester=Attester(settings, kind=collector.kind, bundle=bundle),
                 wiring=wiring or {},
-                lock_memory=True,
+                lock_memory=lock_memory,
             )
             log = EventLog(lambda line: os.write(write, line.encode()))
 

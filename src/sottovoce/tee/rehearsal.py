@@ -16,6 +16,7 @@ from sottovoce.tee.attestation import Quote, quote
 from sottovoce.tee.collector import Collector
 from sottovoce.tee.http import Answer, ClientExchange, HttpServer, run_app
 from sottovoce.tee.roles import Session, pump
+from sottovoce.tee.sandbox import prepare
 from sottovoce.tee.worker import Machine
 
 __all__ = ["rehearse"]
@@ -27,6 +28,7 @@ def rehearse(machine: Machine, collector: Collector, log: EventLog) -> None:
     Raises:
         UnavailableError: a part of it does not work at all.
     """
+    prepare()
     _handshake(machine, collector)
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop):

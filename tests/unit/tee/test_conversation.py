@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
@@ -13,6 +15,7 @@ from sottovoce.core.tls import AttestationWanted, ClientConnection, ClientHandsh
 from sottovoce.tee.conversation import Conversation
 from sottovoce.tee.http import ASGIApp, ClientExchange, Head
 from sottovoce.tee.logfilter import Code
+from sottovoce.tee.roles import pump
 from tee_kit import Proof, respond, stream
 
 
@@ -138,6 +141,40 @@ async def test_requests_sent_ahead_are_answered_in_order() -> None:
         pieces = first.feed(plain[: 8 * FRAME]) + second.feed(plain[8 * FRAME :])
         assert [p.status for p in pieces if isinstance(p, Head)] == [200, 200]
         assert b"".join(p.data for p in pieces if not isinstance(p, Head)) == b"piecepiecesecond"
+
+
+@pytest.mark.anyio
+async def test_frames_go_on_while_the_next_piece_is_computed() -> None:
+    enough = threading.Event()
+
+    def compute() -> Iterator[bytes]:
+        yield b"first"
+        assert enough.wait(10)  # a computation that lasts until three frames have come
+        yield b"second"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        async for piece in pump(compute()):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with Session(app) as session:
+        tls, exchange = await session.client.open(), ClientExchange("x")
+        tls.send(exchange.request("GET", "/", b""))
+        await session.client.send(encode_turn(tls.outgoing()))
+        plain, body = b"", b""
+        while not exchange.complete:
+            for message in session.client.link.feed(
+                await session.client.loop.sock_recv(session.client.sock, 65536)
+            ):
+                for event in tls.receive(message) if message else []:
+                    assert isinstance(event, Data)
+                    plain += event.data
+                    body += b"".join(p.data for p in exchange.feed(event.data) if not isinstance(p, Head))
+            if len(plain) >= 3 * FRAME:
+                assert enough.is_set() or body == b"first"
+                enough.set()
+        assert body == b"firstsecond"
 
 
 @pytest.mark.anyio

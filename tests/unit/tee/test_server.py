@@ -236,6 +236,37 @@ def test_beyond_the_limit_sessions_wait(world: EvidenceWorld) -> None:
         waiting.sock.close()
 
 
+def test_sessions_take_turns_to_compute(world: EvidenceWorld) -> None:
+    def make(session: Any) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            if scope["path"] == "/free":
+                await respond(send, 200, b"done")
+                return
+            async with session.slot():
+                if scope["path"] == "/hold":
+                    await receive()  # until the device leaves
+                await respond(send, 200, b"done")
+
+        return app
+
+    cvm = start_cvm(world, KitRole("orchestrator", make), slots=1)
+    with stopping(cvm):
+        holder, waiter = device(world, cvm), device(world, cvm)
+        for one, path in ((holder, "/hold"), (waiter, "/")):
+            tls = one.accept()
+            tls.send(ClientExchange("test").request("GET", path, b""))
+            one.link.sock.sendall(encode_turn(tls.outgoing()))
+            cvm.events("SessionOpened", 1 if one is holder else 2)
+        third = device(world, cvm)
+        assert third.request("GET", "/free") == (200, b"done")  # longer than the waiter would take
+        assert len(waiter.link.sock.recv(65536, socket.MSG_PEEK)) < 4096  # the library's tickets only
+        third.close()
+        holder.close()
+        assert len(waiter.link.answer()) > 4096
+        waiter.close()
+
+
 def test_sigterm_ends_every_session_at_once(world: EvidenceWorld) -> None:
     cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
     one = device(world, cvm)
