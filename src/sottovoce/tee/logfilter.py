@@ -74,12 +74,13 @@ class SessionOpened(Event):
 
 @event
 class SessionClosed(Event):
-    """A session's process ends. Sizes are classes: bits of the number of bytes."""
+    """A session's process ends. Sizes are classes: bits of the number of bytes. CPU time is from its connection on."""
 
     role: Party
     code: Code
     requests: int
     duration_ms: int
+    cpu_ms: float
     received_bits: int
     sent_bits: int
 

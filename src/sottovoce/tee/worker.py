@@ -143,7 +143,7 @@ class _Process:
         return self._machine.role.app(session)
 
     async def _serve(self, sock: socket.socket, tls: ServerConnection, app: ASGIApp) -> None:
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         conversation = Conversation(
             sock,
             tls=tls,
@@ -162,6 +162,7 @@ class _Process:
                 code=code,
                 requests=conversation.requests,
                 duration_ms=_ms(began),
+                cpu_ms=round(1000 * (time.process_time() - cpu), 1),
                 received_bits=conversation.received.bit_length(),
                 sent_bits=conversation.sent.bit_length(),
             )
