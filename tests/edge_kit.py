@@ -13,6 +13,19 @@ import asgi
 from sottovoce.core.link import END_OF_TURN, LinkReader, link_messages
 
 
+class _Server(uvicorn.Server):
+    """Says when it serves, and stops when it is told, without looking every 100 ms."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serves = asyncio.Event()
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self.serves.set()
+        await self.stop.wait()
+
+
 @contextlib.asynccontextmanager
 async def serving(app: asgi.App) -> AsyncIterator[str]:
     """Serve `app` with its lifespan on a free port; gives its URL."""
@@ -27,15 +40,14 @@ async def serving(app: asgi.App) -> AsyncIterator[str]:
             lifespan="on",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         serve = asyncio.ensure_future(server.serve(sockets=[sock]))
         try:
             async with asyncio.timeout(10):
-                while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
-                    await asyncio.sleep(0.001)
+                await server.serves.wait()
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            server.stop.set()
             await serve
 
 
@@ -86,6 +98,7 @@ class FakeCvm:
     script: Script = echo
     opened: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    server: asyncio.Server = field(init=False)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -112,13 +125,13 @@ class FakeCvm:
 async def cvm(script: Script = echo) -> AsyncIterator[FakeCvm]:
     """A fake CVM on a free port."""
     fake = FakeCvm(script=script)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
+    fake.server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    host, port = fake.server.sockets[0].getsockname()
     fake.address = f"{host}:{port}"
     try:
         yield fake
     finally:
-        server.close()
+        fake.server.close()
 
 
 class Raw:

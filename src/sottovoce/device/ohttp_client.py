@@ -1,20 +1,41 @@
-"""The inner API of the gateway (protocol section 2), from the device."""
+"""The inner API of the gateway (protocol section 2), from the device.
+
+Every request has a `Date`, rounded down to the minute, so that the gateway need not remember it for long (RFC 9458 section 6.5.1).
+A gateway that finds the date wrong says in its sealed answer what time it has; that is used with this gateway, for these
+requests, and for nothing else (section 6.5.2).
+"""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
 
 from sottovoce.core import bhttp, ohttp, ohttp_chunked
-from sottovoce.core.errors import ProtocolError, RefusedError, SottovoceError, UnavailableError
+from sottovoce.core.bhttp_requests import RequestEncoder
+from sottovoce.core.errors import LimitError, ProtocolError, RefusedError, SottovoceError, UnavailableError
+from sottovoce.core.httpdate import format_http_date, parse_http_date
 from sottovoce.device.transport import RelayClient
 
-__all__ = ["OhttpClient", "RemoteTokenError"]
+__all__ = [
+    "CandidatesRefusedError",
+    "OhttpClient",
+    "RemoteTokenError",
+    "RemoteTokenSpentError",
+    "SessionGoneError",
+]
 
 _AUTHORITY: Final = b"gateway"
 _SESSION: Final = re.compile(rb"[0-9a-f]{32}")
 _CREATED, _OK = 201, 200
+_REQUEST_CLASS: Final = 4096
+"""Requests that open a session are padded to a multiple of this: names of hosts differ in length."""
+_CHUNK: Final = 16 * 1024 - 64
+"""Chunked OHTTP section 6.2: every receiver takes sealed chunks of 16,384 bytes."""
+_DATE_CODE: Final = "peer.protocol.date"
+_MAX_REFUSAL: Final = 4096
 
 
 class RemoteTokenError(RefusedError):
@@ -23,12 +44,44 @@ class RemoteTokenError(RefusedError):
     code = "token.refused"
 
 
+class RemoteTokenSpentError(RemoteTokenError):
+    """The gateway says that the token was spent before."""
+
+    code = "token.spent"
+
+
+class CandidatesRefusedError(RefusedError):
+    """The operator serves none of the hosts that the device drew."""
+
+    code = "refused.candidates"
+
+
+class SessionGoneError(ProtocolError):
+    """The session is over."""
+
+    code = "peer.protocol.session"
+
+
+class _DateRefusedError(ProtocolError):
+    """The gateway finds the request's date wrong, and told its own time."""
+
+    code = _DATE_CODE
+
+    def __init__(self, moment: int) -> None:
+        super().__init__("the device's clock and the gateway's differ", hint="set the clock")
+        self.moment = moment
+
+
 class OhttpClient:
     """Opens, uses and closes sessions. Every message is sealed to the gateway's key from the directory."""
 
-    def __init__(self, relay: RelayClient, config: ohttp.KeyConfig) -> None:
+    def __init__(
+        self, relay: RelayClient, config: ohttp.KeyConfig, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._relay = relay
         self._config = config
+        self._clock = clock
+        self._correction = 0.0
 
     @property
     def relay(self) -> str:
@@ -38,83 +91,174 @@ class OhttpClient:
     async def open_session(
         self, first_flight: bytes, authorization: bytes, candidates: Sequence[str]
     ) -> tuple[str, bytes]:
-        """The session's id and the CVM's first flight.
+        """The session's id and the CVM's first flight. The token counts as spent, whatever happens.
 
         Raises:
             RemoteTokenError: the token was refused.
+            CandidatesRefusedError: the operator serves none of the candidates.
             UnavailableError: a relay, the gateway, the router or the CVM is down.
             ProtocolError: the gateway refuses.
         """
         headers = ((b"authorization", authorization), (b"candidates", ", ".join(candidates).encode()))
         response = await self._exchange(b"POST", b"/v1/sessions", first_flight, headers)
-        session = bhttp.header(response.headers, b"session") or b""
         if response.status != _CREATED:
             raise _error(response.content)
+        session = bhttp.header(response.headers, b"session") or b""
         if not _SESSION.fullmatch(session):
             raise ProtocolError("the gateway gave no session")
         return session.decode(), response.content
 
-    async def turn(self, session: str, data: bytes) -> AsyncIterator[bytes]:
+    async def turn(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
         """Send records; the answer's records as they come.
 
         Raises:
-            UnavailableError: somebody on the way is down.
-            ProtocolError: the session is over, or the gateway refuses.
+            SessionGoneError: the session is over.
+            UnavailableError: somebody on the way is down, or the session was broken off.
+            ProtocolError: the gateway refuses.
             DecodeError, OpenError: the answer is cut short or not authentic.
         """
-        request = self._request(b"POST", f"/v1/sessions/{session}".encode(), data)
-        sealer = ohttp_chunked.RequestSealer(self._config)
-        body = sealer.header() + sealer.final(bhttp.encode_request(request))
-        opener, decoder, refused = sealer.opener(), bhttp.ResponseDecoder(), b""
-        status = 0
-        async for sealed in self._relay.stream(body):
-            for event in _events(decoder, opener.feed(sealed)):
-                if isinstance(event, bhttp.Head):
-                    status = event.status
-                elif isinstance(event, bhttp.Content) and status == _OK:
-                    yield event.data
-                elif isinstance(event, bhttp.Content):
-                    refused += event.data
-        decoder.feed(opener.finish())
-        decoder.finish()
-        if status != _OK:
-            raise _error(refused)
+        try:
+            async with aclosing(self._turn(session, data)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except _DateRefusedError as refused:
+            # The gateway has read the head only, so nothing was passed on.
+            self._correct(refused)
+            async with aclosing(self._turn(session, data)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def close(self, session: str) -> None:
         """End a session; it would end by itself too."""
         await self._exchange(b"DELETE", f"/v1/sessions/{session}".encode(), b"", ())
 
-    @staticmethod
-    def _request(method: bytes, path: bytes, content: bytes, headers: bhttp.Headers = ()) -> bhttp.Request:
+    async def _turn(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
+        request = self._request(b"POST", f"/v1/sessions/{session}".encode(), b"", ())
+        sealer = ohttp_chunked.RequestSealer(self._config)
+        plain = RequestEncoder.head(request) + RequestEncoder.data(data) + RequestEncoder.end()
+        chunks = [plain[at : at + _CHUNK] for at in range(0, len(plain), _CHUNK)]
+        body = sealer.header() + b"".join(map(sealer.chunk, chunks[:-1])) + sealer.final(chunks[-1])
+        answer = _StreamedAnswer(sealer.opener())
+        async with aclosing(self._relay.stream(body)) as stream:
+            async for sealed in stream:
+                for piece in answer.feed(sealed):
+                    yield piece
+        for piece in answer.finish():
+            yield piece
+
+    def _request(self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers) -> bhttp.Request:
+        minute = int(self._clock() + self._correction) // 60 * 60
         return bhttp.Request(
-            method=method, scheme=b"https", authority=_AUTHORITY, path=path, headers=headers, content=content
+            method=method,
+            scheme=b"https",
+            authority=_AUTHORITY,
+            path=path,
+            headers=((b"date", format_http_date(minute)), *headers),
+            content=content,
         )
 
     async def _exchange(
         self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers
     ) -> bhttp.Response:
+        response = await self._exchange_once(method, path, content, headers)
+        refused = _date_refused(response.headers, response.content)
+        if refused is None:
+            return response
+        self._correct(refused)
+        return await self._exchange_once(method, path, content, headers)
+
+    async def _exchange_once(
+        self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers
+    ) -> bhttp.Response:
         request = bhttp.encode_request(self._request(method, path, content, headers))
+        request += bytes(-len(request) % _REQUEST_CLASS)
         sealed, opener = ohttp.seal_request(self._config, request)
         return bhttp.decode_response(opener.open(await self._relay.exchange(sealed)))
 
+    def _correct(self, refused: _DateRefusedError) -> None:
+        self._correction = refused.moment - self._clock()
 
-def _events(
-    decoder: bhttp.ResponseDecoder, chunks: list[bytes]
-) -> list[bhttp.Head | bhttp.Content | bhttp.End]:
-    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+class _StreamedAnswer:
+    """Opens a streamed answer; a refusal is raised at its end."""
+
+    def __init__(self, opener: ohttp_chunked.ResponseOpener) -> None:
+        self._opener = opener
+        self._decoder = bhttp.ResponseDecoder()
+        self._head: bhttp.Head | None = None
+        self._refusal = b""
+
+    def feed(self, sealed: bytes) -> list[bytes]:
+        """Records that are complete with `sealed`."""
+        return [piece for chunk in self._opener.feed(sealed) for piece in self._take(chunk)]
+
+    def finish(self) -> list[bytes]:
+        """The last records, once the stream has ended; raises the gateway's refusal, if it is one."""
+        pieces = self._take(self._opener.finish())
+        self._decoder.finish()
+        if self._head is not None and self._head.status != _OK:
+            raise _date_refused(self._head.headers, self._refusal) or _error(self._refusal)
+        return pieces
+
+    def _take(self, chunk: bytes) -> list[bytes]:
+        pieces = []
+        for event in self._decoder.feed(chunk):
+            if isinstance(event, bhttp.Head):
+                self._head = event
+            elif isinstance(event, bhttp.Content) and self._head is not None:
+                if self._head.status == _OK:
+                    pieces.append(event.data)
+                else:
+                    self._refusal = (self._refusal + event.data)[:_MAX_REFUSAL]
+        return pieces
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    code: str = ""
+
+
+def _code(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Refusal).code
+    except msgspec.DecodeError:
+        return ""
+
+
+def _date_refused(headers: bhttp.Headers, body: bytes) -> _DateRefusedError | None:
+    if _DATE_CODE.encode() not in body or _code(body) != _DATE_CODE:
+        return None
+    moment = parse_http_date(bhttp.header(headers, b"date") or b"")
+    return None if moment is None else _DateRefusedError(moment)
+
+
+_KNOWN: Final[Mapping[str, tuple[Callable[..., SottovoceError], str, str]]] = {
+    "token.spent": (
+        RemoteTokenSpentError,
+        "the token was spent before",
+        "the next request takes another one",
+    ),
+    "peer.protocol.candidates": (
+        CandidatesRefusedError,
+        "no candidate is served",
+        "the directory may be out of date",
+    ),
+    "peer.protocol.session": (
+        SessionGoneError,
+        "the session is over",
+        "it ends after 60 seconds without a request",
+    ),
+    "peer.limit": (LimitError, "the request is longer than the limits allow", ""),
+}
 
 
 def _error(body: bytes) -> SottovoceError:
-    try:
-        code = msgspec.json.decode(body, type=dict[str, str]).get("code", "")
-    except msgspec.DecodeError:
-        code = ""
+    code = _code(body)
+    if code in _KNOWN:
+        kind, text, hint = _KNOWN[code]
+        return kind(text, hint=hint)
     if code.startswith("token."):
         return RemoteTokenError("the gateway refused the token", hint="the next request takes another one")
-    if code == "peer.protocol.session":
-        return ProtocolError("the session is over", hint="it ends after 60 seconds without a request")
     if code.startswith("unavailable"):
-        return UnavailableError(
-            "no CVM answers", party="orchestrator", hint="Nothing was sent. Try again later."
-        )
+        party = "orchestrator" if code == "unavailable.cvm" else "gateway"
+        return UnavailableError(f"no {party} answers", party=party, hint="Try again later.")
     return ProtocolError("the gateway refused the request")

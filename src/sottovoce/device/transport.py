@@ -1,7 +1,8 @@
 """How bytes leave the device: to relays, mirrors and the issuer, with headers that are the same for everybody."""
 
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,10 +11,16 @@ import aiohttp
 from sottovoce.core.errors import LimitError, ProtocolError, UnavailableError
 from sottovoce.core.limits import LIMITS
 
-__all__ = ["Network", "RelayClient"]
+__all__ = ["GatewayKeyError", "Network", "RelayClient"]
 
 _CONNECT: Final = 5.0
-_ANSWER: Final = LIMITS.answer + 512 * 1024
+_MAX_ANSWER: Final = 32 * 1024 * 1024
+"""10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB before they are sealed."""
+_MAX_PROBLEM: Final = 4 * 1024
+_RESOURCE: Final = "/ohttp"
+_CHUNKED: Final = "message/ohttp-chunked-req"
+_KEY_PROBLEM: Final = b'"https://iana.org/assignments/http-problem-types#ohttp-key"'
+"""RFC 9458 section 5.3."""
 _OK: Final = 200
 _RETRY: Final = range(500, 600)
 
@@ -28,7 +35,7 @@ class Network:
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             timeout=aiohttp.ClientTimeout(total=LIMITS.session_total, sock_connect=_CONNECT),
         )
         return self
@@ -90,13 +97,23 @@ async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return body
 
 
+class GatewayKeyError(ProtocolError):
+    """The gateway does not have the key to which the message is sealed (any more)."""
+
+    code = "peer.protocol.ohttp-key"
+
+
 class RelayClient:
-    """Posts sealed messages to one of several relays; another is used when one is down before it has answered."""
+    """Posts sealed messages to one of several relays; another is used when one is down before it has answered.
+
+    `relays` are URLs of relays or of their oblivious resources, `…/ohttp`.
+    """
 
     def __init__(self, network: Network, relays: Sequence[str], *, rng: random.Random | None = None) -> None:
         self._network = network
         # The choice does not depend on the user, nor on what is sent.
-        self._relays = (rng or random.SystemRandom()).sample(list(relays), len(relays))
+        bases = [url.rstrip("/").removesuffix(_RESOURCE) for url in relays]
+        self._relays = (rng or random.SystemRandom()).sample(bases, len(bases))
         self.used = ""
         """The relay that carried the last message."""
 
@@ -105,42 +122,91 @@ class RelayClient:
 
         Raises:
             UnavailableError: no relay, or no gateway behind it, answers.
+            GatewayKeyError: the gateway does not have the key.
             ProtocolError: the gateway refuses the message.
         """
         pieces = [piece async for piece in self._post(body, "message/ohttp-req", "message/ohttp-res")]
         return b"".join(pieces)
 
-    def stream(self, body: bytes) -> AsyncIterator[bytes]:
-        """The streamed answer to a chunked message (message/ohttp-chunked-req); raises as `exchange`."""
+    def stream(self, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The streamed answer to a chunked message (message/ohttp-chunked-req); raises as `exchange`.
+
+        A `body` that is an iterator is sent as it comes, while the answer is read.
+        """
         return self._post(body, "message/ohttp-chunked-req", "message/ohttp-chunked-res")
 
-    async def _post(self, body: bytes, media: str, answer: str) -> AsyncIterator[bytes]:
+    async def directory(self, name: str) -> bytes:
+        """A file of the directory, as a relay's own mirror has it: `directory.note` or `directory.proof`.
+
+        Raises:
+            UnavailableError: no relay has it.
+            LimitError: longer than a directory may be.
+        """
+        for relay in self._in_order():
+            try:
+                data = await self._network.get(
+                    f"{relay}/directory/{name}", party="relay", limit=LIMITS.directory
+                )
+            except UnavailableError:
+                self._put_last(relay)
+            else:
+                self.used = relay
+                return data
+        raise UnavailableError("no relay has the directory", party="relay", hint="Try again later.")
+
+    async def _post(
+        self, body: bytes | AsyncIterator[bytes], media: str, answer: str
+    ) -> AsyncGenerator[bytes, None]:
+        headers = {"Content-Type": media}
+        if media == _CHUNKED:
+            headers["Incremental"] = "?1"
         party = "relay"
-        for relay in list(self._relays):
+        for relay in self._in_order():
             began = False
             try:
                 async with self._network.session.post(
-                    relay, data=body, headers={"Content-Type": media}, allow_redirects=False
+                    relay + _RESOURCE, data=body, headers=headers, allow_redirects=False
                 ) as response:
-                    if response.status in _RETRY:
+                    began = not isinstance(body, bytes)
+                    if response.status in _RETRY and not began:
                         party = "gateway"
+                        self._put_last(relay)
                         continue
-                    _require(response, answer)
+                    await _require(response, answer)
                     began, self.used = True, relay
-                    total = 0
-                    async for piece in response.content.iter_any():
-                        total += len(piece)
-                        if total > _ANSWER:
-                            raise LimitError("an answer is longer than its limit")
-                        yield piece
+                    async with aclosing(_limited(response, _MAX_ANSWER)) as pieces:
+                        async for piece in pieces:
+                            yield piece
                     return
-            except (aiohttp.ClientError, TimeoutError):
-                if began:
+            except (aiohttp.ClientError, TimeoutError) as error:
+                # A stream that somebody may have read a part of cannot be sent again.
+                if began or not (isinstance(body, bytes) or isinstance(error, aiohttp.ClientConnectorError)):
                     raise UnavailableError("the connection was cut", party="relay") from None
-                self._relays.append(self._relays.pop(0))
-        raise UnavailableError(f"no {party} answers", party=party, hint="Nothing was sent. Try again later.")
+                self._put_last(relay)
+        raise UnavailableError(f"no {party} answers", party=party, hint="Try again later.")
+
+    def _in_order(self) -> list[str]:
+        return list(self._relays)
+
+    def _put_last(self, relay: str) -> None:
+        self._relays.remove(relay)
+        self._relays.append(relay)
 
 
-def _require(response: aiohttp.ClientResponse, media: str) -> None:
-    if response.status != _OK or response.headers.get("Content-Type") != media:
-        raise ProtocolError("the gateway refuses the message", hint="the directory may be out of date")
+async def _limited(response: aiohttp.ClientResponse, limit: int) -> AsyncGenerator[bytes, None]:
+    async for piece in response.content.iter_any():
+        limit -= len(piece)
+        if limit < 0:
+            raise LimitError("an answer is longer than its limit")
+        yield piece
+
+
+async def _require(response: aiohttp.ClientResponse, media: str) -> None:
+    kind = response.headers.get("Content-Type", "")
+    if response.status == _OK and kind == media:
+        return
+    if response.status in _RETRY:
+        raise UnavailableError("no gateway answers", party="gateway", hint="Try again later.")
+    if kind == "application/problem+json" and _KEY_PROBLEM in await _bounded(response, _MAX_PROBLEM):
+        raise GatewayKeyError("the gateway has another key", hint="fetch the directory again")
+    raise ProtocolError("the gateway refuses the message", hint="the directory may be out of date")

@@ -4,35 +4,32 @@
     GET  /ohttp-keys   application/ohttp-keys
     GET  /healthz
 
-Inside (protocol section 2): POST /v1/sessions with a token, POST and DELETE /v1/sessions/{id}. The gateway learns that a valid token
-was spent, and carries TLS records that it cannot read.
-
-Replays: an encapsulated key is accepted once in a window of 10 to 20 minutes. An older replay opens nothing: its token
-is spent, and its session has ended after 10 minutes at most.
+The inner API is in `edge.inner`, replay protection in `edge.replays`, tokens in `edge.admission`. The gateway learns that a
+valid token was spent, and carries TLS records that it cannot read. Inner errors are told inside the encryption; what
+cannot be opened is answered with a status and a code outside (RFC 9458 section 5.2).
 """
 
 import asyncio
 import base64
 import binascii
-import hashlib
 import json
-import re
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
 
 from sottovoce.core import asgi, bhttp, hpke, ohttp, ohttp_chunked
+from sottovoce.core.bhttp_requests import RequestHead
+from sottovoce.core.counters import Counters
 from sottovoce.core.errors import (
     ConfigError,
     CryptoError,
     DecodeError,
     LimitError,
-    PeerError,
     ProtocolError,
     SottovoceError,
     UnavailableError,
@@ -40,25 +37,34 @@ from sottovoce.core.errors import (
 )
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
-from sottovoce.core.tokens import (
-    TokenChallenge,
-    TokenKey,
-    accepted_epochs,
-    parse_authorization,
-    verify_token,
-)
-from sottovoce.edge.spent import SpentTokens
+from sottovoce.core.tokens import TokenChallenge, TokenKey
+from sottovoce.edge.admission import Admission
+from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
+from sottovoce.edge.inner import ECHO, InnerApi, Parts
+from sottovoce.edge.replays import ReplayError, Replays
+from sottovoce.edge.sealed import KEY_NAME, SealedRequest
 
 __all__ = ["Config", "OhttpKeyFile", "TokenKeyEntry", "create_app"]
 
+_T = TypeVar("_T")
 _PATH: Final = "/ohttp"
-_SESSION: Final = re.compile(rb"/v1/sessions/([0-9a-f]{32})")
 _PLAIN, _CHUNKED = b"message/ohttp-req", b"message/ohttp-chunked-req"
-_MAX_REQUEST: Final = LIMITS.request + 128 * 1024
-_WINDOW: Final = LIMITS.session_total
+_MAX_REQUEST: Final = LIMITS.request + 256 * 1024
+"""The longest request with its padding, frames, TLS records and chunks."""
+_MAX_ANSWER: Final = 1024 * 1024
+"""A whole answer that is kept until it can be sealed; longer ones are streamed."""
+_ANSWER_CLASS: Final = 16 * 1024
+"""Whole answers to `POST /v1/sessions` are padded to a multiple of this: the length of the evidence would tell the relay
+which host answered (protocol section 1)."""
+_CHUNK: Final = 16 * 1024 - 64
+"""Content of one chunk: its sealed form stays below 16,384 bytes, which every receiver takes (chunked OHTTP section 6.2)."""
+_READ_TIMEOUT: Final = 30.0
 _BENCHMARK: Final = "benchmark"
-_CREATED, _OK, _NO_CONTENT = 201, 200, 204
-_CHUNK: Final = 16 * 1024
+_KEY_PROBLEM: Final = {
+    "type": "https://iana.org/assignments/http-problem-types#ohttp-key",
+    "title": "key identifier unknown",
+}
+"""RFC 9458 section 5.3."""
 
 
 class OhttpKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +83,7 @@ class TokenKeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The gateway's configuration."""
+    """The gateway's configuration. During a rotation it holds the old key and the new one."""
 
     environment: str
     service: str
@@ -87,72 +93,33 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """URL of the host router."""
     spent: str
     """The store of spent tokens, shared by all gateways."""
+    replays: str = ""
+    """The store of requests seen, shared by all gateways with the same OHTTP keys; default: beside `spent`."""
     ohttp_keys: list[OhttpKeyFile]
     token_keys: list[TokenKeyEntry]
-    connections: int = 256
+    connections: int = 4096
     unsafe_benchmark_echo: bool = False
     """Answers POST /unsafe-benchmark-echo without a token; only in an environment called "benchmark"."""
 
 
-class ReplayError(ProtocolError):
-    """The same encapsulated request was here before."""
+class _MediaTypeError(ProtocolError):
+    """Not a media type of Oblivious HTTP requests."""
 
-    code = "peer.protocol.replay"
-
-
-class TokenMissingError(ProtocolError):
-    """A session needs a token of the current epoch."""
-
-    code = "token.missing"
-
-
-class PassedOnError(ProtocolError):
-    """The router's own refusal; `inner` is its code."""
-
-    code = "peer.protocol.router"
+    code = "peer.media-type"
 
 
 @event
 class Served(Event):
-    """Counts since the start; written at the end."""
+    """What the gateway did since the last such line; once an hour at most, and at the end."""
 
     sessions: int
     turns: int
     refused: int
+    """Refusals inside the encryption: tokens, candidates, sessions that are over."""
+    unopened: int
+    """Requests that could not be opened."""
     replays: int
-
-
-class _Seen:
-    """Encapsulated keys of the current window and the one before it."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._now: set[bytes] = set()
-        self._before: set[bytes] = set()
-
-    def add(self, enc: bytes) -> None:
-        """Remember `enc`.
-
-        Raises:
-            ReplayError: it was here before.
-        """
-        if self._clock() - self._since > _WINDOW:
-            self._before, self._now, self._since = self._now, set(), self._clock()
-        name = hashlib.sha256(enc).digest()[:16]
-        if name in self._now or name in self._before:
-            raise ReplayError("the request was here before")
-        self._now.add(name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """An inner answer; `stream` follows `content`."""
-
-    status: int
-    headers: bhttp.Headers = ()
-    content: bytes = b""
-    stream: AsyncIterator[bytes] | None = None
+    broken_off: int
 
 
 class _Gateway:
@@ -160,241 +127,246 @@ class _Gateway:
         if config.unsafe_benchmark_echo and config.environment != _BENCHMARK:
             raise ConfigError("the benchmark's echo is for a benchmark's environment only")
         self._config = config
-        self._log = log
         self._clock = clock
-        self._keys = [_load(key) for key in config.ohttp_keys]
-        self._token_keys = {entry.epoch: _token_key(entry) for entry in config.token_keys}
-        if not self._keys or not self._token_keys:
-            raise ConfigError("the gateway needs an OHTTP key and a token key")
-        self._challenge = TokenChallenge(
+        self._keys = _load_keys(config.ohttp_keys)
+        self._configs = ohttp.encode_key_configs([key.config() for key in self._keys])
+        token_keys = {entry.epoch: _token_key(entry) for entry in config.token_keys}
+        if not token_keys:
+            raise ConfigError("the gateway needs a token key")
+        challenge = TokenChallenge(
             issuer_name=config.issuer_name.encode(), origin_info=config.service.encode()
         )
-        self._spent = SpentTokens(config.spent)
-        self._seen = _Seen(time.monotonic)
-        self._session: aiohttp.ClientSession | None = None
-        self._counts = dict.fromkeys(("sessions", "turns", "refused", "replays"), 0)
+        self._counters = Counters(log, Served)
+        self._admission = Admission(token_keys, challenge, config.spent)
+        self._replays = Replays(config.replays or f"{config.spent}-replays", list(map(_name, self._keys)))
+        self._inner = InnerApi(
+            router=config.router,
+            admission=self._admission,
+            clock=clock,
+            count=self._count,
+            unsafe_benchmark_echo=config.unsafe_benchmark_echo,
+        )
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif (scope["method"], scope["path"]) == ("POST", _PATH):
-            await self._oblivious(scope, receive, send)
-        elif (scope["method"], scope["path"]) == ("GET", "/ohttp-keys"):
-            keys = ohttp.encode_key_configs([key.config() for key in self._keys])
-            await asgi.respond(send, 200, keys, kind=b"application/ohttp-keys")
-        else:
-            await asgi.respond(send, 204 if scope["path"] == "/healthz" else 404)
+            return
+        match scope["method"], scope["path"]:
+            case "POST", path if path == _PATH:
+                await self._oblivious(scope, receive, send)
+            case "GET", "/ohttp-keys":
+                await asgi.respond(send, 200, self._configs, kind=b"application/ohttp-keys")
+            case "GET", "/healthz":
+                await asgi.respond(send, 204)
+            case _:
+                await asgi.respond(send, 404)
 
     async def _lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
         connector = aiohttp.TCPConnector(limit=self._config.connections, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(
+        async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            timeout=aiohttp.ClientTimeout(total=LIMITS.session_total, sock_connect=5),
-        )
-        async with self._session:
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=5, sock_read=LIMITS.session_idle + _READ_TIMEOUT
+            ),
+        ) as self._inner.http:
             await asgi.lifespan(receive, send, shutdown=self._close)
+        self._inner.http = None
 
     def _close(self) -> None:
-        self._spent.close()
-        self._log.emit(Served(**self._counts))
+        self._admission.close()
+        self._replays.close()
+        self._counters.flush()
 
-    # The outer exchange: what goes wrong here is seen by the relay, so it says no more than a status.
+    def _count(self, name: str) -> None:
+        self._counters.add(name, self._clock())
+
     async def _oblivious(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """The outer exchange. An error after the answer's head leaves the answer without its end."""
         media = asgi.header(scope, b"content-type")
+        body = RequestBody(receive, _MAX_REQUEST)
+        answer = _Answer(send)
         try:
             if media == _PLAIN:
-                await self._plain(receive, send)
+                await self._plain(body, answer)
             elif media == _CHUNKED:
-                await self._chunked(receive, send)
+                await self._chunked(body, answer)
             else:
-                await asgi.respond(send, 415)
-        except ohttp.UnknownKeyError:
-            # RFC 9458 section 5.3
-            problem = {"type": "https://iana.org/assignments/http-problem-types#ohttp-key"}
-            body = json.dumps(problem).encode()
-            await asgi.respond(send, 400, body, kind=b"application/problem+json")
-        except ReplayError:
-            self._counts["replays"] += 1
-            await asgi.respond(send, 425)
-        except (DecodeError, CryptoError, LimitError):
-            self._counts["refused"] += 1
-            await asgi.respond(send, 400)
-        except UnavailableError:
-            self._counts["refused"] += 1
-
-    async def _plain(self, receive: asgi.Receive, send: asgi.Send) -> None:
-        opened = ohttp.open_request(self._keys, await asgi.read_body(receive, _MAX_REQUEST))
-        self._seen.add(opened.enc)
-        answer = await self._inner(opened.content)
-        content = answer.content
-        if answer.stream is not None:
-            content += b"".join([piece async for piece in answer.stream])
-        response = bhttp.Response(status=answer.status, headers=answer.headers, content=content)
-        sealed = opened.sealer.seal(bhttp.encode_response(response))
-        await asgi.respond(send, 200, sealed, kind=b"message/ohttp-res")
-
-    async def _chunked(self, receive: asgi.Receive, send: asgi.Send) -> None:
-        opener = ohttp_chunked.RequestOpener(self._keys)
-        pieces = opener.feed(await asgi.read_body(receive, _MAX_REQUEST))
-        content = b"".join([*pieces, opener.finish()])
-        self._seen.add(opener.enc)
-        answer = await self._inner(content)
-        sealer, encoder = opener.sealer(), bhttp.ResponseEncoder
-        headers = [(b"content-type", b"message/ohttp-chunked-res"), (b"cache-control", b"no-store")]
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [*headers, (b"incremental", b"?1")]}
-        )
-
-        async def put(data: bytes, *, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        head = encoder.head(answer.status, answer.headers) + encoder.data(answer.content)
-        await put(sealer.header() + sealer.chunk(head))
-        if answer.stream is not None:
-            async for piece in _until_gone(answer.stream, receive):
-                await put(b"".join(sealer.chunk(encoder.data(part)) for part in _cut(piece)))
-        await put(sealer.final(encoder.end()), more=False)
-
-    # The inner exchange: what goes wrong here is told to the device, inside the encryption.
-    async def _inner(self, content: bytes) -> _Answer:
-        try:
-            return await self._route(bhttp.decode_request(content))
+                raise _MediaTypeError("not a sealed request")
+        except ClientGoneError:
+            self._count("broken_off")
+        except ReplayError as error:
+            self._count("replays")
+            # RFC 8470 section 5.2: Too Early, "a request that might be replayed"
+            await asgi.respond_error(send, 425, error)
         except SottovoceError as error:
-            self._counts["refused"] += 1
-            code = error.hint if isinstance(error, PassedOnError) else error.code
-            body = json.dumps({"code": code}).encode()
-            return _Answer(status=_status(error), headers=_JSON, content=body)
+            self._count("broken_off" if answer.began else "unopened")
+            if not answer.began:
+                await _refuse(send, error)
 
-    async def _route(self, request: bhttp.Request) -> _Answer:
-        match = _SESSION.fullmatch(request.path)
-        if (request.method, request.path) == (b"POST", b"/v1/sessions"):
-            return await self._open(request)
-        if match and request.method == b"POST":
-            self._counts["turns"] += 1
-            return await self._turn(match[1].decode(), request.content)
-        if match and request.method == b"DELETE":
-            await self._ask("DELETE", f"/sessions/{match[1].decode()}")
-            return _Answer(status=_NO_CONTENT)
-        if self._config.unsafe_benchmark_echo and request.path == b"/unsafe-benchmark-echo":
-            return _Answer(status=_OK, content=request.content)
-        return _Answer(status=404, headers=_JSON, content=b'{"code":"peer.protocol.path"}')
+    async def _accept(self, key: bytes, enc: bytes, headers: bhttp.Headers) -> None:
+        await self._replays.accept(key, enc, bhttp.header(headers, b"date"), self._clock())
 
-    async def _open(self, request: bhttp.Request) -> _Answer:
-        authorization = bhttp.header(request.headers, b"authorization")
-        if authorization is None:
-            raise TokenMissingError("a session needs a token")
-        await self._spend(authorization)
-        candidates = bhttp.header(request.headers, b"candidates") or b""
-        status, session, flight = await self._ask(
-            "POST", "/sessions", request.content, {"Candidates": candidates.decode("latin-1")}
+    async def _plain(self, body: RequestBody, answer: "_Answer") -> None:
+        sealed = await _in_time(body.whole())
+        opened = ohttp.open_request(self._keys, sealed)
+        try:
+            request = bhttp.decode_request(opened.content)
+            await self._accept(sealed[:KEY_NAME], opened.enc, request.headers)
+            if self._config.unsafe_benchmark_echo and request.path == ECHO:
+                response = bhttp.encode_response(bhttp.Response(status=200, content=request.content))
+            else:
+                response = await run_beside(self._answer_whole(request), body.watch())
+        except (ReplayError, ClientGoneError):
+            raise
+        except SottovoceError as error:
+            head, content = self._inner.refusal(error)
+            response = bhttp.encode_response(
+                bhttp.Response(status=head.status, headers=head.headers, content=content)
+            )
+        await answer.whole(opened.sealer.seal(response))
+
+    async def _answer_whole(self, request: bhttp.Request) -> bytes:
+        async def content() -> AsyncGenerator[bytes, None]:
+            yield request.content
+
+        head = RequestHead(
+            method=request.method,
+            scheme=request.scheme,
+            authority=request.authority,
+            path=request.path,
+            headers=request.headers,
         )
-        if status != _CREATED:
-            raise _passed_on(flight)
-        self._counts["sessions"] += 1
-        return _Answer(status=_CREATED, headers=((b"session", session.encode()),), content=flight)
+        status, whole = 500, bytearray()
+        headers: bhttp.Headers = ()
+        async with aclosing(self._inner.answer(head, content())) as parts:
+            async for part in parts:
+                if isinstance(part, bhttp.Head):
+                    status, headers = part.status, part.headers
+                    continue
+                whole += part
+                if len(whole) > _MAX_ANSWER:
+                    raise LimitError("an answer is longer than its limit")
+        response = bhttp.encode_response(bhttp.Response(status=status, headers=headers, content=bytes(whole)))
+        if request.path == b"/v1/sessions":
+            response += bytes(-len(response) % _ANSWER_CLASS)
+        return response
 
-    async def _spend(self, authorization: bytes) -> None:
-        token = parse_authorization(authorization)
-        for epoch in accepted_epochs(int(self._clock())):
-            key = self._token_keys.get(epoch)
-            if key is not None and key.key_id == token.key_id:
-                verified = verify_token(token, key, self._challenge)
-                # Written before it counts; the disk is not waited for in the event loop.
-                await asyncio.to_thread(self._spent.spend, verified.digest, epoch)
-                return
-        raise TokenMissingError("the token is of no current epoch")
-
-    async def _turn(self, session: str, body: bytes) -> _Answer:
-        stream = self._stream(f"/sessions/{session}", body)
-        first = await anext(
-            stream
-        )  # the status: an error of the router's must be told before the answer begins
-        if first:
-            raise _passed_on(first)
-        return _Answer(status=_OK, stream=stream)
-
-    async def _stream(self, path: str, body: bytes) -> AsyncIterator[bytes]:
-        """First the router's refusal, or nothing; then the records."""
+    async def _chunked(self, body: RequestBody, answer: "_Answer") -> None:
+        request = SealedRequest(self._keys, body, content_limit=_MAX_REQUEST)
         try:
-            async with self._client.post(self._config.router + path, data=body) as response:
-                if response.status != _OK:
-                    yield await response.content.read(4096) or b"{}"
-                    return
-                yield b""
-                async for piece in response.content.iter_any():
-                    yield piece
-        except (aiohttp.ClientError, TimeoutError):
-            raise UnavailableError("the router does not answer", party="router") from None
-
-    async def _ask(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> tuple[int, str, bytes]:
-        try:
-            url = self._config.router + path
-            async with self._client.request(method, url, data=body, headers=headers) as response:
-                return response.status, response.headers.get("Session", ""), await response.read()
-        except (aiohttp.ClientError, TimeoutError):
-            raise UnavailableError("the router does not answer", party="router") from None
-
-    @property
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise UnavailableError("the gateway is starting", party="gateway")
-        return self._session
+            head = await _in_time(request.head())
+            await self._accept(request.key, request.enc, head.headers)
+            parts = self._inner.answer(head, request.content())
+        except (ReplayError, ClientGoneError, CryptoError):
+            raise
+        except SottovoceError as error:
+            if not request.enc:
+                raise
+            parts = _once(*self._inner.refusal(error))
+        await run_beside(answer.stream(parts, request.sealer()), body.watch())
 
 
-_JSON: Final[bhttp.Headers] = ((b"content-type", b"application/json"),)
+class _Answer:
+    """The outer answer."""
+
+    def __init__(self, send: asgi.Send) -> None:
+        self._send = send
+        self.began = False
+
+    async def whole(self, sealed: bytes) -> None:
+        await asgi.respond(self._send, 200, sealed, kind=b"message/ohttp-res")
+
+    async def stream(self, parts: Parts, sealer: ohttp_chunked.ResponseSealer) -> None:
+        # The answer's head and nonce do not wait for anything: whoever is in between passes them on.
+        self.began = True
+        await self._send(_STREAM_START)
+        await self._put(sealer.header())
+        encoder, head = bhttp.ResponseEncoder, b""
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, bhttp.Head):
+                    head = encoder.head(part.status, part.headers)
+                    continue
+                data = head + encoder.data(part)
+                head = b""
+                await self._put(
+                    b"".join(sealer.chunk(data[at : at + _CHUNK]) for at in range(0, len(data), _CHUNK))
+                )
+        await self._put(sealer.final(head + encoder.end()), more=False)
+
+    async def _put(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def _cut(data: bytes) -> list[bytes]:
-    return [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
+_STREAM_START: Final = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"message/ohttp-chunked-res"),
+        (b"incremental", b"?1"),
+        (b"cache-control", b"no-store"),
+    ],
+}
 
 
-def _passed_on(body: bytes) -> PassedOnError:
+async def _once(head: bhttp.Head, content: bytes) -> Parts:
+    yield head
+    yield content
+
+
+async def _refuse(send: asgi.Send, error: SottovoceError) -> None:
+    if isinstance(error, ohttp.UnknownKeyError):
+        problem = json.dumps({**_KEY_PROBLEM, "code": error.code}).encode()
+        await asgi.respond(send, 400, problem, kind=b"application/problem+json")
+        return
+    statuses = (
+        (_MediaTypeError, 415),
+        (LimitError, 413),
+        (_TooSlowError, 408),
+        (UnavailableError, 503),
+        (SottovoceError, 400),
+    )
+    status = next(status for kind, status in statuses if isinstance(error, kind))
+    await asgi.respond_error(send, status, error)
+
+
+class _TooSlowError(ProtocolError):
+    """The request did not come in time."""
+
+    code = "peer.timeout"
+
+
+async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
     try:
-        code = str(msgspec.json.decode(body, type=dict[str, str]).get("code", ""))
-    except msgspec.DecodeError:
-        code = ""
-    if not re.fullmatch(r"[a-z.-]{1,64}", code):
-        code = PassedOnError.code
-    return PassedOnError("the router refused", hint=code)
+        async with asyncio.timeout(_READ_TIMEOUT):
+            return await work
+    except TimeoutError:
+        raise _TooSlowError("the request did not come in time") from None
 
 
-def _status(error: SottovoceError) -> int:
-    if error.code.startswith("token."):
-        return 401
-    if isinstance(error, UnavailableError):
-        return 503
-    return 400 if isinstance(error, PeerError) else 500
+def _name(key: ohttp.GatewayKey) -> bytes:
+    return bytes([key.key_id]) + key.private_key.kem_id.to_bytes(2, "big")
 
 
-async def _until_gone(stream: AsyncIterator[bytes], receive: asgi.Receive) -> AsyncIterator[bytes]:
-    """The pieces of `stream`; raises once the client is gone, so that what feeds the stream is closed too."""
-    gone = asyncio.ensure_future(receive())
-    try:
-        while True:
-            piece = asyncio.ensure_future(anext(stream, b""))
-            await asyncio.wait((piece, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not piece.done():
-                piece.cancel()
-                await asyncio.wait((piece,))
-                raise UnavailableError("the client went away", party="client")
-            data = piece.result()
-            if not data:
-                return
-            yield data
-    finally:
-        gone.cancel()
+def _load_keys(files: list[OhttpKeyFile]) -> list[ohttp.GatewayKey]:
+    keys = [_load_key(file) for file in files]
+    if not keys or len({_name(key) for key in keys}) < len(keys):
+        raise ConfigError("the gateway needs an OHTTP key, and no two with one id")
+    return keys
 
 
-def _load(file: OhttpKeyFile) -> ohttp.GatewayKey:
+def _load_key(file: OhttpKeyFile) -> ohttp.GatewayKey:
     try:
         private = hpke.PrivateKey.from_bytes(file.kem_id, Path(file.path).read_bytes())
     except (OSError, UsageError):
-        raise ConfigError("an OHTTP key file is missing or malformed") from None
+        raise ConfigError(
+            "an OHTTP key file is missing or malformed", hint=f"looked for {file.path}"
+        ) from None
+    if not 0 <= file.key_id < 1 << 8:
+        raise ConfigError("an OHTTP key's id is one byte")
     return ohttp.GatewayKey(key_id=file.key_id, private_key=private)
 
 
@@ -406,9 +378,10 @@ def _token_key(entry: TokenKeyEntry) -> TokenKey:
 
 
 def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.time) -> asgi.App:
-    """The gateway as an ASGI application.
+    """The gateway as an ASGI application; `clock` gives Unix seconds.
 
     Raises:
         ConfigError: a key that is missing or malformed, or an echo outside a benchmark.
+        StoreError: a store cannot be used.
     """
     return _Gateway(config, log, clock)

@@ -1,0 +1,169 @@
+"""Replay protection of the gateway (RFC 9458 section 6.5): an encapsulated key is accepted once.
+
+A request with a `Date` is accepted within `WINDOW` seconds of it (section 6.5.1), and its encapsulated key is kept until that time is over.
+One without a `Date` is accepted as long as its gateway key lives, and kept as long; there is room for `UNDATED` of these.
+
+Keys seen are in one SQLite file that all gateways with the same OHTTP keys share, written before the request is used.
+A restart forgets nothing. A power failure may lose the last moments (commits are not waited for on the disk). What could be
+replayed then opens nothing: tokens are spent in a store of their own that waits, and sessions did not survive either.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from sottovoce.core.errors import ProtocolError
+from sottovoce.core.httpdate import parse_http_date
+from sottovoce.edge import database
+
+__all__ = ["UNDATED", "WINDOW", "ReplayError", "Replays", "RequestDateError"]
+
+WINDOW: Final = 300
+"""Seconds that a request's date may differ from ours: clocks differ, and dates are rounded to the minute."""
+UNDATED: Final = 1_000_000
+"""About 50 MB. Beyond it, requests must have a date."""
+
+_NEVER: Final = 1 << 40
+"""From here on, `expires` is no minute but names the gateway key of an undated request."""
+_NAME: Final = 16
+_CHUNK: Final = 2_000
+"""Rows deleted at once, about 5 ms."""
+
+_SCHEMA: Final = (
+    (
+        "CREATE TABLE IF NOT EXISTS seen (expires INTEGER NOT NULL, name BLOB NOT NULL CHECK (length(name) = 16),"
+        " PRIMARY KEY (expires, name)) STRICT, WITHOUT ROWID"
+    ),
+    "CREATE TABLE IF NOT EXISTS horizon (id INTEGER PRIMARY KEY CHECK (id = 0), minute INTEGER NOT NULL) STRICT",
+    "INSERT INTO horizon VALUES (0, 0) ON CONFLICT DO NOTHING",
+)
+# The horizon is in the same statement: a clock that is set back must not bring forgotten requests back.
+_ADD: Final = "INSERT INTO seen SELECT ?1, ?2 WHERE ?1 >= (SELECT minute FROM horizon) ON CONFLICT DO NOTHING"
+_FORGET: Final = (
+    "DELETE FROM seen WHERE (expires, name) IN"
+    " (SELECT expires, name FROM seen WHERE expires < (SELECT minute FROM horizon) LIMIT ?)"
+)
+
+
+class ReplayError(ProtocolError):
+    """The same encapsulated request was here before."""
+
+    code = "peer.protocol.replay"
+
+
+class RequestDateError(ProtocolError):
+    """The request's date is malformed or too far from the gateway's clock, or it has none and needs one."""
+
+    code = "peer.protocol.date"
+
+
+class Replays:
+    """The encapsulated keys seen. `keys` are those in use: three bytes each, key id and KEM, as they begin a request."""
+
+    def __init__(self, path: Path | str, keys: Collection[bytes], *, undated: int = UNDATED) -> None:
+        """Open or make the store.
+
+        Raises:
+            ConfigError: the file cannot be opened or made.
+            StoreError: it is damaged, locked, or the disk is full.
+        """
+        self._undated = undated
+        self._minute = 0
+        self._waiting: list[tuple[int, bytes, asyncio.Future[bool]]] = []
+        self._connection = database.connect(path, _SCHEMA)
+        try:
+            # Commits go to the file, not to the disk: a process that dies loses nothing.
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._forget_keys(keys)
+        except database.SQLITE_ERRORS as error:
+            raise database.typed(error) from None
+
+    async def accept(self, key: bytes, enc: bytes, date: bytes | None, now: float) -> None:
+        """Record a request that was opened with `key`; returns once it may be used.
+
+        Raises:
+            ReplayError: it was here before.
+            RequestDateError: its date is not acceptable at `now` (Unix seconds).
+            StoreError: the store took no write.
+        """
+        expires = self._expires(key, date, now)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            # Requests that the event loop finds at once share one transaction.
+            asyncio.get_running_loop().call_soon(self._write, int(now) // 60)
+        self._waiting.append((expires, hashlib.sha256(key + enc).digest()[:_NAME], future))
+        if not await future:
+            raise ReplayError("the request was here before")
+        if date is None:
+            self._undated -= 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _expires(self, key: bytes, date: bytes | None, now: float) -> int:
+        if date is not None:
+            moment = _moment(date)
+            if abs(moment - now) > WINDOW:
+                raise RequestDateError("the request's date is too far from the gateway's clock")
+            return (moment + WINDOW) // 60 + 1
+        if self._undated <= 0:
+            raise RequestDateError("the request needs a date")
+        return _NEVER + int.from_bytes(key, "big")
+
+    def _write(self, minute: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            new = self._add([(expires, name) for expires, name, _ in waiting])
+            if minute != self._minute:
+                self._forget(minute)
+        except database.SQLITE_ERRORS as error:
+            failure = database.typed(error)
+            for _, _, future in waiting:
+                if not future.done():
+                    future.set_exception(failure)
+            return
+        for (_, _, future), fresh in zip(waiting, new, strict=True):
+            if not future.done():
+                future.set_result(fresh)
+
+    def _add(self, rows: Sequence[tuple[int, bytes]]) -> list[bool]:
+        if len(rows) == 1:
+            return [self._connection.execute(_ADD, rows[0]).rowcount == 1]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            new = [self._connection.execute(_ADD, row).rowcount == 1 for row in rows]
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        return new
+
+    def _forget(self, minute: int) -> None:
+        """Forget some of what is over; the minute is done when nothing is left."""
+        self._connection.execute("UPDATE horizon SET minute = max(minute, ?)", (minute,))
+        if self._connection.execute(_FORGET, (_CHUNK,)).rowcount < _CHUNK:
+            self._minute = minute
+
+    def _forget_keys(self, keys: Collection[bytes]) -> None:
+        """Forget the undated requests of keys that are gone, and count the others."""
+        self._connection.execute("CREATE TEMP TABLE kept (expires INTEGER PRIMARY KEY) STRICT")
+        names = [(_NEVER + int.from_bytes(key, "big"),) for key in keys]
+        self._connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", names)
+        self._connection.execute(
+            "DELETE FROM seen WHERE expires >= ? AND expires NOT IN (SELECT expires FROM kept)", (_NEVER,)
+        )
+        found = self._connection.execute("SELECT count(*) FROM seen WHERE expires >= ?", (_NEVER,))
+        self._undated -= int(found.fetchone()[0])
+
+
+@lru_cache(maxsize=64)
+def _moment(date: bytes) -> int:
+    # Devices round to the minute, so that most requests have one of a few dates.
+    moment = parse_http_date(date)
+    if moment is None:
+        raise RequestDateError("the request's date is malformed")
+    return moment
