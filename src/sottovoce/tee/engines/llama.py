@@ -1,0 +1,159 @@
+"""The embedded engine: llama.cpp on a CPU.
+
+The parent loads the weights and evaluates each fixed prompt once into a sequence of its own; a session's process, made by fork,
+inherits both and continues from a copy. Nothing of a session is ever written back, and no two sessions share a cache.
+"""
+
+import codecs
+import ctypes
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as llama
+
+from sottovoce.core.errors import ConfigError, LimitError, SottovoceError
+
+__all__ = ["EngineError", "LlamaEngine"]
+
+_CONTEXT: Final = 4096
+_BATCH: Final = 512
+_MICRO_BATCH: Final = 64  # a larger one costs each forked process private memory
+_PIECE: Final = 256
+# ChatML, the template of the packaged models. Only these strings are read with control tokens on.
+_SYSTEM: Final = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n"
+_ANSWER: Final = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+class EngineError(SottovoceError):
+    """The engine failed in the middle of an answer."""
+
+    code = "service.engine"
+
+
+@llama.llama_log_callback
+def _silent(_level: int, _text: bytes, _data: Any) -> None:
+    """The library's own log could hold prompts; nothing of it is kept."""
+
+
+class LlamaEngine:
+    """A model and its fixed prompts.
+
+    `prompts` maps names to system prompts; `fd` is the model's file, already checked.
+
+    Raises:
+        ConfigError: the file is no model that the library can load, or a prompt is too long.
+    """
+
+    def __init__(self, fd: int, *, name: str, threads: int, prompts: Mapping[str, str]) -> None:
+        llama.llama_log_set(_silent, ctypes.c_void_p())
+        llama.llama_backend_init()
+        parameters = llama.llama_model_default_params()
+        parameters.use_mmap = True
+        path = f"/proc/self/fd/{fd}".encode()
+        self._model = llama.llama_model_load_from_file(path, parameters)
+        if not self._model:
+            raise ConfigError("the model cannot be loaded")
+        self._vocabulary = llama.llama_model_get_vocab(self._model)
+        self._context = self._new_context(threads, len(prompts))
+        self._memory = llama.llama_get_memory(self._context)
+        self._work = len(prompts)
+        self._lengths: dict[str, tuple[int, int]] = {}
+        self._answer = self._tokens(_ANSWER, special=True)
+        self.name: Final = name
+        for sequence, (prompt, system) in enumerate(prompts.items()):
+            tokens = self._tokens(_SYSTEM.format(system), special=True)
+            self._evaluate(tokens, start=0, sequence=sequence)
+            self._lengths[prompt] = (sequence, len(tokens))
+
+    def _new_context(self, threads: int, prompts: int) -> Any:
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = _CONTEXT
+        parameters.n_batch = _BATCH
+        parameters.n_ubatch = _MICRO_BATCH
+        parameters.n_seq_max = prompts + 1
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        parameters.kv_unified = True
+        parameters.no_perf = True
+        context = llama.llama_init_from_model(self._model, parameters)
+        if not context:
+            raise ConfigError("the model's context cannot be made")
+        return context
+
+    def _tokens(self, text: str, *, special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 8
+        buffer = (llama.llama_token * room)()
+        count = llama.llama_tokenize(self._vocabulary, data, len(data), buffer, room, False, special)  # noqa: FBT003
+        if count < 0:
+            raise LimitError("the text is longer than the model takes")
+        return list(buffer[:count])
+
+    def _evaluate(self, tokens: list[int], *, start: int, sequence: int) -> None:
+        batch = llama.llama_batch_init(_BATCH, 0, 1)
+        try:
+            for at in range(0, len(tokens), _BATCH):
+                piece = tokens[at : at + _BATCH]
+                batch.n_tokens = len(piece)
+                for index, token in enumerate(piece):
+                    batch.token[index] = token
+                    batch.pos[index] = start + at + index
+                    batch.n_seq_id[index] = 1
+                    batch.seq_id[index][0] = sequence
+                    batch.logits[index] = at + index == len(tokens) - 1
+                if llama.llama_decode(self._context, batch) != 0:
+                    raise EngineError("the engine could not evaluate the prompt")
+        finally:
+            llama.llama_batch_free(batch)
+
+    def generate(
+        self, prompt: str, text: str, *, max_tokens: int, temperature: float, seed: int
+    ) -> Iterator[str]:
+        """See `Engine.generate`.
+
+        Raises:
+            LimitError: the text is longer than the model takes.
+            EngineError: the engine failed.
+        """
+        sequence, length = self._lengths[prompt]
+        tokens = [*self._tokens(text, special=False), *self._answer]
+        fixed = sum(size for _, size in self._lengths.values())
+        if fixed + len(tokens) + max_tokens > _CONTEXT:
+            raise LimitError("the text is longer than the model takes")
+        llama.llama_memory_seq_rm(self._memory, self._work, -1, -1)
+        llama.llama_memory_seq_cp(self._memory, sequence, self._work, 0, length)
+        sampler = _sampler(temperature, seed)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        try:
+            self._evaluate(tokens, start=length, sequence=self._work)
+            position = length + len(tokens)
+            for _ in range(max_tokens):
+                token = llama.llama_sampler_sample(sampler, self._context, -1)
+                if llama.llama_vocab_is_eog(self._vocabulary, token):
+                    return
+                if piece := decoder.decode(self._piece(token)):
+                    yield piece
+                self._evaluate([token], start=position, sequence=self._work)
+                position += 1
+        finally:
+            llama.llama_sampler_free(sampler)
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(_PIECE)
+        count = llama.llama_token_to_piece(self._vocabulary, token, buffer, _PIECE, 0, False)  # noqa: FBT003
+        return buffer.raw[: max(0, count)]
+
+
+def _sampler(temperature: float, seed: int) -> Any:
+    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+    if temperature <= 0:
+        llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_greedy())
+        return chain
+    for step in (
+        llama.llama_sampler_init_top_k(40),
+        llama.llama_sampler_init_top_p(0.9, 1),
+        llama.llama_sampler_init_temp(temperature),
+        llama.llama_sampler_init_dist(seed),
+    ):
+        llama.llama_sampler_chain_add(chain, step)
+    return chain

@@ -1,0 +1,139 @@
+"""What all features need of a text: cleaning, words, numbers, links, sentences. Everything is linear in the text's length."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = [
+    "clean",
+    "content_words",
+    "fold",
+    "has_address",
+    "has_emoji_only",
+    "numbers",
+    "one_line",
+    "sentences",
+    "shorten",
+    "stem",
+    "words",
+]
+
+# Controls, bidirectional marks, zero-width characters, tags, variation of direction: what can hide or reorder text.
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+_SPACE: Final = re.compile(r"\s+")
+_WORD: Final = re.compile(r"[^\W\d_]+(?:['\u2019\-][^\W\d_]+)*")
+_NUMBER: Final = re.compile(r"\d+(?:[.,:/\-]\d+)*")
+_LINK: Final = re.compile(
+    r"(?:[a-z][a-z0-9+.\-]{1,20}:/?/|www\.|\b(?:mailto|tel|sms|data|javascript):)", re.IGNORECASE
+)
+_MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
+_DOMAIN: Final = re.compile(
+    r"\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
+    r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov)\b(?:[/:?#]|\b(?![.\w]))",
+    re.IGNORECASE,
+)
+# An account, a card, a telephone number: seven digits or more, however they are grouped; or an IBAN.
+_ACCOUNT: Final = re.compile(r"(?:\d[ \-()./]?){6,40}\d|\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}")
+_DATE_LIKE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}")
+# Not a full stop inside a number or an abbreviation of one letter.
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])(?<!\b\w\.)[\"'\u201d\u2019)\]]*\s+")
+
+_STOPWORDS_TEXT: Final = (
+    # English, German, French, Spanish, Italian, Portuguese, Dutch: the words that say nothing about the matter
+    "the a an and or but if so of to in on at by for from with about as is are was were be been am it its this that these those there "
+    "here i you he she we they me him her us them my your his our their mine yours ours do does did have has had will would can could "
+    "shall should may might must not no yes ok okay just also too very really then than when what which who how why where all any some "
+    "one get got go going let lets now well oh ah hi hey hello dear thanks thank please sorry like know think want need "
+    "der die das den dem des ein eine einen einem einer und oder aber wenn so von zu im am auf mit für aus bei als ist sind war waren "
+    "es ich du er sie wir ihr mich dich uns euch mein dein sein nicht kein ja nein auch noch schon sehr dann was wer wie wo "
+    "le la les un une des et ou mais si de du au aux en dans sur pour avec est sont je tu il elle nous vous ils elles mon ton son ne "
+    "pas oui non que qui quoi où "
+    "el los las una unos y o pero por para con es son yo tú él ella nosotros ustedes mi su no sí qué quién cómo "
+    "il lo gli uno e ma per con è sono io lui lei noi voi loro mio tuo suo non sì che chi come dove "
+    "os as um uma e mas do da dos das no na em é são eu ele ela nós eles meu seu não sim quem onde "
+    "de het een en maar van naar op met voor is zijn was ik jij hij zij wij jullie niet geen ja nee ook wat wie hoe waar"
+)
+
+
+def clean(text: str) -> str:
+    """`text` in form NFC without control, bidirectional and invisible characters; line breaks and tabs stay."""
+    composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\u2028", "\n"))
+    return _HIDDEN.sub("", composed)
+
+
+def one_line(text: str) -> str:
+    """`text` cleaned, every run of white space one space."""
+    return _SPACE.sub(" ", clean(text)).strip()
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters of `text`, cut after a word, with "…" where something is missing."""
+    if len(text) <= limit:
+        return text
+    head, _, _ = text[:limit].rpartition(" ")
+    return (head or text[: limit - 1]).rstrip(" ,;:-") + "…"
+
+
+def fold(text: str) -> str:
+    """For comparing only: compatibility forms, lower case, one kind of apostrophe, no accents."""
+    decomposed = unicodedata.normalize("NFKD", text.replace("\u2019", "'")).casefold()
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`, folded, in order."""
+    return _WORD.findall(fold(text))
+
+
+_STOPWORDS: Final = frozenset(words(_STOPWORDS_TEXT))
+
+
+_ENDINGS: Final = ("ings", "ing", "edly", "ed", "ies", "es", "s", "en", "er", "e", "n", "ly")
+_STEM: Final = 4
+
+
+def stem(word: str) -> str:
+    """A crude stem, good enough to see that "meets" and "meeting" are about the same."""
+    word = word.removesuffix("'s")
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _STEM - 1:
+            return word[: -len(ending)]
+    return word
+
+
+def content_words(text: str) -> frozenset[str]:
+    """The stems of the words that say what a text is about."""
+    return frozenset(stem(word) for word in words(text) if word not in _STOPWORDS and len(word) > 1)
+
+
+def numbers(text: str) -> frozenset[str]:
+    """The numbers of `text`, each also by its parts: "7:30" gives 7:30, 7, 30. Leading zeros do not count."""
+    found: set[str] = set()
+    for match in _NUMBER.findall(unicodedata.normalize("NFKC", text)):
+        parts = [str(int(part[:30])) for part in re.split(r"\D", match)]
+        found.update(parts)
+        found.add(".".join(parts))
+    return frozenset(found)
+
+
+def has_address(text: str) -> bool:
+    """Whether `text` holds a link, a domain, an e-mail address, or a telephone or account number."""
+    plain = unicodedata.normalize("NFKC", text)
+    if _LINK.search(plain) or _MAIL.search(plain) or _DOMAIN.search(plain):
+        return True
+    return _ACCOUNT.search(_DATE_LIKE.sub(" ", plain)) is not None
+
+
+def has_emoji_only(text: str) -> bool:
+    """Whether `text` has no letter and no digit."""
+    return not any(character.isalnum() for character in text)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of `text`; a line break ends one too. Each is a verbatim part of `text`."""
+    parts: Iterable[str] = (part for line in text.split("\n") for part in _SENTENCE_END.split(line))
+    return [part.strip() for part in parts if part.strip()]
