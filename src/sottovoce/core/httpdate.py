@@ -10,7 +10,9 @@ __all__ = ["format_http_date", "parse_http_date"]
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE: Final = re.compile(
-    rb"(?:" + "|".join(_DAYS).encode() + rb"), ([0-9]{2}) (" + "|".join(_MONTHS).encode() + rb") ([0-9]{4})"
+    rb"(?:" + "|".join(_DAYS).encode() + rb"), ([0-9]{2}) (" + "|".join(_MONTHS).encode() + rb")"
+    # Nothing before 1970 is the time of a request.
+    rb" (19[7-9][0-9]|[2-9][0-9]{3})"
     rb" ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 )
 
@@ -31,4 +33,4 @@ def parse_http_date(value: bytes) -> int | None:
     month = _MONTHS.index(match[2].decode()) + 1
     moment = calendar.timegm((year, month, day, hour, minute, second))
     # Written again, so that no day outside its month and no wrong weekday passes.
-    return moment if moment >= 0 and format_http_date(moment) == value else None
+    return moment if format_http_date(moment) == value else None

@@ -263,7 +263,7 @@ class _Gateway:
         except (ReplayError, ClientGoneError, CryptoError):
             raise
         except SottovoceError as error:
-            if not request.enc:
+            if not request.is_authentic:
                 raise
             parts = _once(*self._inner.refusal(error))
         await run_beside(answer.stream(parts, request.sealer()), body.watch())

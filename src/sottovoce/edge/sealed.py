@@ -23,10 +23,12 @@ class SealedRequest:
         self._events = self._decode()
         self.key = b""
         """The name of the gateway's key."""
+        self.is_authentic = False
+        """Whether a chunk could be opened: whoever sent it can open the answer."""
 
     @property
     def enc(self) -> bytes:
-        """The encapsulated key; empty until the request could be opened."""
+        """The encapsulated key, once it is here."""
         return self._opener.enc
 
     def sealer(self) -> ohttp_chunked.ResponseSealer:
@@ -55,9 +57,12 @@ class SealedRequest:
             async for piece in self._body.pieces():
                 self.key += piece[: KEY_NAME - len(self.key)]
                 for chunk in self._opener.feed(piece):
+                    self.is_authentic = True
                     for event in self._decoder.feed(chunk):
                         yield event
-            for event in self._decoder.feed(self._opener.finish()):
+            last = self._opener.finish()
+            self.is_authentic = True
+            for event in self._decoder.feed(last):
                 yield event
             for event in self._decoder.finish():
                 yield event

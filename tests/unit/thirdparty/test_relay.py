@@ -1,0 +1,394 @@
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+import asgi
+import edge_kit
+from ohttp_world import canary
+from sottovoce.core.events import EventLog
+from sottovoce.core.limits import LIMITS
+from sottovoce.thirdparty.relay import Config, create_app
+
+PLAIN, CHUNKED = "message/ohttp-req", "message/ohttp-chunked-req"
+DOWN = "http://127.0.0.1:1"
+Answer = Callable[["Upstream", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(kw_only=True)
+class Upstream:
+    """What a gateway or mirror gets, byte by byte, and what it answers."""
+
+    answer: Answer
+    url: str = ""
+    heads: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                await self.answer(self, reader, writer)
+        writer.close()
+        self.closed.set()
+
+    def headers(self) -> dict[str, str]:
+        """The last request's headers."""
+        lines = self.heads[-1].decode().split("\r\n")[1:-2]
+        return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+    async def body(self, reader: asyncio.StreamReader) -> bytes:
+        length = self.headers().get("content-length")
+        if length is not None:
+            self.bodies.append(await reader.readexactly(int(length)))
+            return self.bodies[-1]
+        whole = b""
+        while "transfer-encoding" in self.headers() and (piece := await chunk(reader)):
+            whole += piece
+        self.bodies.append(whole)
+        return whole
+
+
+async def chunk(reader: asyncio.StreamReader) -> bytes:
+    size = int(await reader.readuntil(b"\r\n"), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+def reply(status: int = 200, body: bytes = b"answer", **headers: str) -> Answer:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+
+    async def answer(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.body(reader)
+        writer.write(
+            f"HTTP/1.1 {status} Reason\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+        )
+        await writer.drain()
+
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def upstream(answer: Answer) -> AsyncIterator[Upstream]:
+    fake = Upstream(answer=answer)
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    fake.url = f"http://{host}:{port}"
+    try:
+        yield fake
+    finally:
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def relayed(
+    answer: Answer, mirror: Answer | None = None
+) -> AsyncIterator[tuple[edge_kit.Raw, Upstream, Upstream, list[str]]]:
+    """A client's connection to a relay, the gateway and the mirror behind it, and the relay's log."""
+    lines: list[str] = []
+    async with upstream(answer) as gateway, upstream(mirror or reply()) as files:
+        config = Config(gateway=gateway.url + "/ohttp", mirror=files.url + "/files")
+        app = create_app(config, log=EventLog(lines.append))
+        async with edge_kit.serving(app) as url, edge_kit.raw(url) as client:
+            yield client, gateway, files, lines
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+async def post(
+    client: edge_kit.Raw, body: bytes, *, path: str = "/ohttp", **headers: str
+) -> tuple[int, bytes]:
+    await client.start("POST", path, **headers)
+    if body:
+        await client.send(body)
+    await client.send(b"")
+    status = await client.head()
+    return status, await client.rest()
+
+
+def test_nothing_of_the_client_passes() -> None:
+    async def play() -> None:
+        mark = canary()
+        async with relayed(reply(content_type="message/ohttp-res")) as (client, gateway, _, lines):
+            status, body = await post(
+                client,
+                b"sealed",
+                content_type=PLAIN,
+                cookie=mark,
+                user_agent=mark,
+                accept_language=mark,
+                x_forwarded_for=mark,
+                forwarded=f"for={mark}",
+                via=mark,
+                authorization=mark,
+                origin=mark,
+                referer=mark,
+                accept_encoding="gzip",
+                traceparent=mark,
+                path="/ohttp?" + mark,
+            )
+            assert (status, body) == (200, b"answer")
+            assert gateway.heads[0].startswith(b"POST /ohttp HTTP/1.1\r\n")
+            assert gateway.headers() == {
+                "host": gateway.url.removeprefix("http://"),
+                "content-type": PLAIN,
+                "content-length": "6",
+            }
+            assert gateway.bodies == [b"sealed"]
+        assert json.loads(lines[-1])["relayed"] == 1
+        assert not any(mark in line or "127.0.0.1" in line for line in lines)
+
+    run(play)
+
+
+def test_two_clients_look_alike_to_the_gateway() -> None:
+    async def play() -> None:
+        async with relayed(reply(content_type="message/ohttp-chunked-res")) as (client, gateway, _, _):
+            for number in range(2):
+                await post(client, b"sealed", content_type=CHUNKED, user_agent=f"client-{number}")
+            assert gateway.heads[0] == gateway.heads[1]
+            assert gateway.headers() == {
+                "host": gateway.url.removeprefix("http://"),
+                "content-type": CHUNKED,
+                "incremental": "?1",
+                "transfer-encoding": "chunked",
+            }
+
+    run(play)
+
+
+def test_nothing_but_status_media_type_and_body_comes_back() -> None:
+    async def play() -> None:
+        mark = canary()
+        answer = reply(
+            202,
+            content_type="message/ohttp-res",
+            set_cookie=mark,
+            server=mark,
+            x_mark=mark,
+            etag=mark,
+            date=mark,
+        )
+        async with relayed(answer) as (client, _, _, _):
+            assert await post(client, b"sealed", content_type=PLAIN) == (202, b"answer")
+            assert client.headers == {
+                "content-type": "message/ohttp-res",
+                "content-length": "6",
+                "cache-control": "no-store",
+            }
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [("application/problem+json", True), ("application/json", True), ("text/html", False), ("message/ohttp-res; mark=1", False)],
+)  # fmt: skip
+def test_media_types_of_answers(kind: str, *, passes: bool) -> None:
+    async def play() -> None:
+        async with relayed(reply(400, content_type=kind)) as (client, _, _, _):
+            assert await post(client, b"sealed", content_type=PLAIN) == (400, b"answer")
+            assert client.headers.get("content-type") == (kind if passes else None)
+
+    run(play)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    async def play() -> None:
+        async with relayed(reply(307, location=DOWN)) as (client, gateway, _, _):
+            assert (await post(client, b"sealed", content_type=PLAIN))[0] == 307
+            assert "location" not in client.headers
+            assert len(gateway.heads) == 1
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "message/ohttp-res", "message/ohttp-chunked-res", PLAIN + "; x=1"]
+)
+def test_other_media_types_are_refused(kind: str) -> None:
+    async def play() -> None:
+        async with relayed(reply()) as (client, gateway, _, _):
+            assert await post(client, b"", content_type=kind) == (415, b'{"code": "peer.media-type"}')
+            assert await post(client, b"") == (415, b'{"code": "peer.media-type"}')
+            assert gateway.heads == []
+
+    run(play)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/ohttp"), ("PUT", "/ohttp"), ("POST", "/ohttp/"), ("POST", "/"), ("GET", "/directory/"), ("GET", "/directory/x"), ("GET", "/directory/../ohttp"), ("GET", "/directory/directory.note/x"), ("POST", "/directory/directory.note")])  # fmt: skip
+def test_nothing_else_is_here(method: str, path: str) -> None:
+    async def play() -> None:
+        async with relayed(reply()) as (client, gateway, files, _):
+            await client.start(method, path, content_type=PLAIN)
+            await client.send(b"")
+            assert await client.head() == 404
+            assert gateway.heads == files.heads == []
+
+    run(play)
+
+
+def test_the_directory_comes_from_the_relays_own_mirror() -> None:
+    async def play() -> None:
+        mark = canary()
+        mirror = reply(body=b"note", set_cookie=mark, content_type="text/html")
+        async with relayed(reply(), mirror) as (client, gateway, files, _):
+            for name in ("directory.note", "directory.proof"):
+                await client.start("GET", f"/directory/{name}?{mark}", cookie=mark)
+                await client.send(b"")
+                assert await client.head() == 200
+                assert await client.rest() == b"note"
+                assert mark not in str(client.headers)
+                assert files.heads[-1].startswith(f"GET /files/{name} HTTP/1.1\r\n".encode())
+                assert list(files.headers()) == ["host"]
+            assert gateway.heads == []
+
+    run(play)
+
+
+def test_limits() -> None:
+    async def play() -> None:
+        async with relayed(reply(body=bytes(2 * 1024 * 1024), content_type="message/ohttp-res")) as (
+            client,
+            gateway,
+            _,
+            _,
+        ):
+            status, body = await post(client, bytes(LIMITS.request + 256 * 1024 + 1), content_type=PLAIN)
+            assert (status, body) == (413, b'{"code": "peer.limit"}')
+            assert gateway.heads == []
+        async with relayed(reply(body=bytes(2 * 1024 * 1024), content_type="message/ohttp-res")) as (
+            client,
+            _,
+            _,
+            _,
+        ):
+            status, body = await post(client, b"sealed", content_type=PLAIN)
+            assert (status, body) == (502, b'{"code": "unavailable.gateway"}')
+
+    run(play)
+
+
+def test_who_is_down() -> None:
+    async def play() -> None:
+        lines: list[str] = []
+        app = create_app(Config(gateway=DOWN + "/ohttp", mirror=DOWN), log=EventLog(lines.append))
+        async with edge_kit.serving(app) as url, edge_kit.raw(url) as client:
+            for kind in (PLAIN, CHUNKED):
+                status, body = await post(client, b"sealed", content_type=kind)
+                assert (status, body) == (502, b'{"code": "unavailable.gateway"}')
+            await client.start("GET", "/directory/directory.note")
+            await client.send(b"")
+            assert await client.head() == 502
+            assert await client.rest() == b'{"code": "unavailable.directory"}'
+        assert json.loads(lines[-1])["failed"] == 3
+
+    run(play)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-chunked-res\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def echo(_: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers each chunk when it has it."""
+    writer.write(HEAD)
+    while piece := await chunk(reader):
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+
+
+def test_both_ways_at_once() -> None:
+    async def play() -> None:
+        async with relayed(echo) as (client, _, _, _):
+            await client.start("POST", "/ohttp", content_type=CHUNKED)
+            for piece in (b"one", b"two"):
+                await client.send(piece)
+                if not client.status:
+                    assert await client.head() == 200
+                    assert client.headers["incremental"] == "?1"
+                # The next piece is not sent before this one has come back.
+                assert await client.chunk() == piece
+            await client.send(b"")
+            assert await client.chunk() == b""
+
+    run(play)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_client_that_leaves_cuts_the_gateway_off(*, complete: bool) -> None:
+    async def endless(_: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await chunk(reader)
+        writer.write(HEAD + b"5\r\npiece\r\n")
+        await writer.drain()
+        await reader.read()
+        raise ConnectionAbortedError
+
+    async def play() -> None:
+        async with relayed(endless) as (client, gateway, _, lines):
+            await client.start("POST", "/ohttp", content_type=CHUNKED)
+            await client.send(b"sealed")
+            if complete:
+                await client.send(b"")
+            assert await client.head() == 200
+            assert await client.chunk() == b"piece"
+            client.close()
+            await gateway.closed.wait()
+        assert json.loads(lines[-1])["broken_off"] == 1
+
+    run(play)
+
+
+def test_a_client_that_leaves_before_a_whole_answer_cuts_the_gateway_off() -> None:
+    async def silent(upstream: Upstream, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await upstream.body(reader)
+        begun.set()
+        await reader.read()
+        raise ConnectionAbortedError
+
+    begun = asyncio.Event()
+
+    async def play() -> None:
+        async with relayed(silent) as (client, gateway, _, _):
+            await client.start("POST", "/ohttp", content_type=PLAIN)
+            await client.send(b"sealed")
+            await client.send(b"")
+            await begun.wait()
+            client.close()
+            await gateway.closed.wait()
+
+    run(play)
+
+
+def test_a_gateway_that_breaks_off_is_never_a_whole_answer() -> None:
+    async def cut(_: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await chunk(reader)
+        writer.write(HEAD + b"5\r\npiece\r\n")
+        await writer.drain()
+        raise ConnectionAbortedError
+
+    async def play() -> None:
+        async with relayed(cut) as (client, _, _, lines):
+            await client.start("POST", "/ohttp", content_type=CHUNKED)
+            await client.send(b"sealed")
+            await client.send(b"")
+            assert await client.head() == 200
+            assert await client.chunk() == b"piece"
+            with pytest.raises(asyncio.IncompleteReadError):
+                await client.chunk()
+        assert json.loads(lines[-1])["failed"] == 1
+
+    run(play)
+
+
+def test_health_without_a_server() -> None:
+    app = create_app(Config(gateway=DOWN, mirror=DOWN), log=EventLog(print))
+    assert asyncio.run(asgi.fetch(app, "GET", "/healthz")).status == 204
+    # Not started: it fails closed.
+    answer = asyncio.run(asgi.fetch(app, "POST", "/ohttp", headers={"content-type": PLAIN}))
+    assert (answer.status, answer.body) == (502, b'{"code": "unavailable"}')
