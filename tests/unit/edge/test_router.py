@@ -1,11 +1,12 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
+import uvloop
 
 import edge_kit
 from sottovoce.core.errors import ConfigError
@@ -55,11 +56,17 @@ async def office(
             yield Office(router=router, url=url, cvms=[one, two], http=http, lines=lines, now=now)
 
 
-def run(test: object) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))  # type: ignore[arg-type]
+def run(test: Awaitable[None], *, loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_in_time(test))
 
 
-def test_a_session_from_its_beginning_to_its_end() -> None:
+async def _in_time(test: Awaitable[None]) -> None:
+    await asyncio.wait_for(test, 20)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_session_from_its_beginning_to_its_end(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def play() -> None:
         async with office() as o:
             name, flight = await o.open()
@@ -75,7 +82,7 @@ def test_a_session_from_its_beginning_to_its_end() -> None:
                 assert await o.code(method, f"/sessions/{name}") == (404, "peer.protocol.session")
         assert o.event() == {"event": "Routed", "opened": 1, "turns": 2, "closed": 1, "refused": 2}
 
-    run(play())
+    run(play(), loop=loop)
 
 
 def test_ids_differ_and_say_nothing_about_the_host() -> None:
