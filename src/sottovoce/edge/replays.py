@@ -131,9 +131,16 @@ class Replays:
                 future.set_result(fresh)
 
     def _add(self, rows: Sequence[tuple[int, bytes]]) -> list[bool]:
+        """For each row, whether it is new."""
         if len(rows) == 1:
             return [self._connection.execute(_ADD, rows[0]).rowcount == 1]
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if self._connection.executemany(_ADD, rows).rowcount == len(rows):
+                self._connection.execute("COMMIT")
+                return [True] * len(rows)
+            # One of them is a replay: which?
+            self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             new = [self._connection.execute(_ADD, row).rowcount == 1 for row in rows]
             self._connection.execute("COMMIT")

@@ -4,13 +4,12 @@ The edge has its own: no zone imports another, so that who runs a relay reads th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
 
 from sottovoce.core import asgi
 from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError
 
-__all__ = ["ClientGoneError", "RequestBody", "run_beside"]
+__all__ = ["ClientGoneError", "RequestBody"]
 
 
 class ClientGoneError(UnavailableError):
@@ -64,14 +63,3 @@ class RequestBody:
                 pass
             self._error = ClientGoneError("the client went away", party="client")
         raise self._error
-
-
-async def run_beside(work: Coroutine[Any, Any, None], watch: Coroutine[Any, Any, None]) -> None:
-    """Do `work`. An error of `watch`, which runs meanwhile, cancels it and is raised instead."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(watch)
-            await work
-            watching.cancel()
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None

@@ -11,10 +11,9 @@ pass piece by piece in both directions. When one side leaves, the other is cut o
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from sottovoce.core import asgi
@@ -22,15 +21,16 @@ from sottovoce.core.counters import Counters
 from sottovoce.core.errors import LimitError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
-from sottovoce.thirdparty.bodies import ClientGoneError, RequestBody, run_beside
+from sottovoce.thirdparty.bodies import ClientGoneError, RequestBody
+from sottovoce.thirdparty.upstream import Connection, Upstream, UpstreamError
 
 __all__ = ["Config", "create_app"]
 
 _PATH: Final = "/ohttp"
 _FILES: Final = ("/directory/directory.note", "/directory/directory.proof")
 _PLAIN, _CHUNKED = b"message/ohttp-req", b"message/ohttp-chunked-req"
-_PLAIN_ANSWER, _CHUNKED_ANSWER = "message/ohttp-res", "message/ohttp-chunked-res"
-_ANSWERS: Final = (_PLAIN_ANSWER, _CHUNKED_ANSWER, "application/problem+json", "application/json")
+_PLAIN_ANSWER, _CHUNKED_ANSWER = b"message/ohttp-res", b"message/ohttp-chunked-res"
+_ANSWERS: Final = (_PLAIN_ANSWER, _CHUNKED_ANSWER, b"application/problem+json", b"application/json")
 """Media types that pass; any other could carry a mark."""
 _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
 """The longest request with its padding, frames, TLS records and chunks."""
@@ -88,14 +88,14 @@ class Relayed(Event):
 
 class _Relay:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
-        self._config = config
+        self._gateway = Upstream(config.gateway, limit=config.connections)
+        self._mirror = Upstream(config.mirror, limit=config.connections)
         self._clock = clock
         self._counters = Counters(log, Relayed)
-        self._http: aiohttp.ClientSession | None = None
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await asgi.lifespan(receive, send, shutdown=self._close)
             return
         answer = _Answer(send)
         try:
@@ -108,29 +108,15 @@ class _Relay:
             if not answer.began:
                 await asgi.respond_error(send, _status(error), error)
 
-    async def _lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
-        connector = aiohttp.TCPConnector(limit=self._config.connections, keepalive_timeout=60)
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=5, sock_read=LIMITS.session_idle + _READ_TIMEOUT
-            ),
-        ) as self._http:
-            await asgi.lifespan(receive, send, shutdown=self._counters.flush)
-        self._http = None
-
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, answer: "_Answer") -> None:
         method, path = scope["method"], scope["path"]
         if (method, path) == ("POST", _PATH):
             media = asgi.header(scope, b"content-type")
             body = RequestBody(receive, _MAX_REQUEST)
             if media == _PLAIN:
-                await self._relay(media, await _in_time(body), body, answer)
+                await self._relay(self._head(media) + _with_length(await _in_time(body)), body, answer)
             elif media == _CHUNKED:
-                await self._relay(media, body.pieces(), body, answer)
+                await self._relay(self._head(media) + _IN_CHUNKS, body, answer, streamed=True)
             else:
                 raise _MediaTypeError("not a sealed request")
         elif method == "GET" and path in _FILES:
@@ -138,45 +124,85 @@ class _Relay:
         else:
             await asgi.respond(answer.send, 204 if path == "/healthz" else 404)
 
+    def _head(self, media: bytes) -> bytes:
+        """All that a gateway gets to see beside the body."""
+        return b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: %b\r\n" % (
+            self._gateway.path,
+            self._gateway.authority,
+            media,
+        )
+
     async def _relay(
-        self, media: bytes, data: bytes | AsyncIterator[bytes], body: RequestBody, answer: "_Answer"
+        self, request: bytes, body: RequestBody, answer: "_Answer", *, streamed: bool = False
     ) -> None:
-        headers = {"Content-Type": media.decode()}
-        if media == _CHUNKED:
-            headers["Incremental"] = "?1"
-        await run_beside(self._exchange(data, headers, answer), body.watch())
+        try:
+            connection = await self._gateway.acquire()
+        except UpstreamError:
+            raise GatewayUnreachableError("the gateway does not answer", party="gateway") from None
+        connection.start(b"" if streamed else request, complete=not streamed)
+        beside = asyncio.ensure_future(
+            _send_and_watch(connection, request if streamed else b"", body, streamed=streamed)
+        )
+        try:
+            await answer.pass_on(connection)
+        except UpstreamError:
+            if beside.done() and isinstance(error := beside.exception(), ClientGoneError | LimitError):
+                raise error from None
+            raise GatewayUnreachableError("the gateway broke its answer off", party="gateway") from None
+        finally:
+            if not beside.cancel():
+                beside.exception()
+            self._gateway.release(connection)
         self._count("relayed")
 
-    async def _exchange(
-        self, data: bytes | AsyncIterator[bytes], headers: dict[str, str], answer: "_Answer"
-    ) -> None:
-        try:
-            async with self._session.post(
-                self._config.gateway, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                await answer.pass_on(response)
-        except (aiohttp.ClientError, TimeoutError):
-            raise GatewayUnreachableError("the gateway does not answer", party="gateway") from None
-
     async def _directory(self, name: str, answer: "_Answer") -> None:
+        path = self._mirror.path.rstrip(b"/") + b"/" + name.encode()
         try:
-            async with self._session.get(f"{self._config.mirror}/{name}", allow_redirects=False) as response:
-                if response.status != _OK:
-                    raise MirrorUnreachableError("the mirror does not have the file", party="directory")
-                body = await _whole(response, LIMITS.directory)
-        except (aiohttp.ClientError, TimeoutError):
+            connection = await self._mirror.acquire()
+            try:
+                connection.start(
+                    b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, self._mirror.authority), complete=True
+                )
+                await connection.head()
+                body = await _whole(connection, LIMITS.directory)
+            finally:
+                self._mirror.release(connection)
+        except UpstreamError:
             raise MirrorUnreachableError("the mirror does not answer", party="directory") from None
+        if connection.status != _OK:
+            raise MirrorUnreachableError("the mirror does not have the file", party="directory")
         self._count("directories")
         await asgi.respond(answer.send, 200, body, kind=b"application/octet-stream")
 
-    @property
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            raise UnavailableError("the relay is starting", party="relay")
-        return self._http
+    def _close(self) -> None:
+        self._gateway.close()
+        self._mirror.close()
+        self._counters.flush()
 
     def _count(self, name: str) -> None:
         self._counters.add(name, self._clock())
+
+
+_IN_CHUNKS: Final = b"incremental: ?1\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def _with_length(body: bytes) -> bytes:
+    return b"content-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def _send_and_watch(connection: Connection, head: bytes, body: RequestBody, *, streamed: bool) -> None:
+    """Send a streamed body as it comes, then watch the client. When it leaves, the gateway is cut off."""
+    try:
+        if streamed:
+            async for piece in body.pieces():
+                # The head goes with the first piece: some servers wait for one before they act.
+                await connection.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
+                head = b""
+            await connection.write(head + b"0\r\n\r\n", complete=True)
+        await body.watch()
+    except SottovoceError:
+        connection.abort()
+        raise
 
 
 class _Answer:
@@ -184,40 +210,41 @@ class _Answer:
         self.send = send
         self.began = False
 
-    async def pass_on(self, response: aiohttp.ClientResponse) -> None:
+    async def pass_on(self, connection: Connection) -> None:
         """Status, media type and body of the gateway's answer."""
-        kind = response.headers.get("Content-Type", "")
+        await connection.head()
+        kind = connection.media
         headers = [(b"cache-control", b"no-store")]
         if kind in _ANSWERS:
-            headers.append((b"content-type", kind.encode()))
+            headers.append((b"content-type", kind))
         if kind == _CHUNKED_ANSWER:
             headers.append((b"incremental", b"?1"))
-            await self._start(response.status, headers)
-            await self._stream(response)
+            await self._start(connection.status, headers)
+            await self._stream(connection)
             return
         # What is sealed as a whole is of use as a whole: it is taken in first, so that it has a length.
-        whole = await _whole(response, _MAX_ANSWER)
-        headers.append((b"content-length", str(len(whole)).encode()))
-        await self._start(response.status, headers)
+        whole = await _whole(connection, _MAX_ANSWER)
+        headers.append((b"content-length", b"%d" % len(whole)))
+        await self._start(connection.status, headers)
         await self.send({"type": "http.response.body", "body": whole})
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.began = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def _stream(self, response: aiohttp.ClientResponse) -> None:
+    async def _stream(self, connection: Connection) -> None:
         total = 0
-        async for piece in response.content.iter_any():
+        while piece := await connection.read():
             total += len(piece)
             if total > _MAX_STREAM:
-                raise LimitError("the gateway's answer is longer than its limit")
+                raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         await self.send({"type": "http.response.body", "body": b""})
 
 
-async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _whole(connection: Connection, limit: int) -> bytes:
     whole = b""
-    async for piece in response.content.iter_any():
+    while piece := await connection.read():
         whole += piece
         if len(whole) > limit:
             raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
@@ -246,5 +273,9 @@ def _status(error: SottovoceError) -> int:
 
 
 def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.monotonic) -> asgi.App:
-    """The relay as an ASGI application; `clock` gives seconds."""
+    """The relay as an ASGI application; `clock` gives seconds.
+
+    Raises:
+        ConfigError: a URL that is not one of a resource.
+    """
     return _Relay(config, log, clock)

@@ -9,8 +9,10 @@ import pytest
 import asgi
 import edge_kit
 from ohttp_world import canary
+from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
 from sottovoce.core.limits import LIMITS
+from sottovoce.thirdparty import upstream as upstream_module
 from sottovoce.thirdparty.relay import Config, create_app
 
 PLAIN, CHUNKED = "message/ohttp-req", "message/ohttp-chunked-req"
@@ -27,8 +29,10 @@ class Upstream:
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
@@ -389,6 +393,119 @@ def test_a_gateway_that_breaks_off_is_never_a_whole_answer() -> None:
 def test_health_without_a_server() -> None:
     app = create_app(Config(gateway=DOWN, mirror=DOWN), log=EventLog(print))
     assert asyncio.run(asgi.fetch(app, "GET", "/healthz")).status == 204
-    # Not started: it fails closed.
-    answer = asyncio.run(asgi.fetch(app, "POST", "/ohttp", headers={"content-type": PLAIN}))
-    assert (answer.status, answer.body) == (502, b'{"code": "unavailable"}')
+
+
+@pytest.mark.parametrize("url", ["", "gateway", "ftp://gateway/", "http://", "http://g/?x", "http://g/#x", "http://a:b@g/", "http://g:x/"])  # fmt: skip
+def test_urls_that_are_refused(url: str) -> None:
+    for config in (Config(gateway=url, mirror=DOWN), Config(gateway=DOWN, mirror=url)):
+        with pytest.raises(ConfigError):
+            create_app(config, log=EventLog(print))
+
+
+async def connections(client: edge_kit.Raw, gateway: Upstream, count: int) -> tuple[int, int]:
+    """After so many requests: how many were answered, and on how many connections to the gateway."""
+    answered = 0
+    for _ in range(count):
+        answered += (await post(client, b"sealed", content_type=PLAIN))[0] == 200
+    return answered, gateway.connections
+
+
+def test_connections_are_used_again_where_the_gateway_allows() -> None:
+    async def play() -> None:
+        async with relayed(reply(content_type="message/ohttp-res")) as (client, gateway, _, _):
+            assert await connections(client, gateway, 3) == (3, 1)
+        async with relayed(reply(connection="close")) as (client, gateway, _, _):
+            assert await connections(client, gateway, 3) == (3, 3)
+
+    run(play)
+
+
+def test_a_connection_that_the_gateway_closed_meanwhile_is_not_used() -> None:
+    async def once(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reply()(upstream, reader, writer)
+        raise ConnectionAbortedError
+
+    async def play() -> None:
+        async with relayed(once) as (client, gateway, _, _):
+            for number in range(3):
+                assert (await post(client, b"sealed", content_type=PLAIN))[0] == 200
+                await gateway.closed.wait()
+                gateway.closed.clear()
+                await asyncio.sleep(0)
+                assert gateway.connections == number + 1
+
+    run(play)
+
+
+def raw_answer(data: bytes) -> Answer:
+    async def answer(upstream: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream.body(reader)
+        writer.write(data)
+        await writer.drain()
+        raise ConnectionAbortedError
+
+    return answer
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (OK, 200),
+        (b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK, 200),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + OK, 200),
+        (b"", 502),
+        (b"SSH-2.0-x\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nx", 502),
+        (b"HTTP/1.1 200 OK\r\n\r\nno framing", 502),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n", 502),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nx: " + bytes([97]) * 100_000, 502),
+    ],
+)
+def test_what_gateways_say(data: bytes, status: int) -> None:
+    async def play() -> None:
+        async with relayed(raw_answer(data)) as (client, _, _, _):
+            assert (await post(client, b"sealed", content_type=PLAIN))[0] == status
+
+    run(play)
+
+
+def test_a_gateway_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(upstream_: Upstream, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await upstream_.body(reader)
+        await reader.read()
+        raise ConnectionAbortedError
+
+    async def play() -> None:
+        async with relayed(silent) as (client, _, _, _):
+            assert (await post(client, b"sealed", content_type=PLAIN))[0] == 502
+
+    monkeypatch.setattr(upstream_module, "_READ_TIMEOUT", 0.01)
+    run(play)
+
+
+def test_more_requests_at_once_than_connections() -> None:
+    async def silent(_: Upstream, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await chunk(reader)
+        begun.set()
+        await reader.read()
+        raise ConnectionAbortedError
+
+    begun = asyncio.Event()
+
+    async def play() -> None:
+        async with upstream(silent) as gateway:
+            config = Config(gateway=gateway.url, mirror=DOWN, connections=1)
+            app = create_app(config, log=EventLog(lambda _: None))
+            async with edge_kit.serving(app) as url, edge_kit.raw(url) as one, edge_kit.raw(url) as two:
+                await one.start("POST", "/ohttp", content_type=CHUNKED)
+                await one.send(b"sealed")
+                await begun.wait()
+                status, body = await post(two, b"sealed", content_type=CHUNKED)
+                assert (status, body) == (502, b'{"code": "unavailable.gateway"}')
+
+    run(play)
