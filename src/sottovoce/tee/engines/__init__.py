@@ -1,9 +1,18 @@
 """What runs a language model: one small interface, and the embedded engine behind it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Prompt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A fixed prompt: what the model is told, and examples as (user, model) turns."""
+
+    system: str
+    examples: tuple[tuple[str, str], ...] = ()
 
 
 class Engine(Protocol):
@@ -14,9 +23,16 @@ class Engine(Protocol):
         """The model's name, for the answer."""
 
     def generate(
-        self, prompt: str, text: str, *, max_tokens: int, temperature: float, seed: int
+        self,
+        prompt: str,
+        text: str,
+        *,
+        max_tokens: int,
+        opening: str = "",
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> Iterator[str]:
-        """The model's continuation of the fixed prompt called `prompt`, with `text` as the user's turn.
+        """The model's answer to the fixed prompt called `prompt`, with `text` as the user's turn.
 
-        `text` is data: nothing in it can become a control token. Temperature 0 is greedy.
+        `text` is data: nothing in it can become a control token. The answer begins with `opening`. Temperature 0 is greedy.
         """

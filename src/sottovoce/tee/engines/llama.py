@@ -12,6 +12,7 @@ from typing import Any, Final
 import llama_cpp.llama_cpp as llama
 
 from sottovoce.core.errors import ConfigError, LimitError, SottovoceError
+from sottovoce.tee.engines import Prompt
 
 __all__ = ["EngineError", "LlamaEngine"]
 
@@ -20,7 +21,8 @@ _BATCH: Final = 512
 _MICRO_BATCH: Final = 64  # a larger one costs each forked process private memory
 _PIECE: Final = 256
 # ChatML, the template of the packaged models. Only these strings are read with control tokens on.
-_SYSTEM: Final = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n"
+_SYSTEM: Final = "<|im_start|>system\n{}"
+_USER: Final = "<|im_end|>\n<|im_start|>user\n"
 _ANSWER: Final = "<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -30,7 +32,7 @@ class EngineError(SottovoceError):
     code = "service.engine"
 
 
-@llama.llama_log_callback
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
 def _silent(_level: int, _text: bytes, _data: Any) -> None:
     """The library's own log could hold prompts; nothing of it is kept."""
 
@@ -38,13 +40,13 @@ def _silent(_level: int, _text: bytes, _data: Any) -> None:
 class LlamaEngine:
     """A model and its fixed prompts.
 
-    `prompts` maps names to system prompts; `fd` is the model's file, already checked.
+    `prompts` maps names to fixed prompts; `fd` is the model's file, already checked.
 
     Raises:
         ConfigError: the file is no model that the library can load, or a prompt is too long.
     """
 
-    def __init__(self, fd: int, *, name: str, threads: int, prompts: Mapping[str, str]) -> None:
+    def __init__(self, fd: int, *, name: str, threads: int, prompts: Mapping[str, Prompt]) -> None:
         llama.llama_log_set(_silent, ctypes.c_void_p())
         llama.llama_backend_init()
         parameters = llama.llama_model_default_params()
@@ -60,8 +62,8 @@ class LlamaEngine:
         self._lengths: dict[str, tuple[int, int]] = {}
         self._answer = self._tokens(_ANSWER, special=True)
         self.name: Final = name
-        for sequence, (prompt, system) in enumerate(prompts.items()):
-            tokens = self._tokens(_SYSTEM.format(system), special=True)
+        for sequence, (prompt, fixed) in enumerate(prompts.items()):
+            tokens = self._tokens(_render(fixed), special=True)
             self._evaluate(tokens, start=0, sequence=sequence)
             self._lengths[prompt] = (sequence, len(tokens))
 
@@ -89,6 +91,12 @@ class LlamaEngine:
             raise LimitError("the text is longer than the model takes")
         return list(buffer[:count])
 
+    def _data(self, text: str) -> list[int]:
+        """The tokens of somebody's text; a control token among them would be a hole, so it is looked for."""
+        tokens = self._tokens(text, special=False)
+        control = llama.LLAMA_TOKEN_ATTR_CONTROL
+        return [t for t in tokens if not llama.llama_vocab_get_attr(self._vocabulary, t) & control]
+
     def _evaluate(self, tokens: list[int], *, start: int, sequence: int) -> None:
         batch = llama.llama_batch_init(_BATCH, 0, 1)
         try:
@@ -107,7 +115,14 @@ class LlamaEngine:
             llama.llama_batch_free(batch)
 
     def generate(
-        self, prompt: str, text: str, *, max_tokens: int, temperature: float, seed: int
+        self,
+        prompt: str,
+        text: str,
+        *,
+        max_tokens: int,
+        opening: str = "",
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> Iterator[str]:
         """See `Engine.generate`.
 
@@ -116,7 +131,7 @@ class LlamaEngine:
             EngineError: the engine failed.
         """
         sequence, length = self._lengths[prompt]
-        tokens = [*self._tokens(text, special=False), *self._answer]
+        tokens = [*self._data(text), *self._answer, *self._tokens(opening, special=False)]
         fixed = sum(size for _, size in self._lengths.values())
         if fixed + len(tokens) + max_tokens > _CONTEXT:
             raise LimitError("the text is longer than the model takes")
@@ -127,6 +142,7 @@ class LlamaEngine:
         try:
             self._evaluate(tokens, start=length, sequence=self._work)
             position = length + len(tokens)
+            yield from filter(None, [opening])
             for _ in range(max_tokens):
                 token = llama.llama_sampler_sample(sampler, self._context, -1)
                 if llama.llama_vocab_is_eog(self._vocabulary, token):
@@ -142,6 +158,11 @@ class LlamaEngine:
         buffer = ctypes.create_string_buffer(_PIECE)
         count = llama.llama_token_to_piece(self._vocabulary, token, buffer, _PIECE, 0, False)  # noqa: FBT003
         return buffer.raw[: max(0, count)]
+
+
+def _render(prompt: Prompt) -> str:
+    turns = [f"{_USER}{user}{_ANSWER}{answer}" for user, answer in prompt.examples]
+    return _SYSTEM.format(prompt.system) + "".join(turns) + _USER
 
 
 def _sampler(temperature: float, seed: int) -> Any:

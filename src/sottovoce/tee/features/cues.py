@@ -52,7 +52,7 @@ _ACTS: Final = {
         r"\b(?:s'il (?:te|vous) plait|stp|svp|peux-tu|pouvez-vous|tu peux|vous pouvez|n'oubliez pas|n'oublie pas|dites-moi|dis-moi)\b",
         r"\b(?:por favor|puedes|podeis|pueden|no olvid\w+|avisad?me|per favore|puoi|potete|fammi sapere|voce pode|podes|alsjeblieft|kun je|kunnen jullie|vergeet niet)\b",
     ),
-    Act.QUESTION: _any(r"\?|？|؟"),
+    Act.QUESTION: _any(r"[?\uff1f\u061f]"),
     Act.PROPOSAL: _any(
         r"\b(?:how about|what about|shall we|should we|why don'?t we|we could|could we|can we|maybe we|i (?:suggest|propose|vote)|"
         r"what if|would .{1,30} work|does .{1,30} work)\b",

@@ -79,6 +79,7 @@ class Ranked:
 
     @property
     def is_dated(self) -> bool:
+        """Whether it names a day or a time."""
         return bool(self.days or self.times)
 
     @property

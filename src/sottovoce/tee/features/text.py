@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from typing import Final
 
 __all__ = [
@@ -135,5 +134,5 @@ def has_emoji_only(text: str) -> bool:
 
 def sentences(text: str) -> list[str]:
     """The sentences of `text`; a line break ends one too. Each is a verbatim part of `text`."""
-    parts: Iterable[str] = (part for line in text.split("\n") for part in _SENTENCE_END.split(line))
-    return [part.strip() for part in parts if part.strip()]
+    parts = [part.strip() for line in text.split("\n") for part in _SENTENCE_END.split(line)]
+    return [part for part in parts if part]

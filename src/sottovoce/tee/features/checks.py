@@ -1,0 +1,194 @@
+"""What a suggestion must keep of its draft. The model's wording is free; facts, speaker and question are not."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from sottovoce.tee.features.cues import days
+from sottovoce.tee.features.rewrite import PROMPT
+from sottovoce.tee.features.spelling import correct, is_english
+from sottovoce.tee.features.text import clean, content_words, fold, has_address, numbers, words
+
+__all__ = ["check_suggestion"]
+
+_WORD_NUMBERS: Final = {
+    word: str(number)
+    for number, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ]
+    )
+}
+_ROUND: Final = re.compile(r"(?<=\d)[:.]00\b")
+_FORM: Final = re.compile(
+    r"[<>{}\[\]`*#|\\]|^\s*(?:\d+[.)]|[-•])\s|\n|\b(?:style|message|draft|rewritten)\s*:", re.IGNORECASE
+)
+_FIRST: Final = frozenset(
+    [
+        "i",
+        "i'm",
+        "i'll",
+        "i've",
+        "i'd",
+        "me",
+        "my",
+        "mine",
+        "myself",
+        "we",
+        "we're",
+        "we'll",
+        "us",
+        "our",
+        "im",
+        "ich",
+        "mir",
+        "mich",
+        "mein",
+        "meine",
+        "je",
+        "moi",
+        "mon",
+        "yo",
+        "mi",
+        "io",
+        "eu",
+        "ik",
+    ]
+)
+_SECOND: Final = frozenset(["you", "you're", "you'll", "you've", "your", "yours", "u", "ur"])
+_NEGATION: Final = re.compile(
+    r"\b(?:not|no|never|cannot|unable|nothing|nobody|none|without|disagree\w*|unavailable|unfortunately|afraid|miss|impossible|out)\b|n't\b|\b(?:nicht|kein\w*|pas|nao|niet|non)\b"
+)
+_REPLY: Final = re.compile(
+    r"^(?:sure|yes|no problem|of course|certainly|absolutely|got it|understood|no worries|okay|got (?:the|it|your|my)|thank you for|thanks for|i understand|"
+    r"i(?:'m| am) sorry to hear|sorry to hear)\b"
+)
+_HELP_DESK: Final = re.compile(
+    r"hope this (?:message|email|finds)|assist you|as an ai|language model|any (?:further )?(?:questions|inconvenience)|feel free to|best regards|"
+    r"kind regards|sincerely|yours truly|for your (?:understanding|patience|attention|prompt)|\[your|dear (?:sir|madam|team)|i apologi[sz]e for|"
+    r"let me know if (?:you|there|this)|look(?:ing)? forward|reach out|don't hesitate|do not hesitate|at your earliest|appreciate your"
+)
+_GROWTH, _SLACK = 1.7, 40
+_SHARED: Final = 0.34
+_NEW: Final = 0.6
+_EXAMPLE_LIKE: Final = 0.6
+_SHORT: Final = 4
+_FREE: Final = frozenset({"i", "am", "pm", "ok", "tv"})
+
+
+def check_suggestion(draft: str, text: str, style: str, earlier: Sequence[str] = ()) -> str | None:
+    """Why `text` is no suggestion for `draft` in `style`, as one word; None where nothing is wrong with it.
+
+    `earlier` are the suggestions that were already given.
+    """
+    source = correct(clean(draft))
+    if not text or text != clean(text) or _FORM.search(text):
+        return "form"
+    if len(text) > _limit(style, source):
+        return "length"
+    if has_address(text) and not _addresses_kept(draft, text):
+        return "link"
+    return _facts(source, text) or _voice(source, text) or _likeness(source, text, style, earlier)
+
+
+def _limit(style: str, source: str) -> int:
+    return max(len(source) - 1, 12) if style == "shorten" else int(_GROWTH * len(source)) + _SLACK
+
+
+def _addresses_kept(draft: str, text: str) -> bool:
+    known = draft.casefold().split()
+    return all(piece.casefold() in known for piece in text.split() if has_address(piece)) and has_address(
+        draft
+    )
+
+
+def _counted(text: str) -> set[str]:
+    spelled = {_WORD_NUMBERS[word] for word in words(text) if word in _WORD_NUMBERS and word != "one"}
+    return set(numbers(_ROUND.sub("", text))) | spelled
+
+
+def _facts(source: str, text: str) -> str | None:
+    ours, theirs = _counted(source), _counted(text)
+    if not numbers(_ROUND.sub("", source)) <= theirs or not theirs <= ours | {"1"}:
+        return "number"
+    if days(fold(source)) != days(fold(text)):
+        return "day"
+    if is_english(source) and _names(source) - set(words(text)):
+        return "name"
+    if is_english(source) and _names(text) - set(words(source)):
+        return "name"
+    return None
+
+
+def _names(text: str) -> set[str]:
+    """Words with a capital that do not begin a sentence."""
+    found: set[str] = set()
+    for match in re.finditer(r"[^\W\d_]+(?:'[^\W\d_]+)?", text):
+        before = text[: match.start()].rstrip(" \"'(")
+        first = not before or before[-1] in ".!?:"
+        if match[0][0].isupper() and not first:
+            found.update(words(match[0]))
+    return {name for name in found if name not in _FREE and not name.startswith("i'") and not days(name)}
+
+
+def _voice(source: str, text: str) -> str | None:
+    ours, theirs = words(source), words(text)
+    plain, told = fold(source), fold(text)
+    if (_REPLY.search(told) and not _REPLY.search(plain)) or ("?" in source) is not ("?" in text):
+        return "reply"
+    if _HELP_DESK.search(told) and not _HELP_DESK.search(plain):
+        return "phrase"
+    if _FIRST.intersection(ours) and not _FIRST.intersection(theirs):
+        return "person"
+    if _flips(ours, theirs):
+        return "person"
+    if bool(_NEGATION.search(plain)) is not bool(_NEGATION.search(told)):
+        return "meaning"
+    return None
+
+
+def _flips(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether what the writer says of herself is said of the reader: "you can't" for "I can't"."""
+    pairs = set(itertools.pairwise(theirs))
+    verbs = {word for word in ours if word.endswith("n't") or word in {"cannot", "will", "have", "am"}}
+    known = set(itertools.pairwise(ours))
+    return any(("you", verb) in pairs and ("you", verb) not in known for verb in verbs) or (
+        "you're" in theirs and not _SECOND.intersection(ours)
+    )
+
+
+def _parts(source: str) -> list[frozenset[str]]:
+    """What each part of the draft is about, where it is about something."""
+    parts = (content_words(part) for part in re.split(r"[.!?;]", source))
+    return [part for part in parts if len(part) > 1]
+
+
+def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str | None:
+    ours, theirs = content_words(source), content_words(text)
+    shared = len(ours & theirs)
+    if ours and shared < _SHARED * len(ours):
+        return "meaning"
+    if style != "shorten" and any(not part & theirs for part in _parts(source)):
+        return "meaning"
+    if style != "funny" and len(theirs - ours) > max(_SHORT, _NEW * len(theirs)):
+        return "meaning"
+    for _, example in PROMPT.examples:
+        told = content_words(example) - ours
+        if len(told & theirs) >= max(2, _EXAMPLE_LIKE * len(told)):
+            return "example"
+    if any(words(text) == words(other) for other in (*earlier, *(() if style == "proofread" else (source,)))):
+        return "same"
+    return "same" if text.strip() in earlier else None

@@ -1,0 +1,177 @@
+"""The gate that a headline goes through, word by word: what it has let out cannot be taken back, so each word is judged first."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sottovoce.tee.features.citations import supporting
+from sottovoce.tee.features.cues import days
+from sottovoce.tee.features.headline import OPENINGS, PROMPT
+from sottovoce.tee.features.injection import addresses_machine
+from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.text import clean, content_words, fold, has_address, numbers, words
+
+__all__ = ["HeadlineGate", "check_quote"]
+
+_LONGEST: Final = 240
+_TAIL: Final = 60
+_ECHO: Final = 4
+"""Words in a row that are the prompt's own."""
+_STRANGE: Final = 5
+"""Words that matter in a row that no message holds."""
+_FORM: Final = re.compile(r"[<>{}\[\]`*#|\\~^=_@]|https?|&\w+;")
+_SENTENCE: Final = re.compile(r"[.!?\u2026\u3002]$")
+_NOON: Final = 12
+_DAY_HOURS: Final = 24
+_TO_READER: Final = frozenset(
+    # The headline speaks about the group; nothing in it may speak to the reader.
+    ["you", "your", "yours", "you're", "you'll", "you've", "yourself", "please", "click", "tap", "dear", "attention", "dich", "dir", "dein", "deine", "deinen", "deinem", "deiner", "bitte", "klicke", "klicken", "vous", "votre", "vos", "toi", "cliquez", "clique", "usted", "ustedes", "tus", "haga", "pulsa", "voce", "seu", "sua", "clica", "jij", "jouw", "jullie", "klik"]
+)
+_SPELLED: Final = {
+    word: str(number)
+    for number, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    )
+}
+
+
+def check_quote(sender: str, text: str, cited: Sequence[str], sources: dict[str, Message]) -> str | None:
+    """Why a quote must not be released, as one word; None where it stands so in the first cited message, by that sender."""
+    if not text or not cited or any(one not in sources for one in cited):
+        return "citation"
+    source = sources[cited[0]]
+    if source.sender != sender:
+        return "sender"
+    if clean(text) != text or "\n" in text:
+        return "form"
+    if text.removesuffix("\u2026") not in clean(source.text):
+        return "not verbatim"
+    return "instructions" if addresses_machine(text) or addresses_machine(source.text) else None
+
+
+class HeadlineGate:
+    """Text in pieces in, words that may be released out.
+
+    A bad word ends the headline; `reason` then says why. `closed` is true when nothing more will be released.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = [one for one in messages if not addresses_machine(one.text)]
+        texts = [clean(one.text) for one in self._messages]
+        self._numbers = _known_numbers(texts)
+        self._days = {day for text in texts for day in days(fold(text))}
+        self._words = {word for text in texts for word in words(text)}
+        self._topic = {stem for text in texts for stem in content_words(text)}
+        self._echoes = _runs(PROMPT.system) - {run for text in texts for run in _runs(text)}
+        self._rest = ""
+        self._released = ""
+        self._strange = 0
+        self.reason: str | None = None
+        self.closed = False
+
+    def feed(self, piece: str) -> str:
+        """What may be released now that `piece` came."""
+        self._rest += piece
+        out = ""
+        while not self.closed and (match := re.match(r"\s*\S+(?=\s)", self._rest)):
+            self._rest = self._rest[match.end() :]
+            out += self._judge(match[0])
+        return out
+
+    def end(self) -> str:
+        """What may be released now that nothing more comes."""
+        out = self._judge(self._rest) if not self.closed and self._rest.strip() else ""
+        self.closed = True
+        return out
+
+    def citations(self) -> list[str]:
+        """The ids of the messages that the released headline rests on."""
+        return supporting(self._released, self._messages)
+
+    def _judge(self, word: str) -> str:
+        if "\n" in word.strip() or ("\n" in word and self._released):
+            self.closed = True
+            return ""
+        bare = word.strip()
+        self.reason = self._fault(bare)
+        if self.reason is not None:
+            self.closed = True
+            # A reader sees that something is missing.
+            return "\u2026" if self._released else ""
+        released = f" {bare}" if self._released else bare
+        self._released += released
+        self.closed = bool(_SENTENCE.search(bare)) and len(bare) > 3  # noqa: PLR2004 - not an abbreviation
+        return released
+
+    def _fault(self, word: str) -> str | None:
+        line = f"{self._released} {word}"
+        if clean(word) != word or _FORM.search(word):
+            return "form"
+        if len(line) > _LONGEST:
+            return "length"
+        if has_address(line[-_TAIL:]):
+            return "link"
+        return self._wrong_fact(word) or self._wrong_voice(word, line)
+
+    def _wrong_fact(self, word: str) -> str | None:
+        told = numbers(word) | {_SPELLED[one] for one in words(word) if one in _SPELLED and one != "one"}
+        if not told <= self._numbers:
+            return "number"
+        named = days(fold(word))
+        if not named <= self._days and not words(word)[:1] <= list(self._words):
+            return "day"
+        known = self._words | _OPENING_WORDS
+        capital = word.lstrip("\"'(\u201c\u2018")[:1].isupper() and self._released and self._is_english
+        if capital and not named and not known.intersection(_variants(word)):
+            return "name"
+        return None
+
+    @property
+    def _is_english(self) -> bool:
+        return self._released.startswith(OPENINGS["en"])
+
+    def _wrong_voice(self, word: str, line: str) -> str | None:
+        if _TO_READER.intersection(words(word)):
+            return "address"
+        if not self._released and not _OPENING_WORDS.intersection(words(word)):
+            return "form"
+        if any(run in self._echoes for run in _runs(" ".join(line.split()[-_ECHO:]))):
+            return "prompt"
+        topic = content_words(word)
+        if topic:
+            self._strange = 0 if topic & self._topic else self._strange + 1
+        return "unsupported" if self._strange > _STRANGE else None
+
+
+_OPENING_WORDS: Final = frozenset(word for opening in OPENINGS.values() for word in words(opening))
+
+
+def _variants(word: str) -> set[str]:
+    found = words(word)
+    return {
+        *found,
+        *(one.removesuffix("'s") for one in found),
+        *(part for one in found for part in one.split("-")),
+    }
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    found = words(text)
+    return {tuple(found[at : at + _ECHO]) for at in range(len(found) - _ECHO + 1)}
+
+
+def _known_numbers(texts: Iterable[str]) -> set[str]:
+    known: set[str] = set()
+    for text in texts:
+        known |= numbers(text)
+        known.update(_SPELLED[word] for word in words(text) if word in _SPELLED)
+    # 18:00 may be told as 6 PM, and the other way round.
+    hours = {
+        int(number)
+        for number in known
+        if number.isdecimal() and int(number[:9]) < _DAY_HOURS
+    }
+    for hour in hours:
+        known.add(str(hour - _NOON if hour > _NOON else hour + _NOON))
+    known.update(f"{number}.0" for number in list(known) if number.isdecimal())
+    return known | {"0"} if hours else known

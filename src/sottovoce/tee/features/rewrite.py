@@ -1,0 +1,100 @@
+"""Writing help: a draft in another style, by the model; and what careful rules alone can do.
+
+The model gets the draft with chat spelling corrected: a small model then guesses less. What it writes is checked in `checks`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from sottovoce.tee.engines import Prompt
+from sottovoce.tee.features.spelling import correct, is_english, spell_out, trim
+from sottovoce.tee.features.text import clean, one_line
+
+__all__ = ["ATTEMPTS", "PROMPT", "STYLES", "SUGGESTIONS", "by_rules", "max_tokens", "request", "tidy"]
+
+SUGGESTIONS: Final = 3
+ATTEMPTS: Final = 6
+"""The model's tries for three suggestions; fewer suggestions are better than a bad one."""
+
+STYLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "professional": ("professional", "professional and polite", "professional and brief"),
+    "rephrase": ("in other words", "in simpler words", "in other words, more fluent"),
+    "proofread": ("correct spelling and grammar only",),
+    "supportive": ("warm and kind", "warm and understanding", "gentle"),
+    "funny": ("light-hearted", "playful", "with a wink"),
+    "shorten": ("as short as possible", "shorter", "brief"),
+}
+
+PROMPT: Final = Prompt(
+    system=(
+        "You rewrite a chat message in a given style. You are not the reader: never answer the message, write it again for its "
+        "writer. I stays I and you stays you. Keep every name, number, day, time and question. Add no new facts and no "
+        "greeting. Answer with the message only."
+    ),
+    examples=(
+        (
+            "Style: professional\nMessage: Hey, I don't have the numbers from Peter yet. Can you wait until Wednesday?",
+            "I have not received the numbers from Peter yet. Would it be possible for you to wait until Wednesday?",
+        ),
+        (
+            "Style: warm and kind\nMessage: I can't lend you the car on Sunday, I need it.",
+            "I'd really like to help, but I need the car myself on Sunday. I'm sorry!",
+        ),
+        (
+            "Style: light-hearted\nMessage: I forgot my keys at your place, can I come by at 8?",
+            "My keys liked your place so much that they stayed. Can I come and pick them up at 8?",
+        ),
+        (
+            "Style: as short as possible\nMessage: I just wanted to ask if you have already bought the 2 tickets for Berlin?",
+            "Got the 2 tickets for Berlin yet?",
+        ),
+        (
+            "Style: correct spelling and grammar only\nMessage: me and Zoe was there at ten, nobody were home",
+            "Zoe and I were there at ten. Nobody was home.",
+        ),
+        (
+            "Style: in other words\nMessage: I think the blue sofa is too big for the room.",
+            "In my opinion the room is too small for the blue sofa.",
+        ),
+    ),
+)
+_TOKENS_PER_CHARACTER: Final = 0.5
+_LABEL: Final = re.compile(r"^(?:(?:message|rewritten(?: message)?|answer|style)\s*:\s*)+", re.IGNORECASE)
+_QUOTES: Final = {'"': '"', "\u201c": "\u201d", "'": "'", "\u201e": "\u201c", "\u00ab": "\u00bb", "`": "`"}
+
+
+def request(style: str, draft: str, attempt: int) -> tuple[str, float, int]:
+    """The user's turn, the temperature and the seed of the given attempt, 0 to 5."""
+    wordings = STYLES[style]
+    turn = f"Style: {wordings[attempt % len(wordings)]}\nMessage: {one_line(correct(clean(draft)))}"
+    temperature = 0.0 if attempt < len(wordings) else 0.8
+    return turn, temperature, attempt
+
+
+def max_tokens(draft: str) -> int:
+    """Tokens that a suggestion may take."""
+    return 32 + int(len(draft) * _TOKENS_PER_CHARACTER)
+
+
+def tidy(text: str) -> str:
+    """A model's answer without labels and quotation marks around it."""
+    text = _LABEL.sub("", one_line(text))
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
+        text = text[1:-1].strip()
+    return text
+
+
+def by_rules(style: str, draft: str) -> list[str]:
+    """Suggestions without a model: only for English, and only where rules alone are of use."""
+    plain = one_line(draft)
+    if not is_english(plain):
+        return []
+    corrected = correct(plain)
+    formal = spell_out(corrected)
+    return {
+        "proofread": [corrected],
+        "professional": [formal, corrected],
+        "rephrase": [formal, corrected],
+        "shorten": [trim(corrected)],
+    }.get(style, [])
