@@ -34,24 +34,19 @@ class RequestBody:
             ClientGoneError: the client left before the end.
             LimitError: longer than the limit.
         """
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise self.fail(ClientGoneError("the client went away", party="client"))
-            piece: bytes = message.get("body", b"")
-            more = message.get("more_body", False)
-            self._allowed -= len(piece)
-            if self._allowed < 0:
-                raise self.fail(LimitError("request longer than its limit"))
-            if not more:
-                self._read.set()
-            if piece:
+        while not self._read.is_set():
+            if piece := await self._next():
                 yield piece
 
     async def whole(self) -> bytes:
         """The whole body; raises as `pieces`."""
-        return b"".join([piece async for piece in self.pieces()])
+        first = await self._next()
+        if self._read.is_set():
+            return first
+        body = bytearray(first)
+        while not self._read.is_set():
+            body += await self._next()
+        return bytes(body)
 
     def fail(self, error: SottovoceError) -> SottovoceError:
         """Say why the body cannot be used, for `watch`; returns `error`."""
@@ -71,6 +66,18 @@ class RequestBody:
                 pass
             self._error = ClientGoneError("the client went away", party="client")
         raise self._error
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise self.fail(ClientGoneError("the client went away", party="client"))
+        piece: bytes = message.get("body", b"")
+        self._allowed -= len(piece)
+        if self._allowed < 0:
+            raise self.fail(LimitError("request longer than its limit"))
+        if not message.get("more_body", False):
+            self._read.set()
+        return piece
 
 
 async def run_beside(work: Coroutine[Any, Any, _T], watch: Coroutine[Any, Any, None]) -> _T:

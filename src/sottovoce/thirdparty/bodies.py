@@ -34,26 +34,19 @@ class RequestBody:
             ClientGoneError: the client left before the end.
             LimitError: longer than the limit.
         """
-        more = True
-        while more:
-            message = await self._receive()
-            piece: bytes = message.get("body", b"")
-            more = message.get("more_body", False)
-            self._allowed -= len(piece)
-            if message["type"] == "http.disconnect":
-                self._error = ClientGoneError("the client went away", party="client")
-            elif self._allowed < 0:
-                self._error = LimitError("request longer than its limit")
-            if self._error or not more:
-                self._over.set()
-            if self._error:
-                raise self._error
-            if piece:
+        while not self._over.is_set():
+            if piece := await self._next():
                 yield piece
 
     async def whole(self) -> bytes:
         """The whole body; raises as `pieces`."""
-        return b"".join([piece async for piece in self.pieces()])
+        first = await self._next()
+        if self._over.is_set():
+            return first
+        body = bytearray(first)
+        while not self._over.is_set():
+            body += await self._next()
+        return bytes(body)
 
     async def watch(self) -> None:
         """Wait until the body has failed or, once it is read, until the client has left; then raise as `pieces`."""
@@ -63,3 +56,17 @@ class RequestBody:
                 pass
             self._error = ClientGoneError("the client went away", party="client")
         raise self._error
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        piece: bytes = message.get("body", b"")
+        self._allowed -= len(piece)
+        if message["type"] == "http.disconnect":
+            self._error = ClientGoneError("the client went away", party="client")
+        elif self._allowed < 0:
+            self._error = LimitError("request longer than its limit")
+        if self._error or not message.get("more_body", False):
+            self._over.set()
+        if self._error:
+            raise self._error
+        return piece

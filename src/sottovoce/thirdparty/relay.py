@@ -243,12 +243,12 @@ class _Answer:
 
 
 async def _whole(connection: Connection, limit: int) -> bytes:
-    whole = b""
+    whole = bytearray()
     while piece := await connection.read():
         whole += piece
         if len(whole) > limit:
             raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
-    return whole
+    return bytes(whole)
 
 
 async def _in_time(body: RequestBody) -> bytes:
