@@ -62,8 +62,8 @@ def test_rfc_9180_both_sides() -> None:
     for vector in map(with_plaintexts, vectors):
         info = bytes.fromhex(vector["info"])
         ephemeral = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["skEm"]))
-        enc, sender = hpke._unsafe_setup_sender_with_ephemeral(
-            suite(vector), bytes.fromhex(vector["pkRm"]), info, ephemeral
+        enc, sender = hpke.setup_sender(
+            suite(vector), bytes.fromhex(vector["pkRm"]), info, unsafe_ephemeral_for_vectors=ephemeral
         )
         assert enc.hex() == vector["enc"]
         check(vector, sender, seals=True)
