@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import httptools
 
 from sottovoce.core.errors import ConfigError, UnavailableError
+from sottovoce.core.limits import LIMITS
 
 __all__ = ["Connection", "Upstream", "UpstreamError"]
 
 _CONNECT_TIMEOUT: Final = 5.0
 _READ_TIMEOUT: Final = 90.0
 """Longer than a session's idle time, as a CVM may think for that long."""
+_TOTAL_TIMEOUT: Final = LIMITS.session_total + 60
 _IDLE: Final = 50.0
 """Shorter than the time after which our servers close an idle connection, 75 s."""
 _HIGH: Final = 256 * 1024
@@ -48,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
+        self._deadline = self._end = 0.0
         self._buffered = 0
         self._head_length = 0
         self._has_head = self._complete = self._sent = self._keep = False
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._head_length = self._buffered = 0
         self._sent = complete
         self._deadline = self._loop.time() + _READ_TIMEOUT
+        self._end = self._loop.time() + _TOTAL_TIMEOUT
         self._timer = self._loop.call_later(_READ_TIMEOUT, self._tick)
         self._write(request)
 
@@ -198,7 +201,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _tick(self) -> None:
-        left = self._deadline - self._loop.time()
+        left = min(self._deadline, self._end) - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._tick)
         else:
