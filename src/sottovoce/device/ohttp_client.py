@@ -1,8 +1,8 @@
 """The inner API of the gateway (protocol section 2), from the device.
 
 Every request has a `Date`, rounded down to the minute, so that the gateway need not remember it for long (RFC 9458 section 6.5.1).
-A gateway that finds the date wrong says in its sealed answer what time it has; that is used with this gateway, for these
-requests, and for nothing else (section 6.5.2).
+A gateway that finds the date wrong says in its sealed answer what time it has; that is used to ask once more, and for
+nothing else (section 6.5.2).
 """
 
 import re
@@ -81,7 +81,6 @@ class OhttpClient:
         self._relay = relay
         self._config = config
         self._clock = clock
-        self._correction = 0.0
 
     @property
     def relay(self) -> str:
@@ -118,13 +117,12 @@ class OhttpClient:
             DecodeError, OpenError: the answer is cut short or not authentic.
         """
         try:
-            async with aclosing(self._turn(session, data)) as pieces:
+            async with aclosing(self._turn(session, data, self._clock())) as pieces:
                 async for piece in pieces:
                     yield piece
         except _DateRefusedError as refused:
             # The gateway has read the head only, so nothing was passed on.
-            self._correct(refused)
-            async with aclosing(self._turn(session, data)) as pieces:
+            async with aclosing(self._turn(session, data, refused.moment)) as pieces:
                 async for piece in pieces:
                     yield piece
 
@@ -132,8 +130,8 @@ class OhttpClient:
         """End a session; it would end by itself too."""
         await self._exchange(b"DELETE", f"/v1/sessions/{session}".encode(), b"", ())
 
-    async def _turn(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
-        request = self._request(b"POST", f"/v1/sessions/{session}".encode(), b"", ())
+    async def _turn(self, session: str, data: bytes, moment: float) -> AsyncGenerator[bytes, None]:
+        request = _request(b"POST", f"/v1/sessions/{session}".encode(), moment)
         sealer = ohttp_chunked.RequestSealer(self._config)
         plain = RequestEncoder.head(request) + RequestEncoder.data(data) + RequestEncoder.end()
         chunks = [plain[at : at + _CHUNK] for at in range(0, len(plain), _CHUNK)]
@@ -146,37 +144,35 @@ class OhttpClient:
         for piece in answer.finish():
             yield piece
 
-    def _request(self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers) -> bhttp.Request:
-        minute = int(self._clock() + self._correction) // 60 * 60
-        return bhttp.Request(
-            method=method,
-            scheme=b"https",
-            authority=_AUTHORITY,
-            path=path,
-            headers=((b"date", format_http_date(minute)), *headers),
-            content=content,
-        )
-
     async def _exchange(
         self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers
     ) -> bhttp.Response:
-        response = await self._exchange_once(method, path, content, headers)
+        request = _request(method, path, self._clock(), content, headers)
+        response = await self._exchange_once(request)
         refused = _date_refused(response.headers, response.content)
         if refused is None:
             return response
-        self._correct(refused)
-        return await self._exchange_once(method, path, content, headers)
+        return await self._exchange_once(_request(method, path, refused.moment, content, headers))
 
-    async def _exchange_once(
-        self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers
-    ) -> bhttp.Response:
-        request = bhttp.encode_request(self._request(method, path, content, headers))
-        request += bytes(-len(request) % _REQUEST_CLASS)
-        sealed, opener = ohttp.seal_request(self._config, request)
+    async def _exchange_once(self, request: bhttp.Request) -> bhttp.Response:
+        encoded = bhttp.encode_request(request)
+        encoded += bytes(-len(encoded) % _REQUEST_CLASS)
+        sealed, opener = ohttp.seal_request(self._config, encoded)
         return bhttp.decode_response(opener.open(await self._relay.exchange(sealed)))
 
-    def _correct(self, refused: _DateRefusedError) -> None:
-        self._correction = refused.moment - self._clock()
+
+def _request(
+    method: bytes, path: bytes, moment: float, content: bytes = b"", headers: bhttp.Headers = ()
+) -> bhttp.Request:
+    date = format_http_date(int(moment) // 60 * 60)
+    return bhttp.Request(
+        method=method,
+        scheme=b"https",
+        authority=_AUTHORITY,
+        path=path,
+        headers=((b"date", date), *headers),
+        content=content,
+    )
 
 
 class _StreamedAnswer:
