@@ -86,6 +86,7 @@ _SHARED: Final = 0.34
 _NEW: Final = 0.6
 _EXAMPLE_LIKE: Final = 0.6
 _SHORT: Final = 4
+_ALIKE: Final = 0.85
 _FREE: Final = frozenset({"i", "am", "pm", "ok", "tv"})
 
 
@@ -177,18 +178,32 @@ def _parts(source: str) -> list[frozenset[str]]:
 
 
 def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str | None:
-    ours, theirs = content_words(source), content_words(text)
-    shared = len(ours & theirs)
-    if ours and shared < _SHARED * len(ours):
+    if not _means_the_same(source, text, style):
         return "meaning"
-    if style != "shorten" and any(not part & theirs for part in _parts(source)):
-        return "meaning"
-    if style != "funny" and len(theirs - ours) > max(_SHORT, _NEW * len(theirs)):
-        return "meaning"
-    for _, example in PROMPT.examples:
-        told = content_words(example) - ours
-        if len(told & theirs) >= max(2, _EXAMPLE_LIKE * len(told)):
-            return "example"
-    if any(words(text) == words(other) for other in (*earlier, *(() if style == "proofread" else (source,)))):
+    if _is_example(content_words(source), content_words(text)):
+        return "example"
+    others = earlier if style == "proofread" else (*earlier, source)
+    if any(words(text) == words(other) for other in others) or text in earlier:
         return "same"
-    return "same" if text.strip() in earlier else None
+    if style != "proofread" and any(_overlap(text, other) > _ALIKE for other in earlier):
+        return "same"
+    return None
+
+
+def _means_the_same(source: str, text: str, style: str) -> bool:
+    ours, theirs = content_words(source), content_words(text)
+    if len(ours & theirs) < _SHARED * len(ours):
+        return False
+    if style != "shorten" and any(not part & theirs for part in _parts(source)):
+        return False
+    return style == "funny" or len(theirs - ours) <= max(_SHORT, _NEW * len(theirs))
+
+
+def _is_example(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    told = (content_words(example) - ours for _, example in PROMPT.examples)
+    return any(len(own & theirs) >= max(2, _EXAMPLE_LIKE * len(own)) for own in told)
+
+
+def _overlap(one: str, other: str) -> float:
+    ours, theirs = set(words(one)), set(words(other))
+    return len(ours & theirs) / max(1, len(ours | theirs))

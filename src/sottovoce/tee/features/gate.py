@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sottovoce.tee.features.citations import supporting
-from sottovoce.tee.features.cues import days
+from sottovoce.tee.features.cues import days, times
 from sottovoce.tee.features.headline import OPENINGS, PROMPT
 from sottovoce.tee.features.injection import addresses_machine
 from sottovoce.tee.features.messages import Message
@@ -25,12 +25,68 @@ _NOON: Final = 12
 _DAY_HOURS: Final = 24
 _TO_READER: Final = frozenset(
     # The headline speaks about the group; nothing in it may speak to the reader.
-    ["you", "your", "yours", "you're", "you'll", "you've", "yourself", "please", "click", "tap", "dear", "attention", "dich", "dir", "dein", "deine", "deinen", "deinem", "deiner", "bitte", "klicke", "klicken", "vous", "votre", "vos", "toi", "cliquez", "clique", "usted", "ustedes", "tus", "haga", "pulsa", "voce", "seu", "sua", "clica", "jij", "jouw", "jullie", "klik"]
+    [
+        "you",
+        "your",
+        "yours",
+        "you're",
+        "you'll",
+        "you've",
+        "yourself",
+        "please",
+        "click",
+        "tap",
+        "dear",
+        "attention",
+        "dich",
+        "dir",
+        "dein",
+        "deine",
+        "deinen",
+        "deinem",
+        "deiner",
+        "bitte",
+        "klicke",
+        "klicken",
+        "vous",
+        "votre",
+        "vos",
+        "toi",
+        "cliquez",
+        "clique",
+        "usted",
+        "ustedes",
+        "tus",
+        "haga",
+        "pulsa",
+        "voce",
+        "seu",
+        "sua",
+        "clica",
+        "jij",
+        "jouw",
+        "jullie",
+        "klik",
+    ]
 )
 _SPELLED: Final = {
     word: str(number)
     for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ]
     )
 }
 
@@ -60,6 +116,7 @@ class HeadlineGate:
         texts = [clean(one.text) for one in self._messages]
         self._numbers = _known_numbers(texts)
         self._days = {day for text in texts for day in days(fold(text))}
+        self._dated = [(days(fold(text)), _known_numbers([text])) for text in texts]
         self._words = {word for text in texts for word in words(text)}
         self._topic = {stem for text in texts for stem in content_words(text)}
         self._echoes = _runs(PROMPT.system) - {run for text in texts for run in _runs(text)}
@@ -120,11 +177,21 @@ class HeadlineGate:
         named = days(fold(word))
         if not named <= self._days and not words(word)[:1] <= list(self._words):
             return "day"
+        if not self._is_dated_so(f"{self._released} {word}"):
+            return "unsupported"
         known = self._words | _OPENING_WORDS
         capital = word.lstrip("\"'(\u201c\u2018")[:1].isupper() and self._released and self._is_english
         if capital and not named and not known.intersection(_variants(word)):
             return "name"
         return None
+
+    def _is_dated_so(self, line: str) -> bool:
+        """Whether one message names a day and a time together that `line` names together."""
+        told = fold(line)
+        named, counted = days(told), numbers(" ".join(times(told)))
+        if not named or not counted:
+            return True
+        return any(named & theirs and counted & known for theirs, known in self._dated)
 
     @property
     def _is_english(self) -> bool:
@@ -166,11 +233,7 @@ def _known_numbers(texts: Iterable[str]) -> set[str]:
         known |= numbers(text)
         known.update(_SPELLED[word] for word in words(text) if word in _SPELLED)
     # 18:00 may be told as 6 PM, and the other way round.
-    hours = {
-        int(number)
-        for number in known
-        if number.isdecimal() and int(number[:9]) < _DAY_HOURS
-    }
+    hours = {int(number) for number in known if number.isdecimal() and int(number[:9]) < _DAY_HOURS}
     for hour in hours:
         known.add(str(hour - _NOON if hour > _NOON else hour + _NOON))
     known.update(f"{number}.0" for number in list(known) if number.isdecimal())
