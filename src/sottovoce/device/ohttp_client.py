@@ -186,19 +186,20 @@ class _StreamedAnswer:
 
     def feed(self, sealed: bytes) -> list[bytes]:
         """Records that are complete with `sealed`."""
-        return [piece for chunk in self._opener.feed(sealed) for piece in self._take(chunk)]
+        return [
+            piece for chunk in self._opener.feed(sealed) for piece in self._take(self._decoder.feed(chunk))
+        ]
 
     def finish(self) -> list[bytes]:
         """The last records, once the stream has ended; raises the gateway's refusal, if it is one."""
-        pieces = self._take(self._opener.finish())
-        self._decoder.finish()
+        pieces = self._take(self._decoder.feed(self._opener.finish()) + self._decoder.finish())
         if self._head is not None and self._head.status != _OK:
             raise _date_refused(self._head.headers, self._refusal) or _error(self._refusal)
         return pieces
 
-    def _take(self, chunk: bytes) -> list[bytes]:
+    def _take(self, events: Sequence[object]) -> list[bytes]:
         pieces = []
-        for event in self._decoder.feed(chunk):
+        for event in events:
             if isinstance(event, bhttp.Head):
                 self._head = event
             elif isinstance(event, bhttp.Content) and self._head is not None:

@@ -1,10 +1,13 @@
+import dataclasses
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.core import bhttp
 from sottovoce.core.bhttp_requests import RequestDecoder, RequestEncoder, RequestHead
-from sottovoce.core.errors import DecodeError, LimitError, PeerError, ProtocolError
+from sottovoce.core.errors import DecodeError, LimitError, PeerError, ProtocolError, UsageError
 
 LIMIT = 4096
 REQUEST = bhttp.Request(
@@ -75,7 +78,8 @@ def test_empty_sections_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("data", WHOLE, ids=["known", "streamed"])
 def test_a_request_cut_elsewhere_is_refused(data: bytes) -> None:
-    allowed = {len(data), len(data) - 1}
+    control = len(bhttp.encode_request(dataclasses.replace(REQUEST, headers=(), content=b""))) - 3
+    allowed = {len(data), len(data) - 1, control}
     if data is WHOLE[1]:
         allowed.add(len(RequestEncoder.head(REQUEST)))
     else:
@@ -97,6 +101,38 @@ def test_refusals() -> None:
         decode(streamed(bytes(LIMIT), b"x"))
     with pytest.raises(LimitError):
         decode(b"\0" + b"\x80\xff\xff\xff")
+
+
+def test_a_refused_request_stays_refused() -> None:
+    decoder = RequestDecoder(content_limit=LIMIT)
+    with pytest.raises(DecodeError):
+        decoder.feed(b"\x01")
+    with pytest.raises(DecodeError, match="before"):
+        decoder.feed(WHOLE[0])
+    with pytest.raises(DecodeError, match="before"):
+        decoder.finish()
+    complete = RequestDecoder(content_limit=LIMIT)
+    complete.feed(WHOLE[0])
+    complete.finish()
+    with pytest.raises(UsageError):
+        complete.feed(b"\0")
+
+
+def test_a_head_in_single_bytes_takes_linear_time() -> None:
+    # 8,000 lines, one byte at a time: a decoder that begins again with each byte would need minutes.
+    lines = RequestEncoder.head(dataclasses.replace(REQUEST, headers=((b"a", b""),) * 8000))
+    decoder = RequestDecoder(content_limit=LIMIT)
+    start = time.process_time()
+    events = [event for byte in lines for event in decoder.feed(bytes([byte]))]
+    assert time.process_time() - start < 5
+    assert len(events) == 1
+
+
+def test_trailers_are_written_and_refused() -> None:
+    data = RequestEncoder.head(REQUEST) + RequestEncoder.end(((b"a", b"b"),))
+    assert bhttp.decode_request(data).trailers == ((b"a", b"b"),)
+    with pytest.raises(ProtocolError):
+        decode(data)
 
 
 @given(st.binary(max_size=300))

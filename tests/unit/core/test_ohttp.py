@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce.core import bhttp, hpke, ohttp, ohttp_chunked
+from sottovoce.core import hpke, ohttp, ohttp_chunked
 from sottovoce.core.errors import DecodeError, LimitError, PeerError, ProtocolError, UsageError
-from sottovoce.core.limits import LIMITS
 
 KEYS = [
     ohttp.GatewayKey(key_id=n, private_key=hpke.generate_private_key(kem))
@@ -136,87 +135,6 @@ def test_order_of_use() -> None:
         sealer.final()
     with pytest.raises(UsageError):
         ohttp_chunked.RequestOpener(KEYS).sealer()
-
-
-HEADERS = st.lists(
-    st.tuples(
-        st.from_regex(rb"[a-z-]{1,10}", fullmatch=True),
-        st.binary(max_size=20).filter(lambda v: not set(v) & set(b"\0\r\n")),
-    ),
-    max_size=3,
-)
-
-
-@given(HEADERS, st.binary(max_size=200), HEADERS)
-def test_binary_http_round_trip(
-    headers: list[tuple[bytes, bytes]], content: bytes, trailers: list[tuple[bytes, bytes]]
-) -> None:
-    request = bhttp.Request(
-        method=b"POST",
-        scheme=b"https",
-        authority=b"x",
-        path=b"/v1",
-        headers=tuple(headers),
-        content=content,
-        trailers=tuple(trailers),
-    )
-    assert bhttp.decode_request(bhttp.encode_request(request) + bytes(5)) == request
-    response = bhttp.Response(status=201, headers=tuple(headers), content=content, trailers=tuple(trailers))
-    assert bhttp.decode_response(bhttp.encode_response(response)) == response
-
-
-@given(HEADERS, st.lists(st.binary(min_size=1, max_size=50), max_size=4), st.integers(1, 60))
-def test_streamed_response_however_it_is_split(
-    headers: list[tuple[bytes, bytes]], pieces: list[bytes], step: int
-) -> None:
-    encoder = bhttp.ResponseEncoder()
-    streamed = encoder.head(200, tuple(headers)) + b"".join(map(encoder.data, pieces)) + encoder.end()
-    known = bhttp.encode_response(
-        bhttp.Response(status=200, headers=tuple(headers), content=b"".join(pieces))
-    )
-    for data in (streamed, known):
-        decoder, events = bhttp.ResponseDecoder(), []
-        for at in range(0, len(data), step):
-            events += decoder.feed(data[at : at + step])
-        decoder.finish()
-        assert events[0] == bhttp.Head(status=200, headers=tuple(headers))
-        assert events[-1] == bhttp.End()
-        assert b"".join(e.data for e in events if isinstance(e, bhttp.Content)) == b"".join(pieces)
-        assert bhttp.decode_response(data).content == b"".join(pieces)
-
-
-@given(st.binary(max_size=100))
-def test_any_bytes_are_binary_http_or_a_typed_error(data: bytes) -> None:
-    for decode in (bhttp.decode_request, bhttp.decode_response, bhttp.ResponseDecoder().feed):
-        try:
-            decode(data)
-        except PeerError:
-            continue
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\x01", b"\x04", b"\x00\x03GET", b"\x00\x00\x05https\x00\x01/", bhttp.encode_request(bhttp.Request(method=b"GET", scheme=b"h", authority=b"", path=b"/", headers=((b"Upper", b"x"),)))],
-)  # fmt: skip
-def test_malformed_requests(data: bytes) -> None:
-    with pytest.raises(DecodeError):
-        bhttp.decode_request(data)
-
-
-def test_padding_must_be_zero_and_a_body_bounded() -> None:
-    request = bhttp.Request(method=b"GET", scheme=b"https", authority=b"x", path=b"/")
-    with pytest.raises(DecodeError, match="padding"):
-        bhttp.decode_request(bhttp.encode_request(request) + b"\x01")
-    response = bhttp.encode_response(bhttp.Response(status=200, content=bytes(2 * LIMITS.request)))
-    with pytest.raises(LimitError):
-        bhttp.decode_response(response)
-
-
-def test_a_cut_streamed_response_is_not_whole() -> None:
-    decoder = bhttp.ResponseDecoder()
-    decoder.feed(bhttp.ResponseEncoder.head(200) + bhttp.ResponseEncoder.data(b"x"))
-    with pytest.raises(DecodeError):
-        decoder.finish()
 
 
 def test_secrets_have_no_repr() -> None:
