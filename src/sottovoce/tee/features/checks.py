@@ -8,67 +8,27 @@ from typing import Final
 from sottovoce.tee.features.cues import days
 from sottovoce.tee.features.rewrite import PROMPT
 from sottovoce.tee.features.spelling import correct, is_english
-from sottovoce.tee.features.text import clean, content_words, fold, has_address, numbers, words
+from sottovoce.tee.features.text import (
+    clean,
+    content_words,
+    fold,
+    has_address,
+    listed,
+    numbers,
+    spelled_numbers,
+    words,
+)
 
 __all__ = ["check_suggestion"]
 
-_WORD_NUMBERS: Final = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ]
-    )
-}
 _ROUND: Final = re.compile(r"(?<=\d)[:.]00\b")
 _FORM: Final = re.compile(
     r"[<>{}\[\]`*#|\\]|^\s*(?:\d+[.)]|[-•])\s|\n|\b(?:style|message|draft|rewritten)\s*:", re.IGNORECASE
 )
-_FIRST: Final = frozenset(
-    [
-        "i",
-        "i'm",
-        "i'll",
-        "i've",
-        "i'd",
-        "me",
-        "my",
-        "mine",
-        "myself",
-        "we",
-        "we're",
-        "we'll",
-        "us",
-        "our",
-        "im",
-        "ich",
-        "mir",
-        "mich",
-        "mein",
-        "meine",
-        "je",
-        "moi",
-        "mon",
-        "yo",
-        "mi",
-        "io",
-        "eu",
-        "ik",
-    ]
+_FIRST: Final = listed(
+    "i i'm i'll i've i'd me my mine myself we we're we'll us our im ich mir mich mein meine je moi mon yo mi io eu ik"
 )
-_SECOND: Final = frozenset(["you", "you're", "you'll", "you've", "your", "yours", "u", "ur"])
+_SECOND: Final = listed("you you're you'll you've your yours u ur")
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|never|cannot|unable|nothing|nobody|none|without|disagree\w*|unavailable|unfortunately|afraid|miss|impossible|out)\b|n't\b|\b(?:nicht|kein\w*|pas|nao|niet|non)\b"
 )
@@ -79,10 +39,11 @@ _REPLY: Final = re.compile(
 _HELP_DESK: Final = re.compile(
     r"hope this (?:message|email|finds)|assist you|as an ai|language model|any (?:further )?(?:questions|inconvenience)|feel free to|best regards|"
     r"kind regards|sincerely|yours truly|for your (?:understanding|patience|attention|prompt)|\[your|dear (?:sir|madam|team)|i apologi[sz]e for|"
-    r"let me know if (?:you|there|this)|look(?:ing)? forward|reach out|don't hesitate|do not hesitate|at your earliest|appreciate your"
+    r"let me know if (?:you|there|this)|look(?:ing)? forward|reach out|for the (?:inconvenience|delay|confusion|wait)|(?:is there )?anything (?:else )?(?:i|we) can|don't hesitate|do not hesitate|at your earliest|appreciate your"
 )
 _GROWTH, _SLACK = 1.7, 40
 _SHARED: Final = 0.34
+_SHARED_SHORT: Final = 0.5
 _NEW: Final = 0.6
 _EXAMPLE_LIKE: Final = 0.6
 _SHORT: Final = 4
@@ -117,8 +78,7 @@ def _addresses_kept(draft: str, text: str) -> bool:
 
 
 def _counted(text: str) -> set[str]:
-    spelled = {_WORD_NUMBERS[word] for word in words(text) if word in _WORD_NUMBERS and word != "one"}
-    return set(numbers(_ROUND.sub("", text))) | spelled
+    return set(numbers(_ROUND.sub("", text)) | spelled_numbers(text))
 
 
 def _facts(source: str, text: str) -> str | None:
@@ -148,8 +108,10 @@ def _names(text: str) -> set[str]:
 def _voice(source: str, text: str) -> str | None:
     ours, theirs = words(source), words(text)
     plain, told = fold(source), fold(text)
-    if (_REPLY.search(told) and not _REPLY.search(plain)) or ("?" in source) is not ("?" in text):
+    if _REPLY.search(told) and not _REPLY.search(plain):
         return "reply"
+    if not min(1, source.count("?")) <= text.count("?") <= source.count("?"):
+        return "question"
     if _HELP_DESK.search(told) and not _HELP_DESK.search(plain):
         return "phrase"
     if _FIRST.intersection(ours) and not _FIRST.intersection(theirs):
@@ -173,7 +135,7 @@ def _flips(ours: Sequence[str], theirs: Sequence[str]) -> bool:
 
 def _parts(source: str) -> list[frozenset[str]]:
     """What each part of the draft is about, where it is about something."""
-    parts = (content_words(part) for part in re.split(r"[.!?;]", source))
+    parts = (content_words(part) for part in re.split(r"[.!?;,]", source))
     return [part for part in parts if len(part) > 1]
 
 
@@ -192,7 +154,7 @@ def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str
 
 def _means_the_same(source: str, text: str, style: str) -> bool:
     ours, theirs = content_words(source), content_words(text)
-    if len(ours & theirs) < _SHARED * len(ours):
+    if len(ours & theirs) < (_SHARED_SHORT if style == "shorten" else _SHARED) * len(ours):
         return False
     if style != "shorten" and any(not part & theirs for part in _parts(source)):
         return False

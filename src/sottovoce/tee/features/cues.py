@@ -40,7 +40,7 @@ _ACTS: Final = {
     ),
     Act.COMMITMENT: _any(
         r"\bi(?:'ll| will| can(?!'|no)|'m going to| am going to|'ve| have (?:booked|ordered|asked|sent|paid)| take| bring| send| drive| pick)\b",
-        r"\b(?:count me in|on it|leave it to me|i'm on|putting it)\b",
+        r"\b(?:count me in|on it|leave it to me|i'm on)\b",
         r"\b(?:ich (?:bringe?|mache?|kummere?|ubernehme?|hole?|kaufe?|fahre?|schicke?|kann|werde|bestelle?)|mach(?:e)? ich|bring(?:e)? ich)\b",
         r"\b(?:je (?:m'occupe|m'en occupe|peux|vais|prends|ramene|apporte|reserve)|j'(?:apporte|amene|achete|envoie|irai))\b",
         r"\b(?:yo (?:llevo|traigo|me encargo|puedo|compro)|me encargo|ci penso io|porto io|eu (?:levo|trago|posso|compro)|ik (?:neem|breng|kan|zal|regel|haal))\b",
@@ -121,7 +121,10 @@ _TIME: Final = re.compile(
 
 def acts(folded: str) -> frozenset[Act]:
     """What the sentence `folded` does."""
-    return frozenset(act for act, pattern in _ACTS.items() if pattern.search(folded))
+    found = {act for act, pattern in _ACTS.items() if pattern.search(folded)}
+    if {Act.QUESTION, Act.PROPOSAL} <= found and Act.CHANGE not in found:
+        found.discard(Act.DECISION)  # "shall we meet" decides nothing
+    return frozenset(found)
 
 
 def days(folded: str) -> frozenset[str]:

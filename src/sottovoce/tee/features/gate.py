@@ -9,7 +9,16 @@ from sottovoce.tee.features.cues import days, times
 from sottovoce.tee.features.headline import OPENINGS, PROMPT
 from sottovoce.tee.features.injection import addresses_machine
 from sottovoce.tee.features.messages import Message
-from sottovoce.tee.features.text import clean, content_words, fold, has_address, numbers, words
+from sottovoce.tee.features.text import (
+    clean,
+    content_words,
+    fold,
+    has_address,
+    listed,
+    numbers,
+    spelled_numbers,
+    words,
+)
 
 __all__ = ["HeadlineGate", "check_quote"]
 
@@ -23,72 +32,12 @@ _FORM: Final = re.compile(r"[<>{}\[\]`*#|\\~^=_@]|https?|&\w+;")
 _SENTENCE: Final = re.compile(r"[.!?\u2026\u3002]$")
 _NOON: Final = 12
 _DAY_HOURS: Final = 24
-_TO_READER: Final = frozenset(
-    # The headline speaks about the group; nothing in it may speak to the reader.
-    [
-        "you",
-        "your",
-        "yours",
-        "you're",
-        "you'll",
-        "you've",
-        "yourself",
-        "please",
-        "click",
-        "tap",
-        "dear",
-        "attention",
-        "dich",
-        "dir",
-        "dein",
-        "deine",
-        "deinen",
-        "deinem",
-        "deiner",
-        "bitte",
-        "klicke",
-        "klicken",
-        "vous",
-        "votre",
-        "vos",
-        "toi",
-        "cliquez",
-        "clique",
-        "usted",
-        "ustedes",
-        "tus",
-        "haga",
-        "pulsa",
-        "voce",
-        "seu",
-        "sua",
-        "clica",
-        "jij",
-        "jouw",
-        "jullie",
-        "klik",
-    ]
+# The headline speaks about the group; nothing in it may speak to the reader.
+_TO_READER: Final = listed(
+    "you your yours you're you'll you've yourself please click tap dear attention "
+    "dich dir dein deine deinen deinem deiner bitte klicke klicken vous votre vos toi cliquez clique "
+    "usted ustedes tus haga pulsa voce seu sua clica jij jouw jullie klik"
 )
-_SPELLED: Final = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ]
-    )
-}
 
 
 def check_quote(sender: str, text: str, cited: Sequence[str], sources: dict[str, Message]) -> str | None:
@@ -119,7 +68,8 @@ class HeadlineGate:
         self._dated = [(days(fold(text)), _known_numbers([text])) for text in texts]
         self._words = {word for text in texts for word in words(text)}
         self._topic = {stem for text in texts for stem in content_words(text)}
-        self._echoes = _runs(PROMPT.system) - {run for text in texts for run in _runs(text)}
+        own = {run for run in _runs(PROMPT.system) if not _OPENING_WORDS.intersection(run[:2])}
+        self._echoes = own - {run for text in texts for run in _runs(text)}
         self._rest = ""
         self._released = ""
         self._strange = 0
@@ -171,7 +121,7 @@ class HeadlineGate:
         return self._wrong_fact(word) or self._wrong_voice(word, line)
 
     def _wrong_fact(self, word: str) -> str | None:
-        told = numbers(word) | {_SPELLED[one] for one in words(word) if one in _SPELLED and one != "one"}
+        told = numbers(word) | spelled_numbers(word)
         if not told <= self._numbers:
             return "number"
         named = days(fold(word))
@@ -179,7 +129,7 @@ class HeadlineGate:
             return "day"
         if not self._is_dated_so(f"{self._released} {word}"):
             return "unsupported"
-        known = self._words | _OPENING_WORDS
+        known = self._words | _OPENING_WORDS | _CAPITALS
         capital = word.lstrip("\"'(\u201c\u2018")[:1].isupper() and self._released and self._is_english
         if capital and not named and not known.intersection(_variants(word)):
             return "name"
@@ -188,7 +138,7 @@ class HeadlineGate:
     def _is_dated_so(self, line: str) -> bool:
         """Whether one message names a day and a time together that `line` names together."""
         told = fold(line)
-        named, counted = days(told), numbers(" ".join(times(told)))
+        named, counted = days(told), numbers(" ".join(times(told))) - {"0"}
         if not named or not counted:
             return True
         return any(named & theirs and counted & known for theirs, known in self._dated)
@@ -204,12 +154,13 @@ class HeadlineGate:
             return "form"
         if any(run in self._echoes for run in _runs(" ".join(line.split()[-_ECHO:]))):
             return "prompt"
-        topic = content_words(word)
+        topic = content_words(word) - content_words(" ".join(_OPENING_WORDS))
         if topic:
             self._strange = 0 if topic & self._topic else self._strange + 1
         return "unsupported" if self._strange > _STRANGE else None
 
 
+_CAPITALS: Final = listed("i am pm ok tv usa uk eu")
 _OPENING_WORDS: Final = frozenset(word for opening in OPENINGS.values() for word in words(opening))
 
 
@@ -231,7 +182,7 @@ def _known_numbers(texts: Iterable[str]) -> set[str]:
     known: set[str] = set()
     for text in texts:
         known |= numbers(text)
-        known.update(_SPELLED[word] for word in words(text) if word in _SPELLED)
+        known |= spelled_numbers(text)
     # 18:00 may be told as 6 PM, and the other way round.
     hours = {int(number) for number in known if number.isdecimal() and int(number[:9]) < _DAY_HOURS}
     for hour in hours:

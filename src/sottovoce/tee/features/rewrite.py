@@ -18,7 +18,7 @@ ATTEMPTS: Final = 6
 """The model's tries for three suggestions; fewer suggestions are better than a bad one."""
 
 STYLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "professional": ("professional", "professional and polite", "professional and brief"),
+    "professional": ("professional", "professional and polite", "professional, with Would or Could"),
     "rephrase": ("in other words", "in simpler words", "in other words, more fluent"),
     "proofread": ("correct spelling and grammar only",),
     "supportive": ("warm and kind", "warm and understanding", "gentle"),
@@ -29,8 +29,8 @@ STYLES: Final[Mapping[str, tuple[str, ...]]] = {
 PROMPT: Final = Prompt(
     system=(
         "You rewrite a chat message in a given style. You are not the reader: never answer the message, write it again for its "
-        "writer. I stays I and you stays you. Keep every name, number, day, time and question. Add no new facts and no "
-        "greeting. Answer with the message only."
+        "writer. I stays I and you stays you. Keep every name, number, day, time and question. Add nothing. "
+        "Answer with the message only."
     ),
     examples=(
         (
@@ -42,12 +42,8 @@ PROMPT: Final = Prompt(
             "I'd really like to help, but I need the car myself on Sunday. I'm sorry!",
         ),
         (
-            "Style: light-hearted\nMessage: I forgot my keys at your place, can I come by at 8?",
-            "My keys liked your place so much that they stayed. Can I come and pick them up at 8?",
-        ),
-        (
-            "Style: as short as possible\nMessage: I just wanted to ask if you have already bought the 2 tickets for Berlin?",
-            "Got the 2 tickets for Berlin yet?",
+            "Style: as short as possible\nMessage: I think I will be about 15 minutes late because of the traffic on the bridge.",
+            "Traffic on the bridge, I'll be 15 minutes late.",
         ),
         (
             "Style: correct spelling and grammar only\nMessage: me and Zoe was there at ten, nobody were home",
@@ -59,6 +55,7 @@ PROMPT: Final = Prompt(
         ),
     ),
 )
+"""Each token of it is time at the start of a CVM: about 10 ms on two cores."""
 _TOKENS_PER_CHARACTER: Final = 0.5
 _LABEL: Final = re.compile(r"^(?:(?:message|rewritten(?: message)?|answer|style)\s*:\s*)+", re.IGNORECASE)
 _QUOTES: Final = {'"': '"', "\u201c": "\u201d", "'": "'", "\u201e": "\u201c", "\u00ab": "\u00bb", "`": "`"}

@@ -10,10 +10,12 @@ __all__ = [
     "fold",
     "has_address",
     "has_emoji_only",
+    "listed",
     "numbers",
     "one_line",
     "sentences",
     "shorten",
+    "spelled_numbers",
     "stem",
     "words",
 ]
@@ -58,6 +60,12 @@ _STOPWORDS_TEXT: Final = (
 )
 
 
+_SPELLED: Final = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+    "eleven": "11", "twelve": "12",
+}  # fmt: skip
+
+
 def clean(text: str) -> str:
     """`text` in form NFC without control, bidirectional and invisible characters; line breaks and tabs stay."""
     composed = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\u2028", "\n"))
@@ -75,6 +83,11 @@ def shorten(text: str, limit: int) -> str:
         return text
     head, _, _ = text[:limit].rpartition(" ")
     return (head or text[: limit - 1]).rstrip(" ,;:-") + "…"
+
+
+def listed(text: str) -> frozenset[str]:
+    """The words of a list that is written as text."""
+    return frozenset(text.split())
 
 
 def fold(text: str) -> str:
@@ -117,6 +130,11 @@ def numbers(text: str) -> frozenset[str]:
         found.update(parts)
         found.add(".".join(parts))
     return frozenset(found)
+
+
+def spelled_numbers(text: str) -> frozenset[str]:
+    """The English number words of `text` from two to twelve, in digits; "one" is too often no number."""
+    return frozenset(_SPELLED[word] for word in words(text) if word in _SPELLED)
 
 
 def has_address(text: str) -> bool:
