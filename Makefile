@@ -19,7 +19,7 @@ check: setup
 	$(BIN)/lint-imports
 
 unit: setup
-	$(BIN)/python scripts/fetch_test_model.py
+	@$(BIN)/sottovoce model fetch --small
 	$(BIN)/pytest
 
 bench: setup
