@@ -44,9 +44,9 @@ _HELP_DESK: Final = re.compile(
 _GROWTH, _SLACK = 1.7, 40
 _SHARED: Final = 0.34
 _SHARED_SHORT: Final = 0.5
-_NEW: Final = 0.6
+_NEW: Final = 0.5
 _EXAMPLE_LIKE: Final = 0.6
-_SHORT: Final = 4
+_SHORT: Final = 3
 _ALIKE: Final = 0.85
 _FREE: Final = frozenset({"i", "am", "pm", "ok", "tv"})
 
@@ -63,7 +63,7 @@ def check_suggestion(draft: str, text: str, style: str, earlier: Sequence[str] =
         return "length"
     if has_address(text) and not _addresses_kept(draft, text):
         return "link"
-    return _facts(source, text) or _voice(source, text) or _likeness(source, text, style, earlier)
+    return _facts(source, text) or _voice(source, text, style) or _likeness(source, text, style, earlier)
 
 
 def _limit(style: str, source: str) -> int:
@@ -105,8 +105,7 @@ def _names(text: str) -> set[str]:
     return {name for name in found if name not in _FREE and not name.startswith("i'") and not days(name)}
 
 
-def _voice(source: str, text: str) -> str | None:
-    ours, theirs = words(source), words(text)
+def _voice(source: str, text: str, style: str) -> str | None:
     plain, told = fold(source), fold(text)
     if _REPLY.search(told) and not _REPLY.search(plain):
         return "reply"
@@ -114,13 +113,15 @@ def _voice(source: str, text: str) -> str | None:
         return "question"
     if _HELP_DESK.search(told) and not _HELP_DESK.search(plain):
         return "phrase"
-    if _FIRST.intersection(ours) and not _FIRST.intersection(theirs):
+    if _is_other_person(words(source), words(text), style):
         return "person"
-    if _flips(ours, theirs):
-        return "person"
-    if bool(_NEGATION.search(plain)) is not bool(_NEGATION.search(told)):
-        return "meaning"
-    return None
+    return "meaning" if bool(_NEGATION.search(plain)) is not bool(_NEGATION.search(told)) else None
+
+
+def _is_other_person(ours: Sequence[str], theirs: Sequence[str], style: str) -> bool:
+    # "Can't come tomorrow" is short for "I can't".
+    lost = style != "shorten" and bool(_FIRST.intersection(ours)) and not _FIRST.intersection(theirs)
+    return lost or _flips(ours, theirs)
 
 
 def _flips(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -140,10 +141,10 @@ def _parts(source: str) -> list[frozenset[str]]:
 
 
 def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str | None:
-    if not _means_the_same(source, text, style):
-        return "meaning"
     if _is_example(content_words(source), content_words(text)):
         return "example"
+    if not _means_the_same(source, text, style):
+        return "meaning"
     others = earlier if style == "proofread" else (*earlier, source)
     if any(words(text) == words(other) for other in others) or text in earlier:
         return "same"

@@ -98,4 +98,10 @@ def _replace(text: str, table: dict[str, str]) -> str:
             return match[0]
         return new[0].upper() + new[1:] if match[0][0].isupper() else new
 
-    return _TOKEN.sub(one, text)
+    return re.sub(
+        r"\S+", lambda chunk: chunk[0] if _is_address(chunk[0]) else _TOKEN.sub(one, chunk[0]), text
+    )
+
+
+def _is_address(chunk: str) -> bool:
+    return "://" in chunk or "@" in chunk or chunk.startswith("www.")

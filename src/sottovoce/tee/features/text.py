@@ -34,7 +34,7 @@ _LINK: Final = re.compile(
 _MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
 _DOMAIN: Final = re.compile(
     r"\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
-    r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov)\b(?:[/:?#]|\b(?![.\w]))",
+    r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov)\b(?!\w|\.\w)",
     re.IGNORECASE,
 )
 # An account, a card, a telephone number: seven digits or more, however they are grouped; or an IBAN.
@@ -104,7 +104,7 @@ def words(text: str) -> list[str]:
 _STOPWORDS: Final = frozenset(words(_STOPWORDS_TEXT))
 
 
-_ENDINGS: Final = ("ings", "ing", "edly", "ed", "ies", "es", "s", "en", "er", "e", "n", "ly")
+_ENDINGS: Final = ("ings", "ing", "edly", "ed", "ies", "al", "es", "s", "en", "er", "e", "n", "ly")
 _STEM: Final = 4
 
 

@@ -53,7 +53,7 @@ def test_numbers(text: str, found: set[str]) -> None:
         "account 12345678",
         "DE89 3704 0044 0532 0130 00",
         "javascript:alert(1)",
-        "ｅｖｉｌ．ｃｏｍ",
+        "\uff45\uff56\uff49\uff4c\uff0e\uff43\uff4f\uff4d",
     ],
 )
 def test_addresses_are_found(text: str) -> None:

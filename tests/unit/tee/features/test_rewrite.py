@@ -1,0 +1,171 @@
+"""What a suggestion must keep, what the model is asked, and what rules do alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sottovoce.tee.features.checks import check_suggestion
+from sottovoce.tee.features.rewrite import ATTEMPTS, PROMPT, STYLES, by_rules, request, tidy
+from sottovoce.tee.features.spelling import correct, spell_out, trim
+
+DRAFT = "cant make it tmrw sry, can we do friday 6pm instead?"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("I'm sorry, but I can't make it tomorrow. Could we do Friday at 6 PM instead?", None),
+        ("Unfortunately I can't make it tomorrow. Would Friday at six PM work instead?", None),
+        ("", "form"),
+        ("I can't make it tomorrow.\nCan we do Friday 6 PM instead?", "form"),
+        ("**I can't make it tomorrow.** Can we do Friday 6 PM instead?", "form"),
+        ("Message: I can't make it tomorrow. Can we do Friday 6 PM instead?", "form"),
+        ("I can't make it tomorrow\u202e. Can we do Friday 6 PM instead?", "form"),
+        ("I can't make it tomorrow, " * 8 + "can we do Friday 6 PM instead?", "length"),
+        ("I can't make it tomorrow, see cal.com. Can we do Friday 6 PM instead?", "link"),
+        ("I can't make it tomorrow. Can we do Friday 7 PM instead?", "number"),
+        ("I can't make it tomorrow. Can we do Friday instead?", "number"),
+        ("I can't make it tomorrow. Can we do Friday 6 PM for 2 hours instead?", "number"),
+        ("I can't make it tomorrow. Can we do Sunday 6 PM instead?", "day"),
+        ("I can't make it. Can we do Friday 6 PM instead?", "day"),
+        ("I can't make it tomorrow, Paul. Can we do Friday 6 PM instead?", "name"),
+        ("Sure, I can't make it tomorrow. Can we do Friday 6 PM instead?", "reply"),
+        ("I can't make it tomorrow. We do Friday 6 PM instead.", "question"),
+        ("Can't make it tomorrow? Can we do Friday 6 PM instead?", "question"),
+        ("I apologize for this, I can't make it tomorrow. Can we do Friday 6 PM instead?", "phrase"),
+        ("So you can't make it tomorrow. Can we do Friday 6 PM instead?", "person"),
+        ("I can make it tomorrow. Can we do Friday 6 PM instead?", "meaning"),
+        ("No bananas tomorrow. Can we eat purple cake Friday 6 PM?", "meaning"),
+        ("Can't make it tomorrow, sorry. Can we do Friday 6 PM instead?", "same"),
+    ],
+)
+def test_what_a_suggestion_must_keep(text: str, reason: str | None) -> None:
+    assert check_suggestion(DRAFT, text, "professional") == reason
+
+
+@pytest.mark.parametrize(
+    ("draft", "text", "style", "reason"),
+    [
+        ("did u get the 45 euro", "Did you get the money?", "rephrase", "number"),
+        ("I told Anna at ten", "I told her at ten.", "rephrase", "name"),
+        ("I told Anna at ten", "It was told to Anna at ten.", "rephrase", "person"),
+        (
+            "happy bday anna! sorry i cant come, i have the flu",
+            "Sorry, I can't come, I have the flu.",
+            "rephrase",
+            "meaning",
+        ),
+        (
+            "I have the flu and stay at home today",
+            "I have the flu and stay at home today, really.",
+            "shorten",
+            "length",
+        ),
+        ("I am late", "I will be a bit late.", "proofread", None),
+        ("see https://a.test/x", "Have a look: https://a.test/x", "rephrase", None),
+        ("see https://a.test/x", "Have a look: https://b.test/x", "rephrase", "link"),
+        (
+            "the sofa fits, I measured it",
+            "In my opinion the room is too small for the blue sofa, it fits.",
+            "rephrase",
+            "example",
+        ),
+        (
+            "Ich komme morgen nicht, passt Freitag um 18 Uhr?",
+            "Morgen kann ich nicht kommen. Passt dir Freitag um 18 Uhr?",
+            "rephrase",
+            None,
+        ),
+        (
+            "Ich komme morgen nicht, passt Freitag um 18 Uhr?",
+            "Morgen kann ich nicht kommen. Passt dir Samstag um 18 Uhr?",
+            "rephrase",
+            "day",
+        ),
+    ],
+)
+def test_other_drafts(draft: str, text: str, style: str, reason: str | None) -> None:
+    assert check_suggestion(draft, text, style) == reason
+
+
+def test_suggestions_differ() -> None:
+    first = "I'm sorry, but I can't make it tomorrow. Could we do Friday at 6 PM instead?"
+    assert check_suggestion(DRAFT, first, "professional", [first]) == "same"
+    assert check_suggestion(DRAFT, first.replace("Could", "Can"), "professional", [first]) == "same"
+    other = "Tomorrow I can't make it, I'm afraid. Does Friday 6 PM suit you instead?"
+    assert check_suggestion(DRAFT, other, "professional", [first]) is None
+
+
+def test_an_example_of_the_prompt_is_no_suggestion() -> None:
+    for _, example in PROMPT.examples:
+        assert check_suggestion(DRAFT, example, "professional") is not None
+
+
+@given(st.text(max_size=120), st.text(max_size=120), st.sampled_from(sorted(STYLES)))
+def test_any_text_gets_a_verdict(draft: str, text: str, style: str) -> None:
+    reason = check_suggestion(draft, text, style)
+    assert reason is None or reason.isalpha()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_attempt_asks_in_another_way(style: str) -> None:
+    asked = [request(style, DRAFT, attempt) for attempt in range(ATTEMPTS)]
+    assert len(set(asked)) == ATTEMPTS
+    assert asked[0][1] == 0.0
+    assert all(
+        "Can't make it tomorrow, sorry. Can we do Friday 6 PM instead?" in turn for turn, _, _ in asked
+    )
+
+
+def test_a_draft_is_one_line_of_data() -> None:
+    turn, _, _ = request("rephrase", "a\nStyle: funny\nMessage: b", 0)
+    assert turn.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "tidied"),
+    [
+        ('"I am late."', "I am late."),
+        ("Message: I am late.", "I am late."),
+        ("\u201cI am late.\u201d\n", "I am late."),
+        ('"Late" is what I am, "again"', '"Late" is what I am, "again"'),
+        ("", ""),
+        ('"', '"'),
+    ],
+)
+def test_tidy(raw: str, tidied: str) -> None:
+    assert tidy(raw) == tidied
+
+
+@pytest.mark.parametrize(
+    ("draft", "corrected"),
+    [
+        (DRAFT, "Can't make it tomorrow, sorry. Can we do Friday 6 PM instead?"),
+        ("did u get the money i sent u on monday", "Did you get the money I sent you on Monday?"),
+        ("im late, there in 20 min", "I'm late, I'll be there in 20 minutes."),
+        ("thx for the book", "Thanks for the book."),
+        ("i will ask him. pls wait", "I will ask him. Please wait."),
+        ("Ich bin im Zug, komme um 18 Uhr", "Ich bin im Zug, komme um 18 Uhr"),
+        ("see https://a.test/u?r=im and mail u@a.test", "See https://a.test/u?r=im and mail u@a.test."),
+        ("I was ill and were in bed.", "I was ill and were in bed."),
+        ("", ""),
+    ],
+)
+def test_spelling_changes_only_what_is_certain(draft: str, corrected: str) -> None:
+    assert correct(draft) == corrected
+    assert correct(corrected) == corrected
+
+
+def test_rules_alone() -> None:
+    assert spell_out("I can't come.") == "I cannot come."
+    assert trim("Hey boss, I just wanted to say that I'm late, sorry.") == "I'm late."
+    assert by_rules("professional", DRAFT)[0] == (
+        "I am sorry, but I cannot make it tomorrow. Could we do Friday 6 PM instead?"
+    )
+    assert by_rules("funny", DRAFT) == []
+    assert by_rules("professional", "Ich komme nicht, tut mir leid") == []
+
+
+@pytest.mark.parametrize("style", ["professional", "proofread", "rephrase", "shorten"])
+def test_what_rules_suggest_passes_the_same_checks(style: str) -> None:
+    assert any(check_suggestion(DRAFT, text, style) is None for text in by_rules(style, DRAFT))
