@@ -1,0 +1,88 @@
+"""The predictor as an application, over a scripted engine."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from asgi import fetch
+from role_kit import UnsafeScriptedEngineForTests, role_settings, session
+from sottovoce.core.errors import ConfigError, DecodeError, LimitError, SottovoceError
+from sottovoce.tee.engines.llama import EngineError
+from sottovoce.tee.predictor import PredictorRole
+
+HEADLINE = {"task": "headline", "messages": [{"sender": "Ada", "text": "Friday at 6?"}]}
+REWRITE = {"task": "rewrite", "style": "shorten", "draft": "i am late", "variant": 1}
+
+
+def ask(engine: Any, document: Any) -> list[dict[str, Any]]:
+    app = PredictorRole(engine).app(session("predictor"))
+    answer = asyncio.run(fetch(app, "POST", "/v1/infer", body=json.dumps(document).encode()))
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def test_pieces_and_an_end() -> None:
+    engine = UnsafeScriptedEngineForTests("The group meets")
+    assert ask(engine, HEADLINE) == [
+        {"text": "The"},
+        {"text": " group"},
+        {"text": " meets"},
+        {"end": "stop", "model": "scripted"},
+    ]
+    assert engine.asked == [("headline", "Messages:\nFriday at 6?\n\nHeadline:")]
+
+
+def test_one_sentence_ends_a_headline() -> None:
+    lines = ask(UnsafeScriptedEngineForTests("The group meets. And then it goes on"), HEADLINE)
+    assert "".join(line.get("text", "") for line in lines) == "The group meets. And"
+
+
+def test_a_limit_is_told() -> None:
+    assert ask(UnsafeScriptedEngineForTests("x " * 500), REWRITE)[-1]["end"] == "length"
+
+
+def test_an_engine_that_fails_on_the_way() -> None:
+    class Failing(UnsafeScriptedEngineForTests):
+        def generate(self, *_args: Any, **_more: Any) -> Any:
+            yield "The"
+            raise EngineError("it failed")
+
+    assert ask(Failing(), HEADLINE) == [{"text": "The"}, {"error": "service.engine"}]
+
+
+def raised(document: Any, engine: Any = None) -> type[BaseException]:
+    app = PredictorRole(engine or UnsafeScriptedEngineForTests()).app(session("predictor"))
+    with pytest.raises(SottovoceError) as caught:
+        asyncio.run(fetch(app, "POST", "/v1/infer", body=json.dumps(document).encode()))
+    return caught.type
+
+
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        ({"task": "chat"}, DecodeError),
+        ({**REWRITE, "variant": 6}, DecodeError),
+        ({**REWRITE, "variant": -1}, DecodeError),
+        ({**REWRITE, "style": "rude"}, DecodeError),
+        ({**REWRITE, "more": 1}, DecodeError),
+        ({**REWRITE, "draft": "x" * 5000}, LimitError),
+        ({"task": "headline", "messages": [{"sender": "", "text": ""}] * 33}, LimitError),
+    ],
+)
+def test_bad_questions(document: Any, error: type[BaseException]) -> None:
+    assert raised(document) is error
+
+
+def test_an_engine_that_fails_before_the_first_piece() -> None:
+    assert raised(HEADLINE, UnsafeScriptedEngineForTests(EngineError("it failed"))) is EngineError
+
+
+def test_it_needs_a_model() -> None:
+    role = PredictorRole()
+    with pytest.raises(ConfigError):
+        role.warm(role_settings("predictor"), {})
+    with pytest.raises(ConfigError):
+        role.app(session("predictor"))
