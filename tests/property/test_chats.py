@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - letters of many languages
 """Any bytes give a chat or a typed error; what is written in any known form is read back as it was."""
 
 from dataclasses import dataclass

@@ -105,7 +105,7 @@ def _names(text: str) -> set[str]:
     return {name for name in found if name not in _FREE and not name.startswith("i'") and not days(name)}
 
 
-def _voice(source: str, text: str, style: str) -> str | None:  # noqa: PLR0911 - one return a fault
+def _voice(source: str, text: str, style: str) -> str | None:
     plain, told = fold(source), fold(text)
     if _REPLY.search(told) and not _REPLY.search(plain):
         return "reply"

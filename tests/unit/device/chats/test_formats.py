@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - digits and dashes of many languages
 """Forms of first lines as exports of many phones have them."""
 
 from datetime import datetime

@@ -1,0 +1,122 @@
+"""How steps, verdicts and answers look on a terminal."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sottovoce.attest.verdict import Check, Status, Verdict
+from sottovoce.device.answers import AnswerEvent, Done, Dropped, Line, LineEnd, Piece, Suggestion
+
+__all__ = ["AnswerView", "banner", "console", "show_step", "show_verdict", "show_who"]
+
+_STYLES: Final = {
+    Status.PASS: "green",
+    Status.FAIL: "bold red",
+    Status.RELAXED: "yellow",
+    Status.NOT_CHECKED: "yellow",
+}
+_WHO: Final = (
+    ("your device", "everything of yours", "–"),
+    ("relay", "your IP address, a size class, a time", "content, tokens, which machine served you"),
+    ("issuer", "your account, how many tokens it got", "any token, when one is used"),
+    ("gateway", "that a valid token was spent", "your account, your IP address, content"),
+    ("host router", "encrypted records, two candidate hosts", "who you are, content"),
+    (
+        "orchestrator, predictor, guard",
+        "the messages, while the session lived",
+        "who you are; they keep nothing",
+    ),
+    ("directory mirror", "that somebody fetched a public file", "everything else"),
+    ("log, witnesses", "public entries", "everything else"),
+)
+
+
+def console() -> Console:
+    """The terminal; plain text where it is none."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def banner(out: Console, simulated: bool) -> None:  # noqa: FBT001 - a fact, not an option
+    """Say in plain sight when the hardware is simulated."""
+    if simulated:
+        out.print(
+            "SIMULATED HARDWARE: the security processor is software on this machine, with its own root key. "
+            "Every check below is real, but it proves nothing about a real machine.",
+            style="black on yellow",
+        )
+
+
+def show_step(out: Console, name: str, seconds: float, detail: str) -> None:
+    """One step of a request: what was done, how long it took, what came of it."""
+    out.print(f"  [bold]{escape(name):<22}[/] {1000 * seconds:8.1f} ms  {escape(detail)}")
+
+
+def show_verdict(out: Console, verdict: Verdict) -> None:
+    """One line a check."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("check", "", "what", "found", "rule"):
+        table.add_column(heading, overflow="fold")
+    for check in verdict.checks:
+        table.add_row(*_row(check))
+    out.print(table)
+
+
+def _row(check: Check) -> tuple[Text, ...]:
+    status = Text(check.status.value, style=_STYLES[check.status])
+    found = check.found if check.status is Status.PASS else f"{check.found} (wanted: {check.wanted})"
+    return Text(check.id), status, Text(check.title), Text(found), Text(check.source, style="dim")
+
+
+def show_who(out: Console) -> None:
+    """Who could see what of the session."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("who", "could see", "could not see"):
+        table.add_column(heading, overflow="fold")
+    for row in _WHO:
+        table.add_row(*row)
+    out.print(table)
+
+
+class AnswerView:
+    """Prints an answer as it comes."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._suggestions = 0
+        self._in_piece = False
+
+    def show_all(self, events: Iterable[AnswerEvent]) -> None:
+        """Print `events` in order."""
+        for event in events:
+            self.show(event)
+
+    def show(self, event: AnswerEvent) -> None:
+        """Print one event."""
+        match event:
+            case Line():
+                self._out.print(
+                    Text.assemble("  • ", (event.sender, "bold"), ": ", event.text, _cited(event.messages))
+                )
+            case Piece():
+                if not self._in_piece:
+                    self._out.print("  In short: ", style="bold", end="")
+                self._in_piece = True
+                self._out.print(Text(event.text), end="")
+            case LineEnd():
+                self._in_piece = False
+                self._out.print(_cited(event.messages))
+            case Suggestion():
+                self._suggestions += 1
+                self._out.print(Text.assemble((f"  {self._suggestions}. ", "bold"), event.text))
+            case Dropped():
+                self._out.print(f"  (the guard held back one {event.kind}: {event.reason})", style="dim")
+            case Done():
+                self._out.print(f"  {event.method}; model: {event.model}", style="dim")
+
+
+def _cited(messages: list[str]) -> Text:
+    return Text("  [" + ", ".join(messages) + "]" if messages else "", style="dim")
