@@ -14,15 +14,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fixtures_dir import need
 from sottovoce.attest.snp.certificates import Certificate, RevocationList
 from sottovoce.attest.snp.layout import Report, Tcb
+from sottovoce.attest.snp.policy import cpuid_fits
 from sottovoce.attest.snp.signatures import (
     ChainError,
     ReportSignatureError,
+    require_current,
+    require_valid,
     verify_chain,
     verify_report,
     verify_revocation_list,
 )
+from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name
 from sottovoce.attest.vendors import AMD_PRODUCTS, amd_root
-from sottovoce.attest.verify import certified_tcb, hardware_id
 
 NOW = int(dt.datetime(2026, 6, 1, tzinfo=dt.UTC).timestamp())
 CHAINS = {"Milan": "ask_ark_milan.pem", "Genoa": "ask_ark_genoa.pem", "Turin": "ask_ark_turin_vcek.pem"}
@@ -59,26 +62,28 @@ def test_real_reports_verify_to_the_root_that_ships(
 ) -> None:
     report = Report.parse(snp(report_name).read_bytes())
     (vcek_der,) = ders(snp(vcek_name))
-    _, _, vcek = verify_chain(
-        ark_der=amd_root(product).ark_der, ask_der=ask(product), vcek_der=vcek_der, now=NOW
-    )
+    chain = verify_chain(ark_der=amd_root(product).ark_der, ask_der=ask(product), vcek_der=vcek_der)
+    require_valid(*chain, now=NOW)
+    vcek = chain[2]
     verify_report(report, vcek)
     assert report.version == version
+    assert product_name(vcek) == product
+    assert cpuid_fits(report, product)
     assert certified_tcb(vcek, turin=report.is_turin) == report.tcb(report.reported_tcb)
-    assert hardware_id(vcek) == report.chip_id
+    assert hardware_id(vcek, turin=False) == report.chip_id
 
 
 def test_a_real_genoa_report_inside_a_paravisors() -> None:
     (paravisor,) = pem_blocks(need("openpcc/attest/azure_sevsnp_report.txt"), "REPORT")
     vcek_der = pem_blocks(need("openpcc/attest/sev_certificates.txt"), "CERTIFICATE")[-1]
     report = Report.parse(paravisor[32 : 32 + 1184])  # behind the 32-byte header of the paravisor's report
-    _, _, vcek = verify_chain(
-        ark_der=amd_root("Genoa").ark_der, ask_der=ask("Genoa"), vcek_der=vcek_der, now=NOW
-    )
+    _, _, vcek = verify_chain(ark_der=amd_root("Genoa").ark_der, ask_der=ask("Genoa"), vcek_der=vcek_der)
     verify_report(report, vcek)
+    assert product_name(vcek) == "Genoa"
+    assert cpuid_fits(report, "Genoa")
     assert (report.version, report.cpuid) == (3, (0x19, 0x11, 1))
     assert certified_tcb(vcek, turin=report.is_turin) == report.tcb(report.reported_tcb)
-    assert hardware_id(vcek) == report.chip_id
+    assert hardware_id(vcek, turin=False) == report.chip_id
 
 
 @pytest.mark.parametrize("product", AMD_PRODUCTS)
@@ -86,33 +91,34 @@ def test_real_revocation_lists(product: str) -> None:
     ark = Certificate.parse(amd_root(product).ark_der)
     data = snp(f"crl/{product.lower()}_crl.der").read_bytes()
     at = RevocationList.parse(data).this_update + 1
-    revoked = verify_revocation_list(data, ark=ark, now=at)
+    revoked = verify_revocation_list(data, ark=ark)
+    require_current(revoked, now=at)
     assert Certificate.parse(ask(product)).serial not in revoked.serials
     with pytest.raises(ChainError, match="not current"):
-        verify_revocation_list(data, ark=ark, now=revoked.next_update + 1)
+        require_current(revoked, now=revoked.next_update + 1)
     other = next(name for name in AMD_PRODUCTS if name != product)
     with pytest.raises(ChainError, match="another issuer"):
-        verify_revocation_list(data, ark=Certificate.parse(amd_root(other).ark_der), now=at)
+        verify_revocation_list(data, ark=Certificate.parse(amd_root(other).ark_der))
 
 
 @pytest.mark.parametrize("product", ["Genoa", "Turin"])
 def test_another_products_root(product: str) -> None:
     (vcek,) = ders(snp("go-sev-guest/vcek.testcer"))
     with pytest.raises(ChainError):
-        verify_chain(ark_der=amd_root(product).ark_der, ask_der=ask(product), vcek_der=vcek, now=NOW)
+        verify_chain(ark_der=amd_root(product).ark_der, ask_der=ask(product), vcek_der=vcek)
 
 
 @pytest.mark.parametrize("name", ["test-vcek-invalid-legacy.der", "test-vcek-invalid-new.der"])
 def test_certificates_made_wrong_are_refused(name: str) -> None:
     (vcek_der,) = ders(snp(f"coco-trustee/{name}"))
     with pytest.raises(ChainError):
-        verify_chain(ark_der=amd_root("Milan").ark_der, ask_der=ask("Milan"), vcek_der=vcek_der, now=NOW)
+        verify_chain(ark_der=amd_root("Milan").ark_der, ask_der=ask("Milan"), vcek_der=vcek_der)
 
 
 def test_turin_has_an_fmc_level_and_an_eight_byte_id() -> None:
     (der,) = ders(snp("virtee-sev/vcek_turin.der"))
-    _, _, vcek = verify_chain(ark_der=amd_root("Turin").ark_der, ask_der=ask("Turin"), vcek_der=der, now=NOW)
-    assert len(hardware_id(vcek)) == 8
+    _, _, vcek = verify_chain(ark_der=amd_root("Turin").ark_der, ask_der=ask("Turin"), vcek_der=der)
+    assert len(hardware_id(vcek, turin=True)) == 8
     assert certified_tcb(vcek, turin=True).fmc is not None
 
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.core import cbor
-from sottovoce.core.errors import DecodeError
+from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.core.limits import LIMITS
+from sottovoce.tlog.entries import ROLES
 
 __all__ = ["EVIDENCE_TYPE", "PLATFORMS", "Backend", "Batch", "Endorsements", "Evidence", "Logged", "Platform"]
 
@@ -15,11 +17,12 @@ EVIDENCE_TYPE: Final = "application/vnd.sottovoce.evidence+cbor"
 PLATFORMS: Final = {
     "sev-snp": "application/vnd.amd.sev-snp-report",
     "tdx": "application/vnd.intel.tdx-quote",
-    "simulated-snp": "application/vnd.sottovoce.simulated-snp-report",
+    SIMULATED_KIND: "application/vnd.sottovoce.simulated-snp-report",
 }
 # Protocol section 5: the keys of the map
 _PLATFORM, _ENDORSEMENTS, _BATCH, _RELEASE, _HOST, _ACCELERATORS, _BACKENDS = range(1, 8)
 _MAX_BATCH: Final = 1 << 16
+"""Sessions that can arrive within the 10 ms of a batch, generously."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,10 @@ class Platform:
 
     kind: str
     report: bytes
+
+    def __post_init__(self) -> None:
+        if self.kind not in PLATFORMS:
+            raise UsageError("evidence needs a known platform")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +54,10 @@ class Batch:
     size: int
     path: tuple[bytes, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.size <= _MAX_BATCH:
+            raise DecodeError("the evidence has a batch that cannot be")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logged:
@@ -65,6 +76,10 @@ class Backend:
     release: Logged
     host: str
 
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise DecodeError("the evidence has a back end of an unknown role")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -79,7 +94,7 @@ class Evidence:
     backends: tuple[Backend, ...] = ()
 
     def encode(self) -> bytes:
-        """The record: `[media type, bytes]`."""
+        """The record, `[media type, bytes]` (RFC 9999 section 3.1); it decodes to an equal value."""
         body = {
             _PLATFORM: [PLATFORMS[self.platform.kind], self.platform.report],
             _ENDORSEMENTS: [self.endorsements.vcek, self.endorsements.ask, self.endorsements.crl],
@@ -148,8 +163,6 @@ def _endorsements(value: Any) -> Endorsements:
 
 def _batch(value: Any) -> Batch:
     index, size, path = _array(value, int, int, list)
-    if not 0 <= index < size <= _MAX_BATCH:
-        raise DecodeError("the evidence has a batch that cannot be")
     return Batch(index=index, size=size, path=tuple(_list(path, bytes)))
 
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sottovoce.attest.simulated import SIMULATED_FLOOR, SIMULATED_PRODUCT
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.core.errors import UsageError
 from sottovoce.tlog.entries import ROLES
 from sottovoce.tlog.policy import LogPolicy
 
-__all__ = ["RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
-
-SIMULATED_PRODUCT: Final = "Simulated"
+__all__ = ["ACCEPTED_PRODUCTS", "RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
 
 RELAXABLE: Final = frozenset(
     {
@@ -30,9 +29,10 @@ RELAXABLE: Final = frozenset(
 )
 """Checks that some platforms cannot offer (protocol 6.6). No other check can be relaxed at all."""
 
-_FLOORS: Final[Mapping[str, Tcb]] = {
-    SIMULATED_PRODUCT: Tcb(bootloader=10, tee=0, snp=23, microcode=84),
-}
+ACCEPTED_PRODUCTS: Final = frozenset({"Genoa", "Siena", "Turin", SIMULATED_PRODUCT})
+"""Not Milan: it can hide no ciphertext (protocol 6.2). Simulated hardware still needs its root in the policy."""
+
+_FLOORS: Final[Mapping[str, Tcb]] = {SIMULATED_PRODUCT: SIMULATED_FLOOR}
 """Lowest accepted patch levels. A product without a floor is refused; the real products' floors come with the vendor's bulletins."""
 
 
@@ -42,6 +42,10 @@ class Root:
 
     product: str
     ark_der: bytes
+
+    def __post_init__(self) -> None:
+        if not self.product or not self.ark_der:
+            raise UsageError("a root needs a product and a certificate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,8 @@ class SessionPolicy:
         allow_simulated: whether a root of simulated hardware may be among `roots`; never in production.
         tcb_floors: product → lowest accepted patch levels.
         relaxed: checks whose failure is shown but does not refuse; names of `RELAXABLE` only.
-        require_backends: roles whose appraisals the evidence must hold.
+        require_backends: roles whose appraisals the evidence must hold; it may hold no others.
+        products: product lines that are accepted.
     """
 
     environment: str
@@ -66,13 +71,18 @@ class SessionPolicy:
     require_backends: tuple[str, ...]
     relaxed: frozenset[str] = frozenset()
     tcb_floors: Mapping[str, Tcb] = field(default_factory=lambda: _FLOORS)
+    products: frozenset[str] = ACCEPTED_PRODUCTS
 
     def __post_init__(self) -> None:
         if not self.environment or self.role not in ROLES or not set(self.require_backends) <= set(ROLES):
             raise UsageError("a session policy needs an environment and known roles")
+        if len(set(self.require_backends)) != len(self.require_backends):
+            raise UsageError("a session policy names a back end twice")
         if not self.roots or len({root.product for root in self.roots}) != len(self.roots):
             raise UsageError("a session policy needs one root for each product")
         if not self.allow_simulated and any(root.product == SIMULATED_PRODUCT for root in self.roots):
             raise UsageError("a production policy does not hold a root of simulated hardware")
+        if not self.products or not self.tcb_floors or self.minimum_security_version < 0:
+            raise UsageError("a session policy needs products, floors and a lowest security version")
         if not self.relaxed <= RELAXABLE:
             raise UsageError("a session policy relaxes a check that cannot be relaxed")

@@ -1,13 +1,15 @@
 """What was checked, line by line: the value found, the value wanted, and where the rule comes from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
-from sottovoce.core.errors import UsageError, VerificationError
+from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
-__all__ = ["TITLES", "Check", "Checklist", "Status", "Verdict", "VerificationRefused"]
+__all__ = ["TITLES", "Check", "Checklist", "Status", "Verdict", "VerificationRefused", "quietly"]
+
+_T = TypeVar("_T")
 
 
 class Status(Enum):
@@ -68,6 +70,14 @@ class Verdict:
         return [f"{c.status.value:<11} {c.section:<5} {c.title}: {c.found}" for c in self.checks]
 
 
+_HINT: Final = "Nothing was sent. The verdict says what was found and what was wanted, line by line."
+HINTS: Final = dict.fromkeys(
+    ("candidate", "host", "release-log-age", "host-log-age", "release-log-seen", "host-log-seen"),
+    f"{_HINT} Refresh the directory and try again.",
+)
+"""What may help, where something can be merely out of date."""
+
+
 class VerificationRefused(VerificationError):  # noqa: N818 - it says what was done
     """At least one check failed, so nothing of the user's was sent.
 
@@ -77,10 +87,11 @@ class VerificationRefused(VerificationError):  # noqa: N818 - it says what was d
 
     def __init__(self, verdict: Verdict) -> None:
         first = verdict.failed[0]
+        # What was found is the peer's, so it stands in the verdict only.
         super().__init__(
-            f"refused: check {first.section} failed, {first.title}: {first.found}; wanted {first.wanted}",
+            f"refused: check {first.section} failed: {first.title}",
             check=first.id,
-            hint="Nothing was sent. `sottovoce report show` explains every line.",
+            hint=HINTS.get(first.id, _HINT),
         )
         self.verdict = verdict
 
@@ -88,8 +99,11 @@ class VerificationRefused(VerificationError):  # noqa: N818 - it says what was d
 TITLES: Final[dict[str, tuple[str, str, str]]] = {  # the id, then section, title and source
     "decode": ("6.1", "evidence decodes within its limits", "RFC 9999; RFC 8949 §4.2.1"),
     "chain": ("6.2", "platform key leads to the vendor root", "AMD 57230"),
-    "revocation-list": ("6.2", "vendor's revocation list is signed and current", "RFC 5280 §5"),
+    "chain-dates": ("6.2", "certificates are valid now", "RFC 5280 §4.1.2.5"),
+    "revocation-list": ("6.2", "vendor's revocation list is signed by the root", "RFC 5280 §5"),
+    "revocation-list-dates": ("6.2", "vendor's revocation list is current", "RFC 5280 §5.1.2.5"),
     "revoked": ("6.2", "no certificate is revoked", "RFC 5280 §5; protocol §3"),
+    "product-match": ("6.2", "root, certificate, report and platform name one product", "AMD 57230"),
     "product": ("6.2", "processor product is accepted", "protocol 6.2"),
     "version": ("6.3", "report version", "AMD 56860 table 23"),
     "signature": ("6.3", "report is signed by the platform key", "AMD 56860 §7.3"),
@@ -118,7 +132,8 @@ TITLES: Final[dict[str, tuple[str, str, str]]] = {  # the id, then section, titl
     "binding": ("6.7", "report is bound to this connection", "protocol §5; RFC 8446 §7.5"),
     "release-log": ("6.9", "release is in the log, seen by enough witnesses", "C2SP tlog-proof"),
     "release-log-age": ("6.9", "the log's checkpoint is fresh", "protocol 6.9"),
-    "release-log-seen": ("6.9", "the log continues what this device saw", "RFC 6962 §2.1.2"),
+    "release-log-seen": ("6.9", "the release's log is the one that this device saw", "RFC 9162 §2.1.4"),
+    "log-fork": ("6.9", "all proofs are of one log, never two of one size", "RFC 9162 §2.1.4"),
     "measurement": ("6.8", "launch measurement is the release's", "AMD 56860 §8.17"),
     "role": ("6.8", "release has the role asked for", "protocol 6.8"),
     "platform": ("6.8", "release is for this platform", "protocol 6.8"),
@@ -127,16 +142,26 @@ TITLES: Final[dict[str, tuple[str, str, str]]] = {  # the id, then section, titl
     "release-revoked": ("6.8", "release is not revoked", "protocol §3"),
     "host-log": ("6.10", "host is in the log, seen by enough witnesses", "C2SP tlog-proof"),
     "host-log-age": ("6.10", "the host's checkpoint is fresh", "protocol 6.9"),
+    "host-log-seen": ("6.10", "the host's log is the one that this device saw", "RFC 9162 §2.1.4"),
     "accelerators": ("6.11", "every declared accelerator is attested", "protocol 6.11"),
     "backend-predictor": ("6.12", "predictor runs a logged release of its role", "protocol 6.12"),
     "backend-guard": ("6.12", "guard runs a logged release of its role", "protocol 6.12"),
+    "backends-only": ("6.12", "no other back ends are shown", "protocol 6.12"),
 }
+
+
+def quietly(step: Callable[[], _T]) -> _T | None:
+    """The result of a step whose failure another line shows; None if it raises a `PeerError`."""
+    try:
+        return step()
+    except PeerError:
+        return None
 
 
 class Checklist:
     """Collects lines. What fails and may be relaxed under the policy is marked so."""
 
-    def __init__(self, relaxed: Iterable[str]) -> None:
+    def __init__(self, relaxed: Iterable[str] = ()) -> None:
         self._relaxed = frozenset(relaxed)
         self._lines: dict[str, Check] = {}
 
@@ -145,6 +170,16 @@ class Checklist:
         failed = Status.RELAXED if check in self._relaxed else Status.FAIL
         self._put(check, Status.PASS if ok else failed, found, wanted)
         return ok
+
+    def attempt(self, check: str, step: Callable[[], _T], *, wanted: str) -> _T | None:
+        """Run a step that returns or raises a `PeerError`, whose message becomes the value found."""
+        try:
+            result = step()
+        except PeerError as error:
+            self.add(check, ok=False, found=str(error), wanted=wanted)
+            return None
+        self.add(check, ok=True, found="yes", wanted=wanted)
+        return result
 
     def skip(self, check: str, why: str) -> None:
         """Record a check that is left to somebody else, or that has nothing to look at."""

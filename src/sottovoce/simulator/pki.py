@@ -18,26 +18,30 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
-from sottovoce.attest.policy import SIMULATED_PRODUCT, Root
-from sottovoce.attest.snp.layout import Tcb
-from sottovoce.core.errors import ConfigError
+from sottovoce.attest.policy import Root
+from sottovoce.attest.simulated import SIMULATED_FLOOR, SIMULATED_PRODUCT
+from sottovoce.attest.snp import der
+from sottovoce.attest.snp.layout import CHIP_ID, Tcb
+from sottovoce.attest.snp.vcek import VCEK_NAME
+from sottovoce.core.errors import ConfigError, UsageError
 
 __all__ = ["GOOD_TCB", "SimulatedChip", "SimulatedVendor"]
 
-GOOD_TCB: Final = Tcb(bootloader=10, tee=0, snp=23, microcode=84)
+GOOD_TCB: Final = SIMULATED_FLOOR
 _SHA384: Final = hashes.SHA384()
 _PADDING: Final = padding.PSS(padding.MGF1(_SHA384), salt_length=48)
 _AMD: Final = "1.3.6.1.4.1.3704.1"
 _YEARS: Final = 20
-_CHIP_ID: Final = 64
 _DER = serialization.Encoding.DER
-_INTEGER: Final = 0x02
-_IA5: Final = 0x16
+_VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
+_ARK_NAME, _ASK_NAME = "ARK-Simulated", "SEV-Simulated"
 
 
 def _name(common: str) -> x509.Name:
+    # AMD's order of attributes
     return x509.Name(
         [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "Engineering"),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sottovoce simulated hardware"),
             x509.NameAttribute(NameOID.COMMON_NAME, common),
         ]
@@ -46,44 +50,96 @@ def _name(common: str) -> x509.Name:
 
 def _integer(value: int) -> bytes:
     body = value.to_bytes(value.bit_length() // 8 + 1, "big")
-    return bytes([_INTEGER, len(body)]) + body
+    return bytes([der.INTEGER, len(body)]) + body
 
 
-def _vcek_extensions(chip_id: bytes, tcb: Tcb) -> Mapping[str, bytes]:
+def _vcek_extensions(chip_id: bytes, tcb: Tcb, product: str) -> Mapping[str, bytes]:
     # AMD 57230, VCEK certificate extensions; 3.4 to 3.7 are reserved levels
-    product = SIMULATED_PRODUCT.encode()
     levels = {1: tcb.bootloader, 2: tcb.tee, 3: tcb.snp, 4: 0, 5: 0, 6: 0, 7: 0, 8: tcb.microcode}
+    if tcb.fmc is not None:
+        levels[9] = tcb.fmc
     return {
         f"{_AMD}.1": _integer(0),
-        f"{_AMD}.2": bytes([_IA5, len(product)]) + product,
+        f"{_AMD}.2": bytes([der.IA5, len(product)]) + product.encode(),
         **{f"{_AMD}.3.{number}": _integer(level) for number, level in levels.items()},
         f"{_AMD}.4": chip_id,
     }
 
 
-def _certificate(
+def _builder(
     subject: str,
     public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
     issuer: str,
-    issuer_key: rsa.RSAPrivateKey,
     *,
     serial: int,
     now: int,
-    extensions: Mapping[str, bytes],
-) -> bytes:
+) -> x509.CertificateBuilder:
     start = dt.datetime.fromtimestamp(now - 86400, dt.UTC)
-    builder = x509.CertificateBuilder(
+    return x509.CertificateBuilder(
         issuer_name=_name(issuer),
         subject_name=_name(subject),
         public_key=public_key,
         serial_number=serial,
         not_valid_before=start,
         not_valid_after=start + dt.timedelta(days=365 * _YEARS),
-    ).add_extension(x509.BasicConstraints(ca=not extensions, path_length=None), critical=True)
+    )
+
+
+def _authority(
+    subject: str, public_key: rsa.RSAPublicKey, issuer_key: rsa.RSAPrivateKey, *, serial: int, now: int
+) -> bytes:
+    usage = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    builder = (
+        _builder(subject, public_key, _ARK_NAME, serial=serial, now=now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
+    )
+    return builder.sign(issuer_key, _SHA384, rsa_padding=_PADDING).public_bytes(_DER)
+
+
+def _vcek(
+    public_key: ec.EllipticCurvePublicKey,
+    issuer_key: rsa.RSAPrivateKey,
+    *,
+    now: int,
+    extensions: Mapping[str, bytes],
+) -> bytes:
+    builder = _builder(VCEK_NAME, public_key, _ASK_NAME, serial=1, now=now)
     for dotted, value in extensions.items():
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(dotted), value)
         builder = builder.add_extension(extension, critical=False)
-    return builder.sign(issuer_key, _SHA384, rsa_padding=_PADDING).public_bytes(_DER)
+    return _with_serial_zero(builder.sign(issuer_key, _SHA384, rsa_padding=_PADDING), issuer_key)
+
+
+def _with_serial_zero(certificate: x509.Certificate, issuer_key: rsa.RSAPrivateKey) -> bytes:
+    # AMD's VCEKs have serial number 0, which the library rightly does not write: the one byte is changed and all is signed anew.
+    _, algorithm, _ = der.values(der.one(certificate.public_bytes(_DER), der.SEQUENCE).body)
+    signed = bytearray(certificate.tbs_certificate_bytes)
+    version_end = signed.index(_VERSION_3) + len(_VERSION_3)
+    if signed[version_end : version_end + 3] != b"\x02\x01\x01":
+        raise UsageError("the simulated vendor's certificate has another form")
+    signed[version_end + 2] = 0
+    signature = issuer_key.sign(bytes(signed), _PADDING, _SHA384)
+    return _wrap(der.SEQUENCE, bytes(signed) + algorithm.whole + _wrap(der.BIT_STRING, b"\0" + signature))
+
+
+def _wrap(tag: int, body: bytes) -> bytes:
+    length = len(body)
+    if length < 0x80:  # noqa: PLR2004 - X.690 section 8.1.3.4: short form
+        return bytes([tag, length]) + body
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -137,12 +193,8 @@ class SimulatedVendor:
     def create(cls, *, now: int, bits: int = 4096) -> "SimulatedVendor":
         """A new vendor; `bits` below 4,096 makes tests quicker."""
         ark_key, ask_key = (rsa.generate_private_key(65537, bits) for _ in range(2))
-        ark = _certificate(
-            "ARK-Simulated", ark_key.public_key(), "ARK-Simulated", ark_key, serial=1, now=now, extensions={}
-        )
-        ask = _certificate(
-            "SEV-Simulated", ask_key.public_key(), "ARK-Simulated", ark_key, serial=2, now=now, extensions={}
-        )
+        ark = _authority(_ARK_NAME, ark_key.public_key(), ark_key, serial=1, now=now)
+        ask = _authority(_ASK_NAME, ask_key.public_key(), ark_key, serial=2, now=now)
         return cls(
             ark_key=ark_key, ask_key=ask_key, ark=ark, ask=ask, crl=cls.revocation_list(ark_key, now=now)
         )
@@ -155,7 +207,7 @@ class SimulatedVendor:
         start = dt.datetime.fromtimestamp(now - 3600, dt.UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
-            .issuer_name(_name("ARK-Simulated"))
+            .issuer_name(_name(_ARK_NAME))
             .last_update(start)
             .next_update(start + dt.timedelta(days=days))
         )
@@ -169,19 +221,19 @@ class SimulatedVendor:
         """What a test environment's device pins."""
         return Root(product=SIMULATED_PRODUCT, ark_der=self.ark)
 
-    def make_chip(self, *, now: int, tcb: Tcb = GOOD_TCB, chip_id: bytes | None = None) -> SimulatedChip:
-        """A new processor with a certificate of its own."""
+    def make_chip(
+        self,
+        *,
+        now: int,
+        tcb: Tcb = GOOD_TCB,
+        chip_id: bytes | None = None,
+        product: str = SIMULATED_PRODUCT,
+    ) -> SimulatedChip:
+        """A new processor with a certificate of its own; tests give it another product's name."""
         key = ec.generate_private_key(ec.SECP384R1())
-        chip_id = chip_id or os.urandom(_CHIP_ID)
-        vcek = _certificate(
-            "SEV-VCEK",
-            key.public_key(),
-            "SEV-Simulated",
-            self.ask_key,
-            serial=int.from_bytes(os.urandom(8), "big") | 1,
-            now=now,
-            extensions=_vcek_extensions(chip_id, tcb),
-        )
+        chip_id = chip_id or os.urandom(CHIP_ID)
+        extensions = _vcek_extensions(chip_id, tcb, product)
+        vcek = _vcek(key.public_key(), self.ask_key, now=now, extensions=extensions)
         return SimulatedChip(chip_id=chip_id, key=key, vcek=vcek, tcb=tcb)
 
     def save(self, folder: Path) -> None:

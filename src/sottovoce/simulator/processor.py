@@ -4,9 +4,10 @@ The key stays in the process of the simulated machine; a CVM reaches it through 
 which 64 bytes of report data it wants. The measurement is the machine's, taken at launch.
 """
 
+import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +26,7 @@ GOOD_POLICY: Final = 1 << 17 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 24 | 31
 GOOD_PLATFORM: Final = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5
 _GENOA: Final = (0x19, 0x11, 1)
 _REPORT_DATA: Final = 64
+_REPORT_ID: Final = 32
 _FIRMWARE: Final = bytes([31, 55, 1])  # build, minor, major
 
 
@@ -59,7 +61,8 @@ class SimulatedProcessor:
         self._chip = chip
         self._measurement = measurement
         fields = ReportFields(chip_id=chip.chip_id, reported_tcb=chip.tcb, committed_tcb=chip.tcb)
-        self._fields = change(replace(fields))
+        self._fields = change(fields)
+        self._report_id = os.urandom(_REPORT_ID)  # drawn by the firmware at launch
 
     def report(self, report_data: bytes) -> bytes:
         """A report over 64 bytes of report data: 1,184 bytes, layout as in `attest.snp.layout`."""
@@ -72,7 +75,8 @@ class SimulatedProcessor:
             "<II8sQI", body, 0x030, f.vmpl, 1, tcb(f.committed_tcb), f.platform_info, f.key_flags
         )
         struct.pack_into("<64s48s", body, 0x050, report_data, self._measurement)
-        body[0x160:0x180] = b"\xff" * 32  # REPORT_ID_MA: no migration agent
+        body[0x140:0x160] = self._report_id
+        body[0x160:0x180] = b"\xff" * _REPORT_ID  # REPORT_ID_MA: no migration agent
         struct.pack_into("<8s3B", body, 0x180, tcb(f.reported_tcb), *_GENOA)
         struct.pack_into("<64s8s", body, 0x1A0, f.chip_id, tcb(f.committed_tcb))
         struct.pack_into("<3sx3sx8s", body, 0x1E8, _FIRMWARE, _FIRMWARE, tcb(f.committed_tcb))

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from sottovoce.attest.binding import peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Batch, Endorsements, Evidence, Logged, Platform
-from sottovoce.attest.policy import SIMULATED_PRODUCT, SessionPolicy
+from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.verify import Connection
 from sottovoce.core.limits import LIMITS
 from sottovoce.simulator.log_memory import MemoryLog
@@ -25,7 +26,7 @@ from sottovoce.tlog.entries import ROLES, Host, Release
 __all__ = ["NOW", "EvidenceWorld", "vendor"]
 
 NOW: Final = 1_800_000_000
-_PLATFORM: Final = "simulated-snp"
+_PLATFORM: Final = SIMULATED_KIND
 
 
 @functools.lru_cache(maxsize=1)
@@ -102,16 +103,15 @@ class EvidenceWorld:
         leaf = (peer_leaf if from_client else session_leaf)(exporter, spki)
         chip = self.chips[role]
         processor = SimulatedProcessor(chip, self.measurements[role], change=change)
-        backends = (
-            tuple(self.backend(name) for name in ("predictor", "guard")) if role == "orchestrator" else ()
-        )
+        # An orchestrator proves itself to its back ends before it has any.
+        shown = ("predictor", "guard") if role == "orchestrator" and not from_client else ()
         return Evidence(
             platform=Platform(kind=_PLATFORM, report=processor.report(report_data(leaf))),
             endorsements=Endorsements(vcek=chip.vcek, ask=self.vendor.ask, crl=self.vendor.crl),
             batch=Batch(index=0, size=1, path=()),
             release=self.prove(self.releases[role].encode()),
             host=self.prove(self.hosts[role].encode()),
-            backends=backends,
+            backends=tuple(map(self.backend, shown)),
         )
 
     def policy(self, **changes: Any) -> SessionPolicy:

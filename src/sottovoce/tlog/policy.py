@@ -1,5 +1,6 @@
 """Whom a verifier believes about a log: its key, and how many of which witnesses."""
 
+import functools
 from dataclasses import dataclass
 
 from sottovoce.core.errors import CryptoError, UsageError
@@ -78,17 +79,32 @@ class LogPolicy:
             QuorumError: too few witnesses.
             CheckpointAgeError: older than `max_age`, or from the future.
         """
-        checkpoint = Checkpoint.parse(note.text)
-        if checkpoint.origin != self.origin:
-            raise OriginError("the checkpoint is of another log")
-        if not note.signed_by(self.log_key):
-            raise OriginError("the checkpoint is not signed by the pinned log")
-        times = [time for key in self.witnesses if (time := note.cosigned_at(key)) is not None]
-        if len(times) < self.quorum:
-            raise QuorumError("too few pinned witnesses have cosigned the checkpoint")
-        time = sorted(times, reverse=True)[self.quorum - 1]
-        if now is not None and not now - self.max_age <= time <= now + _FUTURE:
+        checkpoint = _verified(self, note)
+        if now is not None:
+            self.require_fresh(checkpoint, now=now)
+        return checkpoint
+
+    def require_fresh(self, checkpoint: VerifiedCheckpoint, *, now: int) -> None:
+        """Check that the quorum was reached at most `max_age` seconds before `now`.
+
+        Raises:
+            CheckpointAgeError: older, or from the future.
+        """
+        if not now - self.max_age <= checkpoint.time <= now + _FUTURE:
             raise CheckpointAgeError("the checkpoint is too old, or from the future")
-        return VerifiedCheckpoint(
-            origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root, time=time
-        )
+
+
+# All the proofs of one session, and of the next ones, stand under the same few checkpoints. Signatures do not change with
+# time, so what was verified once for this policy stays verified; failures are not kept.
+@functools.lru_cache(maxsize=32)
+def _verified(policy: LogPolicy, note: Note) -> VerifiedCheckpoint:
+    checkpoint = Checkpoint.parse(note.text)
+    if checkpoint.origin != policy.origin:
+        raise OriginError("the checkpoint is of another log")
+    if not note.signed_by(policy.log_key):
+        raise OriginError("the checkpoint is not signed by the pinned log")
+    times = [time for key in policy.witnesses if (time := note.cosigned_at(key)) is not None]
+    if len(times) < policy.quorum:
+        raise QuorumError("too few pinned witnesses have cosigned the checkpoint")
+    time = sorted(times, reverse=True)[policy.quorum - 1]
+    return VerifiedCheckpoint(origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root, time=time)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.attest.evidence import Batch, Evidence, Platform
-from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.policy import Root, SessionPolicy
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb
 from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
@@ -20,6 +20,7 @@ from sottovoce.simulator.pki import GOOD_TCB, SimulatedVendor
 from sottovoce.simulator.processor import GOOD_PLATFORM, GOOD_POLICY
 from sottovoce.simulator.testing import NOW, EvidenceWorld
 from sottovoce.tlog.entries import Revocations
+from sottovoce.tlog.merkle import leaf_hash
 
 EXPORTER, SPKI = b"e" * 32, b"public key"
 WORLD = EvidenceWorld()
@@ -46,7 +47,8 @@ def test_good_evidence_passes_every_line() -> None:
     assert verified.host.id == "host-orchestrator"
     assert {check.status for check in verified.verdict.checks} == {Status.PASS, Status.NOT_CHECKED}
     assert [check.id for check in verified.verdict.checks if check.status is Status.NOT_CHECKED] == [
-        "release-log-seen"
+        "release-log-seen",
+        "host-log-seen",
     ]
     sections = [check.section for check in verified.verdict.checks]
     assert set(sections) == {f"6.{number}" for number in range(1, 13)}
@@ -56,8 +58,26 @@ def test_the_last_checkpoint_is_compared() -> None:
     first = verify(GOOD)
     entry = WORLD.log.policy().verify_checkpoint(WORLD.log.checkpoint(now=NOW), now=NOW)
     verified = verify(GOOD, seen=entry)
-    assert verified.verdict.count(Status.PASS) == first.verdict.count(Status.PASS) + 1
-    assert failed(GOOD, seen=replace(entry, root=bytes(32))) == {"release-log-seen"}
+    assert verified.verdict.count(Status.PASS) == first.verdict.count(Status.PASS) + 2
+    seen = {"release-log-seen", "host-log-seen"}
+    assert failed(GOOD, seen=replace(entry, root=bytes(32))) == {*seen, "log-fork"}
+    assert failed(GOOD, seen=replace(entry, size=entry.size + 1)) == seen
+
+
+def test_two_logs_of_one_size_in_one_evidence() -> None:
+    """An operator who holds the log's key and all witnesses' shows the host from another tree."""
+    fork = EvidenceWorld()
+    fork.log.key, fork.log.witnesses = WORLD.log.key, WORLD.log.witnesses
+    host = WORLD.hosts["orchestrator"].encode()
+    fork.log.leaves = [bytes(32)] * len(WORLD.log.leaves)
+    fork.log.leaves.pop()
+    fork.append(host)
+    assert failed(replace(GOOD, host=fork.prove(host))) == {"log-fork"}
+    predictor, guard = GOOD.backends
+    fork.log.leaves[0] = leaf_hash(guard.release.entry)
+    fork.logged[guard.release.entry] = 0
+    forked = replace(guard, release=fork.prove(guard.release.entry))
+    assert failed(replace(GOOD, backends=(predictor, forked))) == {"log-fork"}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +142,8 @@ def test_evidence_of_another_connection(exporter: bytes, spki: bytes) -> None:
 
 
 def test_a_clients_evidence_is_not_a_servers_and_the_other_way_round() -> None:
-    assert failed(WORLD.evidence(EXPORTER, SPKI, from_client=True)) == {"binding"}
+    clients = replace(WORLD.evidence(EXPORTER, SPKI, from_client=True), backends=GOOD.backends)
+    assert failed(clients) == {"binding"}
     assert failed(GOOD, from_client=True) == {"binding"}
 
 
@@ -137,7 +158,16 @@ def test_another_vendor() -> None:
 
 
 def test_certificates_out_of_their_dates() -> None:
-    assert "chain" in failed(GOOD, now=NOW + 30 * 365 * 86400)
+    stale = {
+        "revocation-list-dates",
+        "release-dates",
+        "release-log-age",
+        "host-log-age",
+        "backend-predictor",
+        "backend-guard",
+    }
+    assert failed(GOOD, now=NOW + 30 * 365 * 86400) == {"chain-dates", *stale}
+    assert failed(GOOD, now=NOW - 2 * 86400) == {"chain-dates", *stale}
 
 
 @pytest.mark.parametrize(
@@ -145,13 +175,13 @@ def test_certificates_out_of_their_dates() -> None:
 )
 def test_no_revocation_list_or_somebody_elses(crl: bytes) -> None:
     changed = replace(GOOD, endorsements=replace(GOOD.endorsements, crl=crl))
-    assert failed(changed) == {"revocation-list", "revoked"}
+    assert failed(changed) == {"revocation-list", "revocation-list-dates", "revoked"}
 
 
 def test_a_stale_revocation_list() -> None:
     stale = SimulatedVendor.revocation_list(WORLD.vendor.ark_key, now=NOW - 90 * 86400)
     changed = replace(GOOD, endorsements=replace(GOOD.endorsements, crl=stale))
-    assert failed(changed) == {"revocation-list", "revoked"}
+    assert failed(changed) == {"revocation-list-dates"}
 
 
 def test_a_revoked_certificate() -> None:
@@ -251,12 +281,31 @@ def test_back_ends() -> None:
         "backend-guard"
     }
     assert failed(replace(GOOD, backends=(replace(predictor, host="host-x"), guard))) == {"backend-predictor"}
+    other = replace(guard, role="orchestrator")
+    assert failed(replace(GOOD, backends=(predictor, guard, other))) == {"backends-only"}
+    assert failed(GOOD, policy=WORLD.policy(require_backends=("guard",))) == {"backends-only"}
+
+
+def test_a_back_end_of_another_platform() -> None:
+    world = EvidenceWorld()
+    world.releases["guard"] = replace(world.release("guard"), platform="sev-snp")
+    world.append(world.releases["guard"].encode())
+    assert failed(world.evidence(EXPORTER, SPKI), world=world) == {"backend-guard"}
+
+
+def test_a_refusal_says_which_check_and_nothing_of_the_peers() -> None:
+    with pytest.raises(VerificationRefused) as caught:
+        verify(GOOD, candidates=("host-a", "host-b"))
+    assert str(caught.value) == "refused: check 6.5 failed: the host is one that this device drew"
+    assert (caught.value.code, caught.value.check) == ("verification", "candidate")
+    assert "Refresh the directory" in caught.value.hint
 
 
 def test_without_a_clock_what_needs_one_is_listed_as_not_checked() -> None:
     verified = verify(GOOD, now=None)
     skipped = {check.id for check in verified.verdict.checks if check.status is Status.NOT_CHECKED}
-    assert skipped == {"release-dates", "release-log-age", "host-log-age", "release-log-seen"}
+    times = {"chain-dates", "revocation-list-dates", "release-dates", "release-log-age", "host-log-age"}
+    assert skipped == {*times, "release-log-seen", "host-log-seen"}
 
 
 def test_relaxing_is_by_name_and_is_shown() -> None:
@@ -273,6 +322,7 @@ def test_relaxing_is_by_name_and_is_shown() -> None:
     [
         {"relaxed": frozenset({"binding"})}, {"relaxed": frozenset({"nonsense"})}, {"roots": ()}, {"environment": ""},
         {"role": "mirror"}, {"require_backends": ("mirror",)}, {"allow_simulated": False},
+        {"products": frozenset()}, {"tcb_floors": {}}, {"minimum_security_version": -1}, {"require_backends": ("guard", "guard")},
     ],
 )  # fmt: skip
 def test_policies_that_cannot_be_written_down(changes: dict[str, Any]) -> None:
@@ -292,7 +342,49 @@ def test_a_production_policy_refuses_simulated_hardware() -> None:
 
 def test_real_platform_kind_with_a_simulated_root() -> None:
     platform = Platform(kind="sev-snp", report=GOOD.platform.report)
-    assert failed(replace(GOOD, platform=platform)) == {"product", "platform"}
+    backends = {"backend-predictor", "backend-guard"}
+    assert failed(replace(GOOD, platform=platform)) == {"product-match", "host", "platform", *backends}
+
+
+def of_product(name: str, root: str) -> tuple[EvidenceWorld, SessionPolicy]:
+    """A world whose orchestrator's certificate names a product, and a policy that has our root under another name."""
+    world = EvidenceWorld()
+    world.chips["orchestrator"] = world.vendor.make_chip(now=NOW, product=name)
+    world.hosts["orchestrator"] = replace(world.host("orchestrator"), product=root)
+    world.append(world.hosts["orchestrator"].encode())
+    return world, world.policy(
+        roots=(Root(product=root, ark_der=world.vendor.ark),),
+        tcb_floors=dict.fromkeys((name, root), GOOD_TCB),
+    )
+
+
+def test_relaxing_the_product_does_not_let_simulated_hardware_pass_for_real() -> None:
+    policy = WORLD.policy(relaxed=frozenset({"product"}))
+    platform = Platform(kind="sev-snp", report=GOOD.platform.report)
+    assert "product-match" in failed(replace(GOOD, platform=platform), policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "root"), [("Genoa", "Simulated"), ("Simulated", "Genoa"), ("Milan", "Genoa"), ("", "Genoa")]
+)
+def test_a_certificate_that_names_another_product_than_its_root(name: str, root: str) -> None:
+    world, policy = of_product(name, root)
+    assert "product-match" in failed(world.evidence(EXPORTER, SPKI), world=world, policy=policy)
+
+
+def test_the_processor_in_the_report_is_of_the_product() -> None:
+    """Our simulated processors say that they are Genoa, which the certificate here is not."""
+    world, policy = of_product("Turin", "Turin")
+    assert "product-match" in failed(world.evidence(EXPORTER, SPKI), world=world, policy=policy)
+
+
+def test_milan_is_refused_by_default_and_shown_when_relaxed() -> None:
+    assert failed(GOOD, policy=WORLD.policy(products=frozenset({"Genoa"}))) == {"product"}
+    policy = WORLD.policy(products=frozenset({"Genoa"}), relaxed=frozenset({"product"}))
+    assert [c.id for c in verify(GOOD, policy=policy).verdict.checks if c.status is Status.RELAXED] == [
+        "product"
+    ]
+    assert "Milan" not in WORLD.policy().products
 
 
 def test_nobody_else_makes_a_verified_session() -> None:

@@ -1,11 +1,11 @@
-"""X.509 as AMD's key service issues it, read by a small strict DER reader.
+"""X.509 as AMD's key service issues it (RFC 5280; AMD 57230), read strictly.
 
 VCEK certificates have serial number 0, which RFC 5280 forbids and general libraries have announced to refuse. Only what the chain
-needs is read: the signed bytes, the key, the names, the validity and AMD's extensions (AMD 57230, VCEK certificate definition).
+needs is read: the signed bytes, the key, the names, the validity and the extensions.
 """
 
-import datetime as dt
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,86 +13,28 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from sottovoce.attest.snp import der
+from sottovoce.attest.snp.der import Fields, oid
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["Certificate", "RevocationList", "oid"]
+__all__ = ["BASIC_CONSTRAINTS", "KEY_USAGE", "Certificate", "RevocationList", "oid"]
 
-_INTEGER, _BIT_STRING, _OCTETS, _OID, _SEQUENCE = 0x02, 0x03, 0x04, 0x06, 0x30
-_BOOLEAN, _UTC_TIME, _GENERALIZED, _VERSION, _EXTENSIONS, _CRL_EXTENSIONS = 0x01, 0x17, 0x18, 0xA0, 0xA3, 0xA0
+BASIC_CONSTRAINTS: Final = oid("2.5.29.19")
+KEY_USAGE: Final = oid("2.5.29.15")
+_COMMON_NAME: Final = oid("2.5.4.3")
+_CONTEXT_0, _CONTEXT_3 = 0xA0, 0xA3
+_V3, _CRL_V2 = 2, 1  # RFC 5280 sections 4.1.2.1, 5.1.2.1
 _MAX: Final = 16 * 1024
-_YEAR_PIVOT: Final = 50  # RFC 5280 section 4.1.2.5.1
+_MAX_LIST: Final = 48 * 1024
+"""A revocation list travels inside the evidence."""
+# RFC 5280 section 4.2.1.3: the first byte after the count of unused bits
+_CERTIFICATE_SIGN: Final = 0x04
 
 
 @dataclass(frozen=True, slots=True)
-class _Value:
-    tag: int
-    body: bytes
-    whole: bytes
-
-
-def _values(data: bytes) -> Iterator[_Value]:
-    at = 0
-    while at < len(data):
-        start = at
-        if len(data) - at < 2:  # noqa: PLR2004 - a tag and a length
-            raise DecodeError("the DER ends too early")
-        tag, length = data[at], data[at + 1]
-        at += 2
-        if length >= 0x80:  # noqa: PLR2004 - X.690 section 8.1.3.5: long form
-            count = length & 0x7F
-            length = int.from_bytes(data[at : at + count], "big")
-            if not 1 <= count <= 3 or length < 0x80 or length >> 8 * (count - 1) == 0:  # noqa: PLR2004
-                raise DecodeError("the DER has a length that is not minimal")
-            at += count
-        if length > len(data) - at:
-            raise DecodeError("the DER ends too early")
-        at += length
-        yield _Value(tag, data[at - length : at], data[start:at])
-
-
-def _sequence(data: bytes, tag: int = _SEQUENCE) -> list[_Value]:
-    values = list(_values(data))
-    if len(values) != 1 or values[0].tag != tag:
-        raise DecodeError("the DER is not the one value that it should be")
-    return list(_values(values[0].body))
-
-
-def _take(values: list[_Value], tag: int) -> _Value:
-    if not values or values[0].tag != tag:
-        raise DecodeError("the certificate has a missing or misplaced field")
-    return values.pop(0)
-
-
-def _integer(value: _Value) -> int:
-    if value.tag != _INTEGER or not value.body:
-        raise DecodeError("the DER has a malformed integer")
-    return int.from_bytes(value.body, "big", signed=True)
-
-
-def _time(values: list[_Value]) -> int:
-    tag = values[0].tag if values else 0
-    if tag not in {_UTC_TIME, _GENERALIZED}:
-        raise DecodeError("the certificate has a malformed time")
-    try:
-        text = values.pop(0).body.decode("ascii")
-        if tag == _UTC_TIME:
-            text = ("19" if int(text[:2]) >= _YEAR_PIVOT else "20") + text
-        parsed = dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
-    except ValueError:
-        raise DecodeError("the certificate has a malformed time") from None
-    return int(parsed.timestamp())
-
-
-def oid(dotted: str) -> bytes:
-    """The DER body of an object identifier (X.690 section 8.19)."""
-    first, second, *rest = map(int, dotted.split("."))
-    out = bytearray()
-    for number in (40 * first + second, *rest):
-        groups = [number & 0x7F]
-        while number := number >> 7:
-            groups.append(number & 0x7F | 0x80)
-        out += bytes(reversed(groups))
-    return bytes(out)
+class _Extensions:
+    values: Mapping[bytes, bytes]
+    critical: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,57 +52,79 @@ class Certificate:
     not_after: int
     public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
     extensions: Mapping[bytes, bytes]
+    critical: frozenset[bytes]
 
     @classmethod
-    def parse(cls, der: bytes) -> "Certificate":
+    def parse(cls, data: bytes) -> "Certificate":
         """Parse a DER certificate.
 
         Raises:
             DecodeError: malformed, too long, or with a key that is neither RSA nor elliptic-curve.
         """
-        if len(der) > _MAX:
-            raise DecodeError("the certificate is longer than its limit")
-        outer = _sequence(der)
-        body = _take(outer, _SEQUENCE)
-        algorithm, signature = _signature(outer)
-        fields = list(_values(body.body))
-        _take(fields, _VERSION)
-        serial = _integer(_take(fields, _INTEGER))
-        if _take(fields, _SEQUENCE).whole != algorithm:
+        what = "the certificate"
+        body, algorithm, signature = _signed(data, what, _MAX)
+        fields = Fields(body.body, what)
+        if der.integer(der.one(fields.take(_CONTEXT_0).body, der.INTEGER)) != _V3:
+            raise DecodeError("the certificate is of an unknown version")
+        serial = der.integer(fields.take(der.INTEGER))
+        if fields.take(der.SEQUENCE).whole != algorithm:
             raise DecodeError("the certificate names two signature algorithms")
-        issuer = _take(fields, _SEQUENCE).whole
-        validity = list(_values(_take(fields, _SEQUENCE).body))
-        subject = _take(fields, _SEQUENCE).whole
-        key = _public_key(_take(fields, _SEQUENCE).whole)
-        extensions = _extensions(_take(fields, _EXTENSIONS).body)
-        if fields:
-            raise DecodeError("the certificate has an unknown field")
+        issuer = fields.take(der.SEQUENCE).whole
+        validity = Fields(fields.take(der.SEQUENCE).body, what)
+        not_before, not_after = validity.time(), validity.time()
+        validity.end()
+        subject = fields.take(der.SEQUENCE).whole
+        key = _public_key(fields.take(der.SEQUENCE).whole)
+        extensions = _extensions(fields.take(_CONTEXT_3).body, what)
+        fields.end()
         return cls(
-            der=der,
+            der=data,
             signed=body.whole,
             signature_algorithm=algorithm,
             signature=signature,
             serial=serial,
             issuer=issuer,
             subject=subject,
-            not_before=_time(validity),
-            not_after=_time(validity),
+            not_before=not_before,
+            not_after=not_after,
             public_key=key,
-            extensions=extensions,
+            extensions=extensions.values,
+            critical=extensions.critical,
         )
 
-    def octets(self, name: bytes) -> bytes:
-        """The raw value of the extension `name`, bare or in an OCTET STRING.
+    @property
+    def common_name(self) -> str:
+        """The subject's common name.
 
         Raises:
-            DecodeError: there is none.
+            DecodeError: there is not exactly one.
         """
-        value = self.extensions.get(name)
-        if value is None:
-            raise DecodeError("the certificate lacks an extension")
-        if value[:1] == bytes([_OCTETS]) and len(value) == value[1] + 2:
-            return value[2:]
-        return value
+        found = [
+            value
+            for name, value in map(_attribute, der.values(_content(self.subject)))
+            if name == _COMMON_NAME
+        ]
+        if len(found) != 1:
+            raise DecodeError("the certificate has not exactly one common name")
+        try:
+            return found[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise DecodeError("the certificate has a common name outside ASCII") from None
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether it may sign certificates: basicConstraints CA, and keyUsage keyCertSign (RFC 5280 section 4.2.1).
+
+        Raises:
+            DecodeError: one of the two extensions is malformed.
+        """
+        constraints, usage = (self.extensions.get(name) for name in (BASIC_CONSTRAINTS, KEY_USAGE))
+        if constraints is None or usage is None:
+            return False
+        bits = der.one(usage, der.BIT_STRING).body
+        return der.sequence(constraints, "basicConstraints").truth() and bool(
+            bits[1:2] and bits[1] & _CERTIFICATE_SIGN
+        )
 
     def integer(self, name: bytes) -> int:
         """The INTEGER in the extension `name`.
@@ -168,20 +132,70 @@ class Certificate:
         Raises:
             DecodeError: there is none, or it is malformed.
         """
-        values = list(_values(self.extensions.get(name, b"")))
-        if len(values) != 1:
+        return der.integer(der.one(self._extension(name), der.INTEGER))
+
+    def text(self, name: bytes) -> str:
+        """The IA5String in the extension `name`.
+
+        Raises:
+            DecodeError: there is none, or it is malformed.
+        """
+        try:
+            return der.one(self._extension(name), der.IA5).body.decode("ascii")
+        except UnicodeDecodeError:
+            raise DecodeError("the certificate has text outside ASCII") from None
+
+    def octets(self, name: bytes, length: int) -> bytes:
+        """The extension `name` as `length` bytes; AMD issues them bare, others in an OCTET STRING.
+
+        Raises:
+            DecodeError: there is none, or it has another length.
+        """
+        value = self._extension(name)
+        if len(value) == length + 2 and value[:2] == bytes([der.OCTETS, length]):
+            return value[2:]
+        if len(value) != length:
+            raise DecodeError("the certificate has an extension of the wrong length")
+        return value
+
+    def _extension(self, name: bytes) -> bytes:
+        value = self.extensions.get(name)
+        if value is None:
             raise DecodeError("the certificate lacks an extension")
-        return _integer(values[0])
+        return value
 
 
-def _signature(outer: list[_Value]) -> tuple[bytes, bytes]:
-    algorithm = _take(outer, _SEQUENCE).whole
-    signature = _take(outer, _BIT_STRING).body
-    if outer or signature[:1] != b"\0":
-        raise DecodeError("the certificate has a malformed signature")
-    return algorithm, signature[1:]
+def _content(sequence: bytes) -> bytes:
+    return der.one(sequence, der.SEQUENCE).body
 
 
+def _attribute(relative_name: der.Value) -> tuple[bytes, bytes]:
+    # RFC 5280 section 4.1.2.4: SET OF { type, value }, here always of one
+    if relative_name.tag != der.SET:
+        raise DecodeError("the certificate has a malformed name")
+    attribute = der.sequence(relative_name.body, "the certificate's name")
+    name = attribute.take(der.OID).body
+    for tag in (0x0C, 0x13, 0x16):  # UTF8String, PrintableString, IA5String
+        if attribute.next_is(tag):
+            return name, attribute.take(tag).body
+    raise DecodeError("the certificate has a malformed name")
+
+
+def _signed(data: bytes, what: str, limit: int) -> tuple[der.Value, bytes, bytes]:
+    if len(data) > limit:
+        raise DecodeError(f"{what} is longer than its limit")
+    outer = der.sequence(data, what)
+    body = outer.take(der.SEQUENCE)
+    algorithm = outer.take(der.SEQUENCE).whole
+    signature = outer.take(der.BIT_STRING).body
+    outer.end()
+    if signature[:1] != b"\0":
+        raise DecodeError(f"{what} has a malformed signature")
+    return body, algorithm, signature[1:]
+
+
+# Few keys are in use: parsing one costs more than the rest of the certificate.
+@functools.lru_cache(maxsize=64)
 def _public_key(spki: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     try:
         key = serialization.load_der_public_key(spki)
@@ -192,18 +206,22 @@ def _public_key(spki: bytes) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     return key
 
 
-def _extensions(data: bytes) -> Mapping[bytes, bytes]:
+def _extensions(data: bytes, what: str) -> _Extensions:
     found: dict[bytes, bytes] = {}
-    for extension in _sequence(data):
-        parts = list(_values(extension.body))
-        name = _take(parts, _OID).body
-        if parts and parts[0].tag == _BOOLEAN:
-            parts.pop(0)
-        value = _take(parts, _OCTETS).body
-        if parts or name in found:
-            raise DecodeError("the certificate has a malformed or repeated extension")
+    critical = set()
+    for extension in der.values(_content(data)):
+        if extension.tag != der.SEQUENCE:
+            raise DecodeError(f"{what} has a malformed extension")
+        parts = Fields(extension.body, what)
+        name = parts.take(der.OID).body
+        if parts.truth():
+            critical.add(name)
+        value = parts.take(der.OCTETS).body
+        parts.end()
+        if name in found:
+            raise DecodeError(f"{what} has an extension twice")
         found[name] = value
-    return found
+    return _Extensions(found, frozenset(critical))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,27 +237,25 @@ class RevocationList:
     serials: frozenset[int]
 
     @classmethod
-    def parse(cls, der: bytes) -> "RevocationList":
+    def parse(cls, data: bytes) -> "RevocationList":
         """Parse a DER revocation list.
 
         Raises:
-            DecodeError: malformed, or without a next update.
+            DecodeError: malformed, without a next update, or with a critical extension: such a list is not all of it.
         """
-        if len(der) > 64 * _MAX:
-            raise DecodeError("the revocation list is longer than its limit")
-        outer = _sequence(der)
-        body = _take(outer, _SEQUENCE)
-        algorithm, signature = _signature(outer)
-        fields = list(_values(body.body))
-        _take(fields, _INTEGER)
-        _take(fields, _SEQUENCE)
-        issuer = _take(fields, _SEQUENCE).whole
-        this_update, next_update = _time(fields), _time(fields)
-        revoked = fields.pop(0).body if fields and fields[0].tag == _SEQUENCE else b""
-        if fields and fields[0].tag == _CRL_EXTENSIONS:
-            fields.pop(0)
-        if fields:
-            raise DecodeError("the revocation list has an unknown field")
+        what = "the revocation list"
+        body, algorithm, signature = _signed(data, what, _MAX_LIST)
+        fields = Fields(body.body, what)
+        if der.integer(fields.take(der.INTEGER)) != _CRL_V2:
+            raise DecodeError("the revocation list is of an unknown version")
+        if fields.take(der.SEQUENCE).whole != algorithm:
+            raise DecodeError("the revocation list names two signature algorithms")
+        issuer = fields.take(der.SEQUENCE).whole
+        this_update, next_update = fields.time(), fields.time()
+        revoked = fields.take(der.SEQUENCE).body if fields.next_is(der.SEQUENCE) else b""
+        if fields.next_is(_CONTEXT_0) and _extensions(fields.take(_CONTEXT_0).body, what).critical:
+            raise DecodeError("the revocation list has a critical extension")
+        fields.end()
         return cls(
             signed=body.whole,
             signature_algorithm=algorithm,
@@ -247,5 +263,17 @@ class RevocationList:
             issuer=issuer,
             this_update=this_update,
             next_update=next_update,
-            serials=frozenset(_integer(_take(list(_values(v.body)), _INTEGER)) for v in _values(revoked)),
+            serials=frozenset(map(_revoked, der.values(revoked))),
         )
+
+
+def _revoked(entry: der.Value) -> int:
+    if entry.tag != der.SEQUENCE:
+        raise DecodeError("the revocation list has a malformed entry")
+    fields = Fields(entry.body, "the revocation list")
+    serial = der.integer(fields.take(der.INTEGER))
+    fields.time()
+    if fields.next_is(der.SEQUENCE):  # the entry's reason; whatever it is, the certificate is revoked
+        fields.take(der.SEQUENCE)
+    fields.end()
+    return serial

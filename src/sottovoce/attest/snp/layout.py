@@ -18,11 +18,22 @@ from typing import Final
 
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["REPORT_SIZE", "SIGNED_SIZE", "Report", "ReportVersionError", "Tcb", "tcb_from"]
+__all__ = [
+    "CHIP_ID",
+    "REPORT_SIZE",
+    "SIGNED_SIZE",
+    "TURIN_CHIP_ID",
+    "Report",
+    "ReportVersionError",
+    "Tcb",
+    "tcb_from",
+]
 
 REPORT_SIZE: Final = 1184
 SIGNED_SIZE: Final = 0x2A0
 """The signature covers the bytes before it."""
+CHIP_ID, TURIN_CHIP_ID = 64, 8
+"""Bytes of a hardware id; on Turin the rest of the field is zero."""
 VERSIONS: Final = (2, 3, 4, 5)
 ECDSA_P384_SHA384: Final = 1
 _HEAD: Final = struct.Struct("<IIQ16s16sIIQQII64s48s32s48s48s32s32sQ")
@@ -31,6 +42,9 @@ _TAIL: Final = struct.Struct("<64sQ3sB3sBQQQ")
 _TAIL_AT: Final = 0x1A0
 _TAIL_END: Final = _TAIL_AT + _TAIL.size  # 0x208
 _COMPONENT: Final = 72
+_KEY_FLAGS: Final = 0b1_1111
+"""AUTHOR_KEY_EN, MASK_CHIP_KEY and the three bits of SIGNING_KEY; the rest is reserved."""
+_COMPONENT_USED: Final = 48
 _TURIN_FAMILY: Final = 0x1A
 
 
@@ -137,7 +151,7 @@ class Report:
             raise ReportVersionError("an SNP report of an unknown version")
         if head[6] != ECDSA_P384_SHA384:
             raise DecodeError("the SNP report is signed with an unknown algorithm")
-        _require_zero(data, version, head[10])
+        _require_zero(data, version, head[9] & ~_KEY_FLAGS | head[10])
         chip, committed, current_v, _, committed_v, _, launch, launch_mit, current_mit = _TAIL.unpack_from(
             data, _TAIL_AT
         )
@@ -195,7 +209,8 @@ def _require_zero(data: bytes, version: int, reserved: int) -> None:
         (0x1EB, 0x1EC),
         (0x1EF, 0x1F0),
         (0x1F8 if version < 5 else _TAIL_END, SIGNED_SIZE),  # noqa: PLR2004 - mitigation vectors came with version 5
-        (SIGNED_SIZE + 2 * _COMPONENT, REPORT_SIZE),
+        (SIGNED_SIZE + _COMPONENT_USED, SIGNED_SIZE + _COMPONENT),
+        (SIGNED_SIZE + _COMPONENT + _COMPONENT_USED, REPORT_SIZE),
     ]
     if reserved or any(any(data[start:end]) for start, end in spans):
         raise DecodeError("the SNP report has reserved bytes that are not zero")

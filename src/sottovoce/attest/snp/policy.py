@@ -1,11 +1,37 @@
 """The guest policy and platform bits of a report (protocol section 6.6), one line each."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.verdict import Checklist
 
-__all__ = ["check_bits"]
+__all__ = ["check_bits", "cpuid_fits"]
+
+# Families and models by product line (AMD 57230 section 4.1): Genoa's 0xA0 to 0xAF are its dense variants. Simulated processors
+# say that they are Genoa.
+_GENOA: Final = (0x19, (range(0x10, 0x20), range(0xA0, 0xB0)))
+_CPUID: Final[Mapping[str, tuple[int, tuple[range, ...]]]] = {
+    "Milan": (0x19, (range(0x10),)),
+    "Genoa": _GENOA,
+    "Siena": _GENOA,
+    "Turin": (0x1A, (range(0x20),)),
+    SIMULATED_PRODUCT: _GENOA,
+}
+_SINCE_VERSION_3: Final = frozenset({"Turin"})
+"""Products that never signed a report without CPUID: theirs would be read in the wrong layout."""
+
+
+def cpuid_fits(report: Report, product: str) -> bool:
+    """Whether the processor that the report names is of the product line `product`."""
+    if product not in _CPUID:
+        return False
+    if report.cpuid is None:
+        return product not in _SINCE_VERSION_3
+    family, models = _CPUID[product]
+    return report.cpuid[0] == family and any(report.cpuid[1] in span for span in models)
+
 
 # AMD 56860 table 10, POLICY: (check, bit, wanted)
 _GUEST: Final = (

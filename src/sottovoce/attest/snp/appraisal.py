@@ -1,0 +1,220 @@
+"""Steps 2, 3, 4 and 6 for an SNP report, and the part of step 5 that is between certificate and report."""
+
+import hashlib
+from dataclasses import dataclass
+
+from sottovoce.attest.evidence import Endorsements, Evidence
+from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
+from sottovoce.attest.snp import policy as snp_policy
+from sottovoce.attest.snp import signatures
+from sottovoce.attest.snp.certificates import Certificate
+from sottovoce.attest.snp.layout import TURIN_CHIP_ID, Report
+from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name
+from sottovoce.attest.verdict import Checklist, quietly
+from sottovoce.core.errors import PeerError
+
+__all__ = ["Platform", "appraise"]
+
+_VCEK_KEY = 0
+_KEYS = {0: "VCEK", 1: "VLEK", 7: "none"}
+_NO_CLOCK = "left to the device, which has a clock"
+_ROOT_OF = {"Siena": "Genoa"}
+"""Product lines whose keys lead to another line's root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What steps 2 to 6 found out. Whether they passed is in the checklist.
+
+    Attributes:
+        product: the chip's product line; empty where the chain does not verify.
+        chip_id: 64 bytes, 8 on Turin.
+    """
+
+    report: Report
+    product: str
+    chip_id: bytes
+
+
+def appraise(
+    evidence: Evidence,
+    policy: SessionPolicy,
+    checks: Checklist,
+    *,
+    now: int | None,
+    revoked: frozenset[str],
+) -> Platform | None:
+    """Record every line that can be evaluated. `revoked` holds SHA-256 digests of certificates, hex.
+
+    Returns None where there is no report that parses.
+    """
+    chain = _chain(evidence.endorsements, policy, checks, now=now)
+    if chain is not None:
+        _revocation(evidence.endorsements, chain, checks, now=now, revoked=revoked)
+    report = _report(evidence, checks)
+    if report is None:
+        return None
+    product = ""
+    if chain is not None:
+        vcek = chain.vcek
+        checks.attempt(
+            "signature", lambda: signatures.verify_report(report, vcek), wanted="ECDSA P-384, SHA-384"
+        )
+        product = _product(evidence.platform.kind, report, chain, policy, checks)
+        _tcb(report, product, vcek, policy, checks)
+        _hardware_id(report, vcek, checks)
+    snp_policy.check_bits(report, checks)
+    return Platform(report=report, product=product, chip_id=_chip_id(report))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    root: Root
+    ark: Certificate
+    ask: Certificate
+    vcek: Certificate
+
+
+# 2. Chain, revocation list, product.
+def _chain(
+    endorsements: Endorsements, policy: SessionPolicy, checks: Checklist, *, now: int | None
+) -> _Chain | None:
+    names = ", ".join(root.product for root in policy.roots)
+    chain, reason = _trusted(endorsements, policy.roots)
+    found = f"{chain.root.product} root" if chain else reason
+    checks.add("chain", ok=chain is not None, found=found, wanted=f"a pinned root: {names}")
+    if chain is None:
+        return None
+    if now is None:
+        checks.skip("chain-dates", _NO_CLOCK)
+    else:
+        checks.attempt(
+            "chain-dates",
+            lambda: signatures.require_valid(chain.ark, chain.ask, chain.vcek, now=now),
+            wanted="all three valid",
+        )
+    return chain
+
+
+def _trusted(endorsements: Endorsements, roots: tuple[Root, ...]) -> tuple[_Chain | None, str]:
+    reason = ""
+    for root in roots:
+        try:
+            ark, ask, vcek = signatures.verify_chain(
+                ark_der=root.ark_der, ask_der=endorsements.ask, vcek_der=endorsements.vcek
+            )
+        except PeerError as error:
+            reason = str(error)
+        else:
+            return _Chain(root=root, ark=ark, ask=ask, vcek=vcek), ""
+    return None, reason
+
+
+def _revocation(
+    endorsements: Endorsements,
+    chain: _Chain,
+    checks: Checklist,
+    *,
+    now: int | None,
+    revoked: frozenset[str],
+) -> None:
+    crl = checks.attempt(
+        "revocation-list",
+        lambda: signatures.verify_revocation_list(endorsements.crl, ark=chain.ark),
+        wanted="present, signed by the root",
+    )
+    if crl is None:
+        return
+    if now is None:
+        checks.skip("revocation-list-dates", _NO_CLOCK)
+    else:
+        checks.attempt(
+            "revocation-list-dates", lambda: signatures.require_current(crl, now=now), wanted="current"
+        )
+    # The list is the root's, so its serial numbers are those of the intermediates: every VCEK has serial number 0.
+    digests = {hashlib.sha256(certificate.der).hexdigest() for certificate in (chain.ask, chain.vcek)}
+    bad = chain.ask.serial in crl.serials or bool(digests & revoked)
+    checks.add("revoked", ok=not bad, found="revoked" if bad else "not revoked", wanted="not revoked")
+
+
+def _product(kind: str, report: Report, chain: _Chain, policy: SessionPolicy, checks: Checklist) -> str:
+    named = quietly(lambda: product_name(chain.vcek)) or ""
+    fits = (
+        _ROOT_OF.get(named, named) == chain.root.product
+        and snp_policy.cpuid_fits(report, named)
+        and (kind == SIMULATED_KIND) == (chain.root.product == SIMULATED_PRODUCT)
+    )
+    checks.add(
+        "product-match",
+        ok=fits,
+        found=f"{chain.root.product} root, {kind}, "
+        + ("the certificate and the report agree" if fits else "certificate or report of another product"),
+        wanted="the same product",
+    )
+    product = named if fits else chain.root.product
+    checks.add(
+        "product", ok=product in policy.products, found=product, wanted=" or ".join(sorted(policy.products))
+    )
+    return product
+
+
+# 3. Version and signing key; the signature itself needs the chain.
+def _report(evidence: Evidence, checks: Checklist) -> Report | None:
+    wanted = "2, 3, 4 or 5, reserved bytes zero"
+    try:
+        report = Report.parse(evidence.platform.report)
+    except PeerError as error:
+        checks.add("version", ok=False, found=str(error), wanted=wanted)
+        return None
+    checks.add("version", ok=True, found=str(report.version), wanted=wanted)
+    masked = ", masked" if report.mask_chip_key else ""
+    checks.add(
+        "signing-key",
+        ok=report.signing_key == _VCEK_KEY and not report.mask_chip_key,
+        found=_KEYS.get(report.signing_key, "unknown") + masked,
+        wanted="VCEK, not masked",
+    )
+    return report
+
+
+# 4. Patch levels.
+def _tcb(report: Report, product: str, vcek: Certificate, policy: SessionPolicy, checks: Checklist) -> None:
+    try:
+        certified = certified_tcb(vcek, turin=report.is_turin)
+        reported, committed = report.tcb(report.reported_tcb), report.tcb(report.committed_tcb)
+        for value in (report.current_tcb, report.launch_tcb):
+            report.tcb(value)  # reserved bytes
+    except PeerError as error:
+        checks.add("tcb-certificate", ok=False, found=str(error), wanted="equal patch levels")
+        return
+    checks.add("tcb-certificate", ok=certified == reported, found=str(certified), wanted=str(reported))
+    floor = policy.tcb_floors.get(product)
+    checks.add(
+        "tcb-floor",
+        ok=floor is not None and certified.at_least(floor),
+        found=str(certified),
+        wanted=f"at least {floor}" if floor else f"a floor for {product} in the policy",
+    )
+    checks.add(
+        "tcb-committed", ok=committed.at_least(reported), found=str(committed), wanted=f"at least {reported}"
+    )
+
+
+# 5, between certificate and report.
+def _chip_id(report: Report) -> bytes:
+    return report.chip_id[:TURIN_CHIP_ID] if report.is_turin else report.chip_id
+
+
+def _hardware_id(report: Report, vcek: Certificate, checks: Checklist) -> None:
+    chip = _chip_id(report)
+    # On Turin the rest of the field is reserved; an all-zero id is one that the host has masked.
+    usable = any(chip) and not any(report.chip_id[len(chip) :])
+    certified = quietly(lambda: hardware_id(vcek, turin=report.is_turin)) or b""
+    found = f"{chip.hex()[:16]}… in the report, {certified.hex()[:16]}… in the certificate"
+    checks.add(
+        "hardware-id",
+        ok=usable and certified == chip,
+        found=found if usable else "masked",
+        wanted="equal, and not masked",
+    )
