@@ -20,7 +20,7 @@ _STYLES: Final = {
     Status.NOT_CHECKED: "yellow",
 }
 _WHO: Final = (
-    ("your device", "everything of yours", "–"),
+    ("your device", "everything of yours", "-"),
     ("relay", "your IP address, a size class, a time", "content, tokens, which machine served you"),
     ("issuer", "your account, how many tokens it got", "any token, when one is used"),
     ("gateway", "that a valid token was spent", "your account, your IP address, content"),
