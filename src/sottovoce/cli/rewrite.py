@@ -17,11 +17,12 @@ _STYLES = ("professional", "rephrase", "proofread", "supportive", "funny", "shor
 def rewrite(context: Context, draft: str, style: str, verbose: bool) -> None:  # noqa: FBT001 - a flag
     """Suggest up to three other wordings of DRAFT ("-" reads it from standard input)."""
     import asyncio
+    import sys
 
     from sottovoce.cli import show
     from sottovoce.device.client import Client
 
-    text = click.get_text_stream("stdin").read() if draft == "-" else draft
+    text = sys.stdin.read() if draft == "-" else draft
     asyncio.run(
         show.run(
             show.console(), Client(context.home), lambda client: client.rewrite(text, style), verbose=verbose

@@ -1,6 +1,7 @@
 """How steps, verdicts and answers look on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final
 
 from rich.console import Console
@@ -8,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sottovoce.attest.verdict import Check, Status, Verdict
+from sottovoce.attest.verdict import Check, Status, Verdict, VerificationRefused
 from sottovoce.device.answers import AnswerEvent, Done, Dropped, Line, LineEnd, Piece, Suggestion
+from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
 
-__all__ = ["AnswerView", "banner", "console", "show_step", "show_verdict", "show_who"]
+__all__ = ["AnswerView", "banner", "console", "run", "show_step", "show_verdict", "show_who"]
 
 _STYLES: Final = {
     Status.PASS: "green",
@@ -50,9 +52,9 @@ def banner(out: Console, simulated: bool) -> None:  # noqa: FBT001 - a fact, not
         )
 
 
-def show_step(out: Console, name: str, seconds: float, detail: str) -> None:
+def show_step(out: Console, step: Step) -> None:
     """One step of a request: what was done, how long it took, what came of it."""
-    out.print(f"  [bold]{escape(name):<22}[/] {1000 * seconds:8.1f} ms  {escape(detail)}")
+    out.print(f"  [bold]{escape(step.name):<14}[/] {1000 * step.seconds:8.1f} ms  {escape(step.detail)}")
 
 
 def show_verdict(out: Console, verdict: Verdict) -> None:
@@ -81,21 +83,66 @@ def show_who(out: Console) -> None:
     out.print(table)
 
 
+async def run(
+    out: Console,
+    client: Client,
+    ask: Callable[[Client], AsyncGenerator[ClientEvent, None]],
+    *,
+    verbose: bool,
+) -> str:
+    """Ask, and print what comes; returns the id of the report. `verbose` prints every step and every check.
+
+    Raises:
+        SottovoceError: as the client; a refusal's verdict has been printed then.
+    """
+    view, steps, report = AnswerView(out), [], ""
+    try:
+        async with client, aclosing(ask(client)) as events:
+            async for event in events:
+                match event:
+                    case Step():
+                        steps.append(event)
+                        if verbose and not view.began:
+                            show_step(out, event)
+                    case Attested():
+                        _show_attested(out, client, event.verdict, verbose=verbose)
+                    case Kept():
+                        report = event.report_id
+                    case NotKept():
+                        out.print(f"  {event.error}", style="red")
+                    case _:
+                        view.show(event)
+    except VerificationRefused as refused:
+        show_verdict(out, refused.verdict)
+        raise
+    if verbose and steps:
+        show_step(out, steps[-1])
+    out.print(f"  report {report[:8]}: `sottovoce report show {report[:8]}`", style="dim")
+    return report
+
+
+def _show_attested(out: Console, client: Client, verdict: Verdict, *, verbose: bool) -> None:
+    banner(out, client.environment.simulated)
+    if verbose:
+        show_verdict(out, verdict)
+        return
+    relaxed = verdict.count(Status.RELAXED)
+    notes = f", {relaxed} relaxed by this environment" if relaxed else ""
+    out.print(f"  verified: {verdict.count(Status.PASS)} checks passed{notes}; sending now", style="dim")
+
+
 class AnswerView:
     """Prints an answer as it comes."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
+        self.began = False
         self._suggestions = 0
         self._in_piece = False
 
-    def show_all(self, events: Iterable[AnswerEvent]) -> None:
-        """Print `events` in order."""
-        for event in events:
-            self.show(event)
-
     def show(self, event: AnswerEvent) -> None:
         """Print one event."""
+        self.began = True
         match event:
             case Line():
                 self._out.print(

@@ -49,6 +49,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     service: str
     """The name to which tokens are bound (RFC 9577 origin_info)."""
     minimum_security_version: int
+    token_age: tuple[int, int] = (600, 7200)
+    """Seconds that a token rests before it is used, drawn between these two (protocol section 4)."""
     relaxed: list[str] = []
     """Checks that this platform cannot offer, by name; each is shown to the user."""
 

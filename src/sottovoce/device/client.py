@@ -1,0 +1,384 @@
+"""The device: asks for a summary or for other wordings, and tells what it does on the way.
+
+    settings ─▶ directory ─▶ token ─▶ session with evidence ─▶ every check ─▶ request ─▶ answer ─▶ report
+
+    async with Client(home) as client:
+        async for event in client.summarize(chat, 40):
+            ...
+
+The user's settings come first, before anything is connected; the report comes last, whatever happened.
+"""
+
+import base64
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import msgspec
+
+from sottovoce.attest.verdict import Verdict, VerificationRefused
+from sottovoce.attest.verify import Connection, VerifiedSession, verify_session
+from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError, UsageError
+from sottovoce.core.limits import LIMITS
+from sottovoce.core.tokens import authorization_value
+from sottovoce.device.answers import AnswerEvent
+from sottovoce.device.chats import Chat, chat_id, unread
+from sottovoce.device.directory import VerifiedDirectory, draw_candidates
+from sottovoce.device.directory_fetch import DirectorySource
+from sottovoce.device.environment import Environment
+from sottovoce.device.issuance import refill
+from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
+from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
+from sottovoce.device.session import Request, Session
+from sottovoce.device.settings import SettingsStore
+from sottovoce.device.transport import GatewayKeyError, Network, RelayClient
+from sottovoce.device.wallet import Schedule, Stock, Wallet
+
+__all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
+
+Feature = Literal["summary", "rewrite"]
+_OUT_OF_DATE: Final = frozenset({"host", "release-log-seen", "host-log-seen"})
+"""Checks that fail when the directory is older than what the service shows. A fresh one is then tried once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something was done: what, in how many seconds, and what came of it."""
+
+    name: str
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """Every check has passed, or is relaxed by the environment; only now is anything sent."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The report is on the disk."""
+
+    report_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotKept:
+    """The report could not be kept. An error follows."""
+
+    error: ReportNotWritten
+
+
+ClientEvent = Step | Attested | Kept | NotKept | AnswerEvent
+
+
+@dataclass(slots=True, kw_only=True, repr=False)
+class _Job:
+    """One request, and what its report will say."""
+
+    feature: Feature
+    request: Request
+    messages: tuple[str, ...]
+    count: int
+    id: str = field(default_factory=new_report_id)
+    time: int = field(default_factory=lambda: int(time.time()))
+    relay: str = ""
+    candidates: tuple[str, ...] = ()
+    session: Session | None = None
+    verdict: Verdict | None = None
+    verified: VerifiedSession | None = None
+    sent: bool = False
+
+
+class _Timer:
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def step(self, name: str, detail: str) -> Step:
+        """The step that ends now; the next begins."""
+        now = time.perf_counter()
+        step = Step(name=name, seconds=now - self._since, detail=detail)
+        self._since = now
+        return step
+
+
+class Client:
+    """A device whose state is in `home`."""
+
+    def __init__(self, home: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._home = home
+        self._clock = clock
+        self._settings = SettingsStore(home)
+        self._reports = ReportStore(home)
+        self._network = Network()
+
+    async def __aenter__(self) -> Self:
+        await self._network.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._network.__aexit__(kind, error, trace)
+
+    @property
+    def environment(self) -> Environment:
+        """What this device pins.
+
+        Raises:
+            ConfigError: there is none, or it is wrong.
+        """
+        return Environment.load(self._home / "environment.json")
+
+    def summarize(self, chat: Chat, count: int) -> AsyncGenerator[ClientEvent, None]:
+        """A summary of the last `count` messages of `chat`, as it comes.
+
+        Raises (when it is iterated):
+            NotEnabled, ChatIsPrivate: the user's settings; nothing was connected.
+            UsageError, LimitError: nothing to summarise, or too much of it; nothing was connected.
+            VerificationRefused: a check failed; nothing was sent.
+            SottovoceError: as the parties, the wallet and the answer say.
+        """
+        return self._run(lambda: self._summary_job(chat, count))
+
+    def rewrite(self, draft: str, style: str) -> AsyncGenerator[ClientEvent, None]:
+        """Up to three other wordings of `draft`; raises as `summarize`."""
+        return self._run(lambda: self._rewrite_job(draft, style))
+
+    async def refill_wallet(self, *, only_if_due: bool) -> int:
+        """Fetch a batch of tokens; how many came. 0 where none is due.
+
+        Raises:
+            SottovoceError: as `issuance.refill` and `DirectorySource.get`.
+        """
+        environment, now = self.environment, int(self._clock())
+        with self._wallet(environment) as wallet:
+            if only_if_due and not wallet.due(now):
+                return 0
+            directory, _ = await self._directory(environment).get(now)
+            return await refill(
+                wallet,
+                environment=environment,
+                network=self._network,
+                directory=directory,
+                account=self._home / "account.key",
+                now=now,
+            )
+
+    def stock(self) -> tuple[Stock, int]:
+        """What the wallet holds, and when the next refill is planned (unix seconds)."""
+        now = int(self._clock())
+        with self._wallet(self.environment) as wallet:
+            return wallet.stock(now), wallet.next_refill(now)
+
+    def _summary_job(self, chat: Chat, count: int) -> _Job:
+        self._settings.require_allowed(chat_id(chat.title, chat.messages))
+        # Media and deleted messages have no words to summarise.
+        messages = [message for message in unread(chat, count) if message.text.strip()]
+        if not messages:
+            raise UsageError("there is nothing to summarise: none of the messages has words")
+        if len(messages) > LIMITS.messages:
+            raise LimitError("more messages than the limits allow", hint=f"at most {LIMITS.messages}")
+        if any(len(message.text.encode()) > LIMITS.message_text for message in messages):
+            raise LimitError("a message is longer than the limits allow", hint="choose fewer unread messages")
+        document = {
+            "messages": [
+                {
+                    "id": message.id,
+                    "sender": message.sender,
+                    "text": message.text,
+                    "time": message.time.isoformat(timespec="minutes"),
+                }
+                for message in messages
+            ]
+        }
+        return _Job(
+            feature="summary",
+            request=Request("/v1/summaries", msgspec.json.encode(document)),
+            messages=tuple(message.id for message in messages),
+            count=len(messages),
+        )
+
+    def _rewrite_job(self, draft: str, style: str) -> _Job:
+        draft = draft.strip()
+        if not draft:
+            raise UsageError("the draft is empty")
+        if len(draft.encode()) > LIMITS.draft:
+            raise LimitError(
+                "the draft is longer than the limits allow", hint=f"at most {LIMITS.draft} bytes"
+            )
+        body = msgspec.json.encode({"draft": draft, "style": style})
+        return _Job(feature="rewrite", request=Request("/v1/rewrites", body), messages=(), count=0)
+
+    async def _run(self, make: Callable[[], _Job]) -> AsyncGenerator[ClientEvent, None]:
+        self._settings.require_enabled()
+        job = make()
+        environment = self.environment
+        try:
+            async with aclosing(self._attempts(job, environment)) as events:
+                async for event in events:
+                    yield event
+        except SottovoceError as error:
+            try:
+                self._keep(job, environment, _outcome(error))
+            except ReportNotWritten as lost:
+                yield NotKept(error=lost)
+            raise
+        except BaseException:
+            # Interrupted: the report says so, and if it cannot be written there is nobody left to tell.
+            with contextlib.suppress(ReportNotWritten):
+                self._keep(job, environment, "interrupted")
+            raise
+        self._keep(job, environment, "done")
+        yield Kept(report_id=job.id)
+
+    async def _attempts(self, job: _Job, environment: Environment) -> AsyncGenerator[ClientEvent, None]:
+        """One attempt; a second with a fresh directory where the kept one may be why the first was refused."""
+        source, timer = self._directory(environment), _Timer()
+        directory, fetched = await source.get(int(self._clock()))
+        yield timer.step("directory", _directory_detail(directory, fetched=fetched))
+        try:
+            async for event in self._open(job, environment, directory, timer):
+                yield event
+        except (GatewayKeyError, CandidatesRefusedError, VerificationRefused) as error:
+            if fetched or not _may_be_out_of_date(error):
+                raise
+            directory, _ = await source.get(int(self._clock()), fresh=True)
+            yield timer.step(
+                "directory", _directory_detail(directory, fetched=True) + ", as the kept one was out of date"
+            )
+            async for event in self._open(job, environment, directory, timer):
+                yield event
+        async with aclosing(self._answer(job, timer)) as events:
+            async for event in events:
+                yield event
+
+    async def _open(
+        self, job: _Job, environment: Environment, directory: VerifiedDirectory, timer: _Timer
+    ) -> AsyncGenerator[ClientEvent, None]:
+        now = int(self._clock())
+        job.session = job.verdict = None
+        hosts = directory.hosts("orchestrator")
+        # Drawn once a request: who could have them drawn again by a refusal could steer.
+        if not job.candidates or not {host.id for host in hosts}.issuperset(job.candidates):
+            job.candidates = draw_candidates(hosts)
+        with self._wallet(environment) as wallet:
+            token = wallet.take(now)
+        yield timer.step("token", "one of this device's anonymous tokens, gone from the wallet")
+        operators = {
+            relay.url.rstrip("/").removesuffix("/ohttp"): relay.operator
+            for relay in directory.directory.relays
+        }
+        relay = RelayClient(self._network, list(operators))
+        ohttp = OhttpClient(relay, directory.ohttp_config, clock=self._clock)
+        try:
+            job.session = await Session.open(
+                ohttp, authorization=authorization_value(token), candidates=job.candidates
+            )
+        finally:
+            job.relay = operators.get(relay.used, "")
+        size = len(job.session.offer.evidence)
+        yield timer.step("first trip", f"TLS and {size} bytes of evidence, through {job.relay}")
+        self._verify(job, environment, directory, now)
+        if job.verdict is not None:
+            yield timer.step("verification", f"{len(job.verdict.checks)} checks")
+            yield Attested(verdict=job.verdict)
+
+    @staticmethod
+    def _verify(job: _Job, environment: Environment, directory: VerifiedDirectory, now: int) -> None:
+        if job.session is None:
+            raise UsageError("there is no session to verify")
+        offer = job.session.offer
+        connection = Connection(
+            exporter=offer.exporter,
+            spki=offer.spki,
+            now=now,
+            candidates=job.candidates,
+            hosts=directory.directory.hosts,
+            revocations=directory.directory.revocations,
+            seen=directory.checkpoint,
+        )
+        try:
+            job.verified = verify_session(
+                offer.evidence, policy=environment.session_policy(), connection=connection
+            )
+        except VerificationRefused as refused:
+            job.verdict = refused.verdict
+            raise
+        job.verdict = job.verified.verdict
+
+    @staticmethod
+    async def _answer(job: _Job, timer: _Timer) -> AsyncGenerator[ClientEvent, None]:
+        if job.session is None or job.verified is None:
+            raise UsageError("there is no verified session")
+        job.sent, begun = True, False
+        async with aclosing(job.session.ask(job.verified, job.request)) as answer:
+            async for event in answer:
+                if not begun:
+                    begun = True
+                    sent = f"{job.request.size_class} bytes sent, padded"
+                    yield timer.step("first line", f"second trip; {sent}")
+                yield event
+        yield timer.step("whole answer", "the session is over, its keys are gone")
+
+    def _directory(self, environment: Environment) -> DirectorySource:
+        return DirectorySource(environment, self._network, self._home)
+
+    @contextlib.contextmanager
+    def _wallet(self, environment: Environment) -> Iterator[Wallet]:
+        with contextlib.closing(
+            Wallet(self._home / "wallet.sqlite", schedule=Schedule(age=environment.token_age))
+        ) as wallet:
+            yield wallet
+
+    def _keep(self, job: _Job, environment: Environment, outcome: str) -> None:
+        offer = job.session.offer if job.session else None
+        lines = job.verdict.to_json() if job.verdict else []
+        indexes = job.verified.log_indexes if job.verified else (None, None)
+        self._reports.add(
+            Report(
+                id=job.id,
+                time=job.time,
+                feature=job.feature,
+                outcome=outcome,
+                environment=environment.name,
+                simulated=environment.simulated,
+                relay=job.relay,
+                size_class=job.request.size_class if job.sent else 0,
+                messages=job.messages if job.sent else (),
+                message_count=job.count if job.sent else 0,
+                candidates=job.candidates,
+                evidence=_base64(offer.evidence if offer else b""),
+                exporter=_base64(offer.exporter if offer else b""),
+                spki=_base64(offer.spki if offer else b""),
+                verdict=tuple(CheckLine(**line) for line in lines),
+                release_index=indexes[0],
+                host_index=indexes[1],
+            )
+        )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _directory_detail(directory: VerifiedDirectory, *, fetched: bool) -> str:
+    how = "fetched twice, both the same" if fetched else "kept from before"
+    return f"epoch {directory.directory.epoch}, log entry {directory.index}, {how}"
+
+
+def _outcome(error: SottovoceError) -> str:
+    return f"{error.code}.{error.party}" if type(error) is UnavailableError else error.code
+
+
+def _may_be_out_of_date(error: SottovoceError) -> bool:
+    if not isinstance(error, VerificationRefused):
+        return True
+    return {check.id for check in error.verdict.failed} <= _OUT_OF_DATE

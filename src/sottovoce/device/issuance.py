@@ -1,0 +1,106 @@
+"""Fetching tokens (RFC 9578 section 6): the device's authenticated channel to the issuer.
+
+This is the one place where the device says who it is, so nothing else happens here, and it happens on the wallet's
+schedule, never because a token is about to be used.
+"""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Final
+
+from sottovoce.core.challenges import TokenChallenge
+from sottovoce.core.errors import ConfigError, ProtocolError, RefusedError, UnavailableError
+from sottovoce.device.directory import VerifiedDirectory
+from sottovoce.device.environment import Environment
+from sottovoce.device.transport import Network
+from sottovoce.device.wallet import Wallet
+
+__all__ = ["AccountRefusedError", "QuotaUsedError", "refill"]
+
+_REQUEST_TYPE: Final = "application/private-token-request"
+_RESPONSE: Final = 256
+"""RFC 9578 section 6.2: a blind signature of 2,048 bits."""
+_LIMIT: Final = 4096
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_OK, _UNAUTHORISED, _TOO_MANY = 200, 401, 429
+_AT_A_TIME: Final = 4
+
+
+class AccountRefusedError(RefusedError):
+    """The issuer does not know this device's account."""
+
+    code = "refused.account"
+
+
+class QuotaUsedError(RefusedError):
+    """The account has had its tokens for today."""
+
+    code = "quota"
+
+
+async def refill(
+    wallet: Wallet,
+    *,
+    environment: Environment,
+    network: Network,
+    directory: VerifiedDirectory,
+    account: Path,
+    now: int,
+) -> int:
+    """Fetch one batch into `wallet`; returns how many tokens it brought. Nothing is kept of a batch that fails.
+
+    `account` is the file with the enrolment key that the issuer gave to this device.
+
+    Raises:
+        AccountRefusedError, QuotaUsedError: the issuer says no.
+        UnavailableError: it does not answer.
+        ConfigError: there is no account key.
+        ProtocolError, DecodeError, TokenSignatureError: an answer that is not allowed.
+        WalletError: nothing was written.
+    """
+    key = _account_key(account)
+    challenge = TokenChallenge(
+        issuer_name=environment.issuer_name.encode(), origin_info=environment.service.encode()
+    )
+    batch = await asyncio.to_thread(wallet.begin_batch, directory.token_keys(), challenge, now)
+    url = environment.issuer.rstrip("/") + "/token-request"
+    headers = {"Content-Type": _REQUEST_TYPE, "Authorization": f"Bearer {key}"}
+    gate = asyncio.Semaphore(_AT_A_TIME)
+
+    async def ask(request: bytes) -> bytes:
+        async with gate:
+            status, body = await network.post(url, request, party="issuer", headers=headers, limit=_LIMIT)
+        if status == _OK and len(body) == _RESPONSE:
+            return body
+        raise _refusal(status)
+
+    tasks = [asyncio.ensure_future(ask(request)) for request in batch.requests]
+    try:
+        responses = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return await asyncio.to_thread(wallet.finish_batch, batch, responses, now)
+
+
+def _refusal(status: int) -> Exception:
+    if status == _UNAUTHORISED:
+        return AccountRefusedError("the issuer does not know this account", hint="enrol this device again")
+    if status == _TOO_MANY:
+        return QuotaUsedError("the account has had its tokens for today", hint="try again tomorrow")
+    if status >= 500:  # noqa: PLR2004 - RFC 9110 section 15.6
+        return UnavailableError("the issuer is out of order", party="issuer", hint="Try again later.")
+    return ProtocolError("the issuer refused the token request", hint="refresh the directory")
+
+
+def _account_key(path: Path) -> str:
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeError):
+        key = ""
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            "this device has no account key", hint=f"looked for {path}; `sottovoce up` enrols this device"
+        )
+    return key
