@@ -1,5 +1,6 @@
 """How steps, verdicts and answers look on a terminal."""
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
@@ -58,19 +59,16 @@ def show_step(out: Console, step: Step) -> None:
 
 
 def show_verdict(out: Console, verdict: Verdict) -> None:
-    """One line a check."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for heading in ("check", "", "what", "found", "rule"):
-        table.add_column(heading, overflow="fold")
+    """One line a check, by the sections of the protocol; a line that does not fit loses its end, never a refusal's."""
     for check in verdict.checks:
-        table.add_row(*_row(check))
-    out.print(table)
+        whole = check.status is Status.FAIL
+        out.print(_line(check), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
 
 
-def _row(check: Check) -> tuple[Text, ...]:
-    status = Text(check.status.value, style=_STYLES[check.status])
+def _line(check: Check) -> Text:
     found = check.found if check.status is Status.PASS else f"{check.found} (wanted: {check.wanted})"
-    return Text(check.id), status, Text(check.title), Text(found), Text(check.source, style="dim")
+    status = (f"  {check.status.value:<11} ", _STYLES[check.status])
+    return Text.assemble(status, (f"{check.section:<5}", "dim"), f"{check.title}: ", (found, "dim"))
 
 
 def show_who(out: Console) -> None:
@@ -89,8 +87,11 @@ async def run(
     ask: Callable[[Client], AsyncGenerator[ClientEvent, None]],
     *,
     verbose: bool,
+    began: float | None = None,
 ) -> str:
     """Ask, and print what comes; returns the id of the report. `verbose` prints every step and every check.
+
+    `began` is when the command began, by `time.perf_counter`; the time to the answer's first line is then printed too.
 
     Raises:
         SottovoceError: as the client; a refusal's verdict has been printed then.
@@ -111,6 +112,10 @@ async def run(
                     case NotKept():
                         out.print(f"  {event.error}", style="red")
                     case _:
+                        if began is not None and not view.began:
+                            out.print(
+                                f"  first line of the answer {time.perf_counter() - began:.1f} s after the command"
+                            )
                         view.show(event)
     except VerificationRefused as refused:
         show_verdict(out, refused.verdict)
@@ -140,6 +145,11 @@ class AnswerView:
         self._suggestions = 0
         self._in_piece = False
 
+    def _end_piece(self) -> None:
+        if self._in_piece:
+            self._out.print()
+        self._in_piece = False
+
     def show(self, event: AnswerEvent) -> None:
         """Print one event."""
         self.began = True
@@ -160,6 +170,7 @@ class AnswerView:
                 self._suggestions += 1
                 self._out.print(Text.assemble((f"  {self._suggestions}. ", "bold"), event.text))
             case Dropped():
+                self._end_piece()
                 self._out.print(f"  (the guard held back one {event.kind}: {event.reason})", style="dim")
             case Done():
                 self._out.print(f"  {event.method}; model: {event.model}", style="dim")

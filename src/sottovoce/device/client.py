@@ -30,7 +30,7 @@ from sottovoce.device.answers import AnswerEvent
 from sottovoce.device.chats import Chat, chat_id, unread
 from sottovoce.device.directory import VerifiedDirectory, draw_candidates
 from sottovoce.device.directory_fetch import DirectorySource
-from sottovoce.device.environment import Environment
+from sottovoce.device.environment import FILE, Environment
 from sottovoce.device.issuance import refill
 from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
 from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
@@ -135,7 +135,7 @@ class Client:
         Raises:
             ConfigError: there is none, or it is wrong.
         """
-        return Environment.load(self._home / "environment.json")
+        return Environment.load(self._home / FILE)
 
     def summarize(self, chat: Chat, count: int) -> AsyncGenerator[ClientEvent, None]:
         """A summary of the last `count` messages of `chat`, as it comes.

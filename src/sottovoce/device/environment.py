@@ -13,12 +13,22 @@ import msgspec
 
 from sottovoce.attest.policy import Root, SessionPolicy
 from sottovoce.core.errors import ConfigError, DecodeError
+from sottovoce.device.files import private_directory, write_private
 from sottovoce.tlog.note import VerifierKey
 from sottovoce.tlog.policy import LogPolicy
 
-__all__ = ["Environment", "VendorRoot"]
+__all__ = ["FILE", "Environment", "VendorRoot"]
 
+FILE: Final = "environment.json"
 _LIMIT: Final = 1024 * 1024
+_OF_ONE_ENVIRONMENT: Final = (
+    "wallet.sqlite",
+    "wallet.sqlite-wal",
+    "wallet.sqlite-shm",
+    "directory.json",
+    "last-directory.json",
+    "account.key",
+)
 _BACKENDS: Final = ("predictor", "guard")
 """The roles whose appraisals the orchestrator must show (protocol 6.12)."""
 
@@ -74,9 +84,25 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ConfigError("the environment file is wrong", hint=hint) from None
         return environment
 
-    def save(self, path: Path) -> None:
-        """Write the environment file."""
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+    def install(self, home: Path) -> bool:
+        """Pin this environment for the device in `home`; whether it had another log before.
+
+        What belonged to the other one goes: its tokens, its account, its directory. Settings and reports stay.
+
+        Raises:
+            DiskError: a file cannot be written.
+        """
+        private_directory(home)
+        path = home / FILE
+        try:
+            changed = self.load(path).log_key != self.log_key
+        except ConfigError:
+            changed = True
+        if changed:
+            for name in _OF_ONE_ENVIRONMENT:
+                (home / name).unlink(missing_ok=True)
+        write_private(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        return changed
 
     def directory_verifier(self) -> VerifierKey:
         """The key that signs the directory."""

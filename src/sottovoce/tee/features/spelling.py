@@ -35,9 +35,11 @@ _LONG: Final = {
 _TOKEN: Final = re.compile(r"(?<![\w@/.'])[A-Za-z0-9]+(?:'[A-Za-z]+)?(?![\w@/'])")
 _HOUR: Final = re.compile(r"\b(\d{1,2}(?:[:.]\d\d)?) ?([ap])\.?m\b\.?", re.IGNORECASE)
 _SENTENCE: Final = re.compile(r"(?:^|[.!?]\s+)[a-z]")
+_ASKS: Final = "can|could|shall|should|will|would|do|does|did|is|are|am|was|were|have|has"
+# "Can't you come" asks, "can't come" does not.
 _QUESTION: Final = re.compile(
-    r"^(?:(?:hey|hi|hello|ok|so|and|but|sorry)[\w ]{0,20}, )?(?:can|could|shall|should|will|would|do|does|did|is|are|am|was|were|have|has|"
-    r"what|when|where|who|why|how|which|may)\b",
+    rf"^(?:(?:hey|hi|hello|ok|so|and|but|sorry)[\w ]{{0,20}}, )?(?:(?:{_ASKS}|wo)n?'t (?:you|we|i|he|she|they|it|that|this|there)\b|"
+    rf"(?:{_ASKS}|what|when|where|who|why|how|which|may)\b(?!'t))",
     re.IGNORECASE,
 )
 _SORRY: Final = re.compile(r"(?<=[a-z0-9]) (sorry)(?=[,.!?]|$)", re.IGNORECASE)

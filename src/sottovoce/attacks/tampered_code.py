@@ -1,0 +1,37 @@
+"""The operator starts CVMs whose code differs by one byte from what was published."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sottovoce.simulator.measure import code_root
+from sottovoce.simulator.world import Change
+
+if TYPE_CHECKING:
+    from sottovoce.simulator.world import World
+
+__all__ = ["CHECKS", "TRIES", "attack"]
+
+TRIES: Final = (
+    "The operator adds one byte to a file of the orchestrator's code, and starts that on genuine hardware."
+)
+CHECKS: Final = frozenset({"measurement"})
+_FILE: Final = Path("sottovoce", "tee", "orchestrator.py")
+
+
+@contextmanager
+def attack(world: "World") -> Iterator[Callable[[], str]]:
+    """Restart both orchestrators with changed code."""
+    with tempfile.TemporaryDirectory(prefix="sottovoce-attack-") as folder:
+        code = Path(folder)
+        shutil.copytree(
+            code_root() / "sottovoce", code / "sottovoce", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        with (code / _FILE).open("ab") as file:
+            file.write(b"\n")
+        for name in world.orchestrators:
+            world.restart(name, Change(code=code))
+        yield lambda: "ran code of its own on a listed machine; no session was accepted"

@@ -1,0 +1,48 @@
+"""The operator gives the predictor another model: one byte of the file, and the settings' digest to go with it."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sottovoce.simulator.world import Change
+
+if TYPE_CHECKING:
+    from sottovoce.simulator.world import World
+    from sottovoce.tee.settings import Settings
+
+__all__ = ["CHECKS", "TRIES", "attack"]
+
+TRIES: Final = (
+    "The operator changes one byte of the model, puts the new digest in the predictor's settings so that it starts, and leaves "
+    "the orchestrators as they were published."
+)
+CHECKS: Final = frozenset({"backend-predictor"})
+
+
+@contextmanager
+def attack(world: "World") -> Iterator[Callable[[], str]]:
+    """Restart the predictor with the changed model, then the orchestrators, which look for a predictor."""
+    with tempfile.TemporaryDirectory(prefix="sottovoce-attack-") as folder:
+        path = Path(shutil.copy(world.model.path, folder))
+        with path.open("r+b") as file:
+            file.seek(-1, 2)
+            last = file.read(1)
+            file.seek(-1, 2)
+            file.write(bytes([last[0] ^ 1]))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        world.restart("predictor-1", Change(settings=lambda settings: _with(settings, digest), model=path))
+        for name in world.orchestrators:
+            world.restart(name)
+        yield lambda: "ran a model of its own; no orchestrator worked with it, no session was accepted"
+
+
+def _with(settings: "Settings", digest: str) -> "Settings":
+    model = msgspec.structs.replace(settings.model, sha256=digest) if settings.model else None
+    return msgspec.structs.replace(settings, model=model)
