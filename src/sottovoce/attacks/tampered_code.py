@@ -33,5 +33,5 @@ def attack(world: "World") -> Iterator[Callable[[], str]]:
         with (code / _FILE).open("ab") as file:
             file.write(b"\n")
         for name in world.orchestrators:
-            world.restart(name, Change(code=code))
+            world.restart(name, Change(code=code), wait=False)
         yield lambda: "ran code of its own on a listed machine; no session was accepted"

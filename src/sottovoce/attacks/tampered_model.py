@@ -39,7 +39,7 @@ def attack(world: "World") -> Iterator[Callable[[], str]]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         world.restart("predictor-1", Change(settings=lambda settings: _with(settings, digest), model=path))
         for name in world.orchestrators:
-            world.restart(name)
+            world.restart(name, wait=False)
         yield lambda: "ran a model of its own; no orchestrator worked with it, no session was accepted"
 
 

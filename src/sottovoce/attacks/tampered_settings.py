@@ -29,5 +29,5 @@ def _weaken(settings: "Settings") -> "Settings":
 def attack(world: "World") -> Iterator[Callable[[], str]]:
     """Restart both orchestrators with changed settings."""
     for name in world.orchestrators:
-        world.restart(name, Change(settings=_weaken))
+        world.restart(name, Change(settings=_weaken), wait=False)
     yield lambda: "ran the published code with settings of its own; no session was accepted"

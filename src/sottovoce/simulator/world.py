@@ -476,8 +476,10 @@ class World:
         """Stop one party."""
         self._parties.stop_one(name)
 
-    def restart(self, name: str, change: Change | None = None) -> None:
+    def restart(self, name: str, change: Change | None = None, *, wait: bool = True) -> None:
         """Start a stopped or running party again, on its port; a CVM with `change`, if one is given.
+
+        An orchestrator serves from the moment when it has its back ends. One that they will refuse is not to be waited for.
 
         Raises:
             UnavailableError: it did not start.
@@ -486,7 +488,8 @@ class World:
             self._parties.stop_one(name)
         config = self._machine(name, change or Change()) if name in MACHINES else self._config(name)
         self._launch(name, config, bind(self._state.ports[name]))
-        self._parties.wait_ready([name])
+        if wait:
+            self._parties.wait_ready([name])
 
     def renew(self) -> bool:
         """What time asks for: the epoch's keys and directory, fresh proofs, releases. Whether parties were restarted.

@@ -125,7 +125,7 @@ class HeadlineGate:
         if not told <= self._numbers:
             return "number"
         named = days(fold(word))
-        if not named <= self._days and not words(word)[:1] <= list(self._words):
+        if not named <= self._days and not self._words.issuperset(words(word)):
             return "day"
         if not self._is_dated_so(f"{self._released} {word}"):
             return "unsupported"
