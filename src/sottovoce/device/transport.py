@@ -14,6 +14,10 @@ from sottovoce.core.limits import LIMITS
 __all__ = ["GatewayKeyError", "Network", "RelayClient"]
 
 _CONNECT: Final = 5.0
+_SILENCE: Final = 45.0
+"""Seconds without a byte of an answer until it counts as lost: the router gives a CVM 30 s, and answers are paced."""
+_SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
+"""For public files and tokens."""
 _MAX_ANSWER: Final = 32 * 1024 * 1024
 """10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB before they are sealed."""
 _MAX_PROBLEM: Final = 4 * 1024
@@ -36,7 +40,9 @@ class Network:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=LIMITS.session_total, sock_connect=_CONNECT),
+            timeout=aiohttp.ClientTimeout(
+                total=LIMITS.session_total, sock_connect=_CONNECT, sock_read=_SILENCE
+            ),
         )
         return self
 
@@ -65,7 +71,7 @@ class Network:
             LimitError: longer than `limit` bytes.
         """
         try:
-            async with self.session.get(url, allow_redirects=False) as response:
+            async with self.session.get(url, allow_redirects=False, timeout=_SHORT) as response:
                 if response.status != _OK:
                     raise UnavailableError(f"the {party} does not have the file", party=party)
                 return await _bounded(response, limit)
@@ -82,7 +88,9 @@ class Network:
             LimitError: an answer longer than `limit` bytes.
         """
         try:
-            async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with self.session.post(
+                url, data=body, headers=headers, allow_redirects=False, timeout=_SHORT
+            ) as response:
                 return response.status, await _bounded(response, limit)
         except (aiohttp.ClientError, TimeoutError):
             raise UnavailableError(f"the {party} does not answer", party=party) from None
