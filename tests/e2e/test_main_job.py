@@ -89,7 +89,7 @@ def nobody_connects(device: Device) -> Iterator[None]:
         path.write_text(json.dumps({**pinned, "mirrors": [url], "relays": [url], "issuer": url}))
         yield
         with pytest.raises(BlockingIOError):
-            listener.accept()
+            listener.accept()[0].close()
     path.write_text(json.dumps(pinned))
 
 
