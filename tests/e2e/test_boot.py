@@ -17,7 +17,7 @@ import pytest
 from sottovoce.attest.verdict import VerificationRefused
 from sottovoce.core import canonical
 from sottovoce.simulator import launcher
-from sottovoce.simulator.measure import code_root, measure
+from sottovoce.simulator.measure import code_root, measure, measure_code
 from sottovoce.simulator.testing import EvidenceWorld
 from tee_kit import Device, KitCollector, settings_of
 
@@ -94,7 +94,7 @@ def machine(tmp_path: Path) -> Machine:
     (code / "tee" / "orchestrator.py").write_text(_ROLE)
     settings = canonical.encode(msgspec.to_builtins(settings_of(world, "orchestrator")))
     (tmp_path / "settings.json").write_bytes(settings)
-    measured = measure(settings=settings, artifacts={}, code=code.parent)
+    measured = measure(settings=settings, artifacts={}, code=measure_code(code.parent))
     world.measurements["orchestrator"] = measured.digest
     world.releases["orchestrator"] = world.release("orchestrator")
     world.append(world.releases["orchestrator"].encode())

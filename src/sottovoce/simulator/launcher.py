@@ -1,6 +1,8 @@
 """A simulated machine: measures a CVM, starts it, and is its security processor and its host.
 
-    measure what will run ─▶ start it with open descriptors only ─▶ answer its requests until it ends
+    start a CVM with open descriptors only ─▶ measure what it runs ─▶ answer its requests until it ends
+
+It measures while the CVM loads its model, and answers nothing before the measurement is complete.
 
 The chip's key never leaves this process. The CVM gets an empty environment and no path: settings, wiring, artifacts, its
 listening socket and the channel to the security processor are descriptors.
@@ -13,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -22,7 +25,7 @@ import msgspec
 from sottovoce.attest.evidence import Endorsements, Logged
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, SottovoceError
-from sottovoce.simulator.measure import code_root, measure, site_packages
+from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, site_packages
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.tee.collector import ENDORSEMENTS, LENGTH, REPORT, REPORT_DATA, Bundle
@@ -35,6 +38,7 @@ _START: Final = (
     "import runpy; runpy.run_module('sottovoce.tee.boot', run_name='__main__', alter_sys=True)"
 )
 _STOP_AFTER: Final = 3.0
+_PAPERS_AFTER, _PAUSE = 30.0, 0.05
 _FLAGS: Final = ("-I", "-B", "-S", "-X", "pycache_prefix=/nonexistent")
 
 
@@ -81,6 +85,14 @@ def read_bundle(folder: Path, vcek: bytes) -> Bundle:
     )
 
 
+def _published(folder: Path, vcek: bytes) -> Bundle:
+    """The papers, for which a machine that starts before its release is published waits a while."""
+    deadline = time.monotonic() + _PAPERS_AFTER
+    while not (folder / "bundle.cbor").exists() and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    return read_bundle(folder, vcek)
+
+
 def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Measure, start and serve one CVM until it ends or this process is told to stop.
 
@@ -94,8 +106,6 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     artifacts = {name: Path(path) for name, path in config.artifacts.items()}
     root = Path(config.code) if config.code else code_root()
     chip = SimulatedChip.load(Path(config.chip))
-    measurement = measure(settings=settings, artifacts=artifacts, code=root)
-    processor = SimulatedProcessor(chip, measurement.digest)
     ours, theirs = socket.socketpair()
     listens, says_so = os.pipe()
     child = _start(
@@ -113,9 +123,11 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     _end_together(child)
 
     def papers() -> bytes:
-        return read_bundle(Path(config.bundle), chip.vcek).encode()
+        return _published(Path(config.bundle), chip.vcek).encode()
 
     try:
+        measurement = measure(settings=settings, artifacts=measure_files(artifacts), code=measure_code(root))
+        processor = SimulatedProcessor(chip, measurement.digest)
         _serve(ours, listens, processor, papers, ready)
     finally:
         child.terminate()

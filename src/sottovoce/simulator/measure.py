@@ -21,7 +21,15 @@ from typing import Final
 
 from sottovoce.core.errors import ConfigError
 
-__all__ = ["Measurement", "code_root", "distribution_files", "measure", "site_packages"]
+__all__ = [
+    "Measurement",
+    "code_root",
+    "distribution_files",
+    "measure",
+    "measure_code",
+    "measure_files",
+    "site_packages",
+]
 
 _LABEL: Final = b"sottovoce/1 simulated launch"
 _PACKAGES: Final = ("core", "attest", "tlog", "tee")
@@ -59,8 +67,8 @@ def site_packages() -> Path:
     return Path(sysconfig.get_path("purelib"))
 
 
-def measure(*, settings: bytes, artifacts: Mapping[str, Path], code: Path | None = None) -> Measurement:
-    """The measurement of a CVM that starts with these settings, artifacts (name → file) and this code.
+def measure_code(code: Path | None = None) -> dict[str, bytes]:
+    """The parts that are the same for every CVM with this code: name → 48-byte digest.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -71,19 +79,42 @@ def measure(*, settings: bytes, artifacts: Mapping[str, Path], code: Path | None
     interpreter = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     try:
-        parts = {
+        return {
             "code": _tree(root, own),
             "distributions": _tree(site_packages(), distribution_files()),
             "interpreter": _tree(interpreter.parent, [interpreter]),
             "library": _tree(library, _code_files(library)),
-            "settings": hashlib.sha384(settings).digest(),
-            **{
-                f"artifact {name}": _tree(path.parent, [path], names=[name])
-                for name, path in artifacts.items()
-            },
         }
     except OSError:
         raise ConfigError("a file of the CVM cannot be read, so it cannot be measured") from None
+
+
+def measure_files(files: Mapping[str, Path]) -> dict[str, bytes]:
+    """Name → SHA-256 of a file.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    found = {}
+    try:
+        for name, path in files.items():
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        raise ConfigError("an artifact cannot be read, so it cannot be measured") from None
+    return found
+
+
+def measure(*, settings: bytes, artifacts: Mapping[str, bytes], code: Mapping[str, bytes]) -> Measurement:
+    """The measurement of a CVM that starts with these settings, these artifacts (name → SHA-256) and this code."""
+    parts = {
+        **code,
+        "settings": hashlib.sha384(settings).digest(),
+        **{
+            f"artifact {name}": hashlib.sha384(_named(name) + digest).digest()
+            for name, digest in artifacts.items()
+        },
+    }
     digest = hashlib.sha384(_LABEL)
     for name in sorted(parts):
         digest.update(_named(name) + parts[name])
@@ -94,11 +125,9 @@ def _named(name: str) -> bytes:
     return _LENGTH.pack(len(name.encode())) + name.encode()
 
 
-def _tree(root: Path, files: Iterable[Path], names: Iterable[str] | None = None) -> bytes:
-    paths = list(files)
-    labels = list(names) if names is not None else [path.relative_to(root).as_posix() for path in paths]
+def _tree(root: Path, files: Iterable[Path]) -> bytes:
     tree = hashlib.sha384()
-    for label, path in sorted(zip(labels, paths, strict=True)):
+    for label, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
         with path.open("rb") as file:
             tree.update(_named(label) + hashlib.file_digest(file, "sha256").digest())
     return tree.digest()

@@ -14,7 +14,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from sottovoce.device.environment import Environment
 from sottovoce.device.environment import VendorRoot as PinnedRoot
 from sottovoce.edge import gateway, issuer, router
 from sottovoce.simulator import launcher
-from sottovoce.simulator.measure import measure
+from sottovoce.simulator.measure import measure, measure_code
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.operator import (
     LogClient,
@@ -75,6 +74,8 @@ PARTIES: Final = {**_THIRD_PARTIES, **_EDGE, **dict.fromkeys(MACHINES, "cvm")}
 _NAME: Final = "simulated"
 _SERVICE, _ISSUER = "gateway.simulated.invalid", "issuer.simulated.invalid"
 _QUOTA: Final = 1000
+_VENDOR_BITS: Final = 3072
+"""AMD's have 4,096; making those takes seconds."""
 _KEMS: Final = {1: hpke.MLKEM768_X25519, 2: hpke.X25519}
 _PURPOSE: Final = "inference"
 _DAY: Final = 86400
@@ -180,7 +181,7 @@ class World:
         folder = self.folder / "vendor"
         if not folder.exists():
             self.progress("making the simulated vendor's keys")
-            vendor = SimulatedVendor.create(now=int(self._now()))
+            vendor = SimulatedVendor.create(now=int(self._now()), bits=_VENDOR_BITS)
             folder.mkdir(mode=0o700)
             vendor.save(folder)
         return SimulatedVendor.load(folder)
@@ -341,19 +342,19 @@ class World:
 
     def _measure(self) -> dict[str, Published]:
         """What each role's CVM is measured as when it is started as published."""
-        with ThreadPoolExecutor() as pool:
-            return dict(
-                zip(set(MACHINES.values()), pool.map(self._measure_role, set(MACHINES.values())), strict=True)
+        code, pinned = measure_code(), {self.model.path.stem: bytes.fromhex(self.model.sha256)}
+        published = {}
+        for role in sorted(set(MACHINES.values())):
+            artifacts = pinned if role == "predictor" else {}
+            measurement = measure(
+                settings=encode_settings(self.settings(role)), artifacts=artifacts, code=code
             )
-
-    def _measure_role(self, role: str) -> Published:
-        artifacts = {self.model.path.stem: self.model.path} if role == "predictor" else {}
-        measurement = measure(settings=encode_settings(self.settings(role)), artifacts=artifacts)
-        entries = [
-            Artifact(name=name, purpose=_PURPOSE, sha256=self.model.sha256, bytes=self.model.bytes)
-            for name in artifacts
-        ]
-        return Published(role=role, measurement=measurement.digest, artifacts=tuple(entries))
+            entries = [
+                Artifact(name=name, purpose=_PURPOSE, sha256=digest.hex(), bytes=self.model.bytes)
+                for name, digest in artifacts.items()
+            ]
+            published[role] = Published(role=role, measurement=measurement.digest, artifacts=tuple(entries))
+        return published
 
     def _releases(self, measured: Mapping[str, Published], now: int) -> dict[str, Release]:
         """The role's release as it was entered, or a new one where it is another or will soon be too old."""
@@ -445,18 +446,25 @@ class World:
         self._state.ports = {name: sock.getsockname()[1] for name, sock in sockets.items()}
         for name in MACHINES:
             self._chip(name)
+            # A machine waits for its papers; those of the last time are not to be taken for them.
+            (self.folder / "bundles" / name / "bundle.cbor").unlink(missing_ok=True)
         self._renew_token_keys(now)
         self._renew_revocation_list(now)
         self._save()
-        self.progress("starting log, witnesses, mirror, relays, issuer, gateway, router")
-        for name in (*_THIRD_PARTIES, *_EDGE):
+        self.progress("log and witnesses")
+        # What others wait for comes first: the log, and the model, which takes longest.
+        first = ("log", "witness-1", "witness-2")
+        for name in first:
             self._launch(name, self._config(name), sockets[name])
-        self._parties.wait_ready(["witness-1", "witness-2", "log"])
-        self.progress("measuring and publishing what the CVMs run")
-        self._publish(now)
-        self.progress("starting the CVMs")
-        for name in sorted(MACHINES, key=lambda name: MACHINES[name] == "orchestrator"):
+        for name in ("predictor-1", "guard-1", *self.orchestrators):
             self._launch(name, self._machine(name, Change()), sockets[name])
+        for name in (*_THIRD_PARTIES, *_EDGE):
+            if name not in first:
+                self._launch(name, self._config(name), sockets[name])
+        self._parties.wait_ready(list(first))
+        self.progress("publishing what the CVMs run")
+        self._publish(now)
+        self.progress("the CVMs load")
         self._parties.wait_ready()
 
     def _launch(self, name: str, config: msgspec.Struct, sock: Any) -> None:
