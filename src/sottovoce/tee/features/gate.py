@@ -93,7 +93,8 @@ class HeadlineGate:
 
     def citations(self) -> list[str]:
         """The ids of the messages that the released headline rests on."""
-        return supporting(self._released, self._messages)
+        told = self._released.split(" ")
+        return supporting(" ".join(word for word in told if fold(word) not in _OPENING_WORDS), self._messages)
 
     def _judge(self, word: str) -> str:
         if "\n" in word.strip() or ("\n" in word and self._released):
