@@ -28,6 +28,8 @@ class Limits:
     """One message's text; messaging apps stop at about 64 KiB, people far below."""
     draft: int = 4 * 1024
     """A draft to rewrite: about two pages."""
+    stream: int = 32 * 1024 * 1024
+    """A streamed answer on its way: 10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB before they are sealed."""
     frame: int = 512
     """Protocol 7: every frame has this size."""
     first_flight: int = 16 * 1024

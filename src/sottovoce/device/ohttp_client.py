@@ -17,6 +17,7 @@ from sottovoce.core import bhttp, ohttp, ohttp_chunked
 from sottovoce.core.bhttp_requests import RequestEncoder
 from sottovoce.core.errors import LimitError, ProtocolError, RefusedError, SottovoceError, UnavailableError
 from sottovoce.core.httpdate import format_http_date, parse_http_date
+from sottovoce.core.limits import LIMITS
 from sottovoce.device.transport import RelayClient
 
 __all__ = [
@@ -180,7 +181,7 @@ class _StreamedAnswer:
 
     def __init__(self, opener: ohttp_chunked.ResponseOpener) -> None:
         self._opener = opener
-        self._decoder = bhttp.ResponseDecoder()
+        self._decoder = bhttp.ResponseDecoder(content_limit=LIMITS.stream)
         self._head: bhttp.Head | None = None
         self._refusal = b""
 

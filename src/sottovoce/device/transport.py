@@ -18,8 +18,6 @@ _SILENCE: Final = 45.0
 """Seconds without a byte of an answer until it counts as lost: the router gives a CVM 30 s, and answers are paced."""
 _SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
 """For public files and tokens."""
-_MAX_ANSWER: Final = 32 * 1024 * 1024
-"""10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB before they are sealed."""
 _MAX_PROBLEM: Final = 4 * 1024
 _RESOURCE: Final = "/ohttp"
 _CHUNKED: Final = "message/ohttp-chunked-req"
@@ -182,7 +180,7 @@ class RelayClient:
                         continue
                     await _require(response, answer)
                     began, self.used = True, relay
-                    async with aclosing(_limited(response, _MAX_ANSWER)) as pieces:
+                    async with aclosing(_limited(response, LIMITS.stream)) as pieces:
                         async for piece in pieces:
                             yield piece
                     return

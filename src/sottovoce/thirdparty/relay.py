@@ -35,8 +35,6 @@ _ANSWERS: Final = (_PLAIN_ANSWER, _CHUNKED_ANSWER, b"application/problem+json", 
 _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
 """The longest request with its padding, frames, TLS records and chunks."""
 _MAX_ANSWER: Final = 1024 * 1024
-_MAX_STREAM: Final = 32 * 1024 * 1024
-"""10 minutes of frames of 512 bytes, 40 ms apart, are 8 MB before they are sealed."""
 _READ_TIMEOUT: Final = 30.0
 _OK: Final = 200
 
@@ -236,7 +234,7 @@ class _Answer:
         total = 0
         while piece := await connection.read():
             total += len(piece)
-            if total > _MAX_STREAM:
+            if total > LIMITS.stream:
                 raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         await self.send({"type": "http.response.body", "body": b""})

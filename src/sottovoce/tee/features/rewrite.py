@@ -45,14 +45,6 @@ PROMPT: Final = Prompt(
             "Style: as short as possible\nMessage: I think I will be about 15 minutes late because of the traffic on the bridge.",
             "Traffic on the bridge, I'll be 15 minutes late.",
         ),
-        (
-            "Style: correct spelling and grammar only\nMessage: me and Zoe was there at ten, nobody were home",
-            "Zoe and I were there at ten. Nobody was home.",
-        ),
-        (
-            "Style: in other words\nMessage: I think the blue sofa is too big for the room.",
-            "In my opinion the room is too small for the blue sofa.",
-        ),
     ),
 )
 """Each token of it is time at the start of a CVM: about 10 ms on two cores."""
