@@ -61,7 +61,7 @@ def demo(context: Context, attack: str | None, chat: Path | None, small: bool) -
                 _main_job(out, home, imported, began)
             else:
                 _attack(out, world, home, imported, attack)
-    _heading(out, "Everything is stopped; no process, port or file is left, but the model in its cache")
+    _heading(out, "Everything is stopped. Nothing is left but the fetched model.")
     if attack is None:
         out.print("See a refusal:  sottovoce demo --attack replay")
         out.print("Keep it running, and use it yourself:  sottovoce up")
@@ -81,12 +81,17 @@ def _heading(out: "Console", text: str) -> None:
 
 
 def _opt_in(out: "Console", home: Path, chat: "Chat") -> None:
+    from sottovoce.device.client import Client
     from sottovoce.device.settings import CONSENT_TEXT, SettingsStore
 
-    _heading(out, "2. The device: off by default, so the demo opts in, as `sottovoce settings enable` does")
+    _heading(out, "2. The device: off by default, so it opts in (`sottovoce settings enable`)")
     out.print(CONSENT_TEXT, style="dim")
     SettingsStore(home).enable(now=int(time.time()))
-    out.print(f"\n  imported “{chat.title}”: {len(chat.messages)} messages", highlight=False)
+    stock, _ = Client(home).stock()
+    low, high = Client(home).environment.token_age
+    out.print(f"\n  imported “{chat.title}”: {len(chat.messages)} messages")
+    out.print(f"  {stock.ready} anonymous tokens in the wallet; they rest {low} to {high} s before use here,")
+    out.print("  600 to 7200 s outside a test world")
 
 
 def _main_job(out: "Console", home: Path, chat: "Chat", began: float) -> None:

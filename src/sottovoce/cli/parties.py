@@ -21,14 +21,14 @@ __all__ = ["STOPS", "open_world", "running", "show_parties", "stops_as_interrupt
 
 STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
 _ZONES: Final = {
-    "log": ("third party", "public log of releases, hosts and directories"),
-    "witness": ("third party", "cosigns the log's tree heads"),
-    "cdn": ("third party", "mirror of the directory"),
-    "relay": ("third party", "hides the device's address from the operator"),
-    "issuer": ("operator", "signs blinded tokens for accounts"),
-    "gateway": ("operator", "opens Oblivious HTTP, spends tokens"),
-    "router": ("operator", "carries sealed records to the CVMs"),
-    "cvm": ("simulated CVM", ""),
+    "log": ("third party", "public log"),
+    "witness": ("third party", "cosigns the log"),
+    "cdn": ("third party", "serves the directory"),
+    "relay": ("third party", "hides the device's address"),
+    "issuer": ("operator", "signs blinded tokens"),
+    "gateway": ("operator", "opens sealed requests"),
+    "router": ("operator", "carries sealed records"),
+    "cvm": ("operator", "simulated CVM"),
 }
 
 
@@ -111,14 +111,12 @@ def running(out: Console, world: "World", home: Path) -> "Iterator[World]":
 
 def show_parties(out: Console, world: "World") -> None:
     """Who runs where, and for whom it stands."""
-    from sottovoce.simulator.world import MACHINES, PARTIES
+    from sottovoce.simulator.world import PARTIES
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for heading in ("party", "who runs it in the world outside", "does", "process", "address"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("party", "outside, run by", "what it does", "process", "address"):
         table.add_column(heading, overflow="fold")
     for name, role in PARTIES.items():
         zone, does = _ZONES[role]
-        table.add_row(
-            name, zone, does or MACHINES[name], str(world.pids[name]), world.url(name).removeprefix("http://")
-        )
+        table.add_row(name, zone, does, str(world.pids[name]), world.url(name).removeprefix("http://"))
     out.print(table)

@@ -43,12 +43,12 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
-def banner(out: Console, simulated: bool) -> None:  # noqa: FBT001 - a fact, not an option
+def banner(out: Console, *, simulated: bool) -> None:
     """Say in plain sight when the hardware is simulated."""
     if simulated:
         out.print(
-            "SIMULATED HARDWARE: the security processor is software on this machine, with its own root key. "
-            "Every check below is real, but it proves nothing about a real machine.",
+            "SIMULATED HARDWARE: every check is real, but software stands in for the\n"
+            "processor, so nothing is proved about a real machine.",
             style="black on yellow",
         )
 
@@ -127,7 +127,7 @@ async def run(
 
 
 def _show_attested(out: Console, client: Client, verdict: Verdict, *, verbose: bool) -> None:
-    banner(out, client.environment.simulated)
+    banner(out, simulated=client.environment.simulated)
     if verbose:
         show_verdict(out, verdict)
         return

@@ -271,7 +271,7 @@ class Client:
             job.candidates = draw_candidates(hosts)
         with self._wallet(environment) as wallet:
             token = wallet.take(now)
-        yield timer.step("token", "one of this device's anonymous tokens, gone from the wallet")
+        yield timer.step("token", "one anonymous token, gone from the wallet")
         operators = {
             relay.url.rstrip("/").removesuffix("/ohttp"): relay.operator
             for relay in directory.directory.relays
@@ -285,7 +285,7 @@ class Client:
         finally:
             job.relay = operators.get(relay.used, "")
         size = len(job.session.offer.evidence)
-        yield timer.step("first trip", f"TLS and {size} bytes of evidence, through {job.relay}")
+        yield timer.step("first trip", f"TLS, {size} bytes of evidence, {job.relay}")
         self._verify(job, environment, directory, now)
         if job.verdict is not None:
             yield timer.step("verification", f"{len(job.verdict.checks)} checks")
@@ -370,7 +370,7 @@ def _base64(data: bytes) -> str:
 
 
 def _directory_detail(directory: VerifiedDirectory, *, fetched: bool) -> str:
-    how = "fetched twice, both the same" if fetched else "kept from before"
+    how = "fetched by two ways" if fetched else "kept from before"
     return f"epoch {directory.directory.epoch}, log entry {directory.index}, {how}"
 
 

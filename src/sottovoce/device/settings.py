@@ -43,17 +43,22 @@ CONSENT_VERSION: Final = 1
 CONSENT_TEXT: Final = """\
 Private processing is off until you turn it on. When it is on:
 
-  - Only when you ask for a summary or for help with a draft, the messages concerned (or the draft) leave this
-    device. Nothing is sent on its own.
-  - They go, encrypted, to a machine that proves which software it runs. This device checks that proof first and
-    sends nothing if any check fails.
-  - That machine keeps nothing: messages, answer and keys are gone when the request ends. Nobody who operates it,
-    carries the data or hosts it can read them.
-  - The messages of other people in the chat are sent as well. They are not asked.
-  - What is written can be wrong. Every line of a summary says which messages it rests on.
-  - A report of every request stays on this device: what was sent to what, and what was verified.
+  - Only when you ask for a summary or for help with a draft, the messages
+    concerned (or the draft) leave this device. Nothing is sent on its own.
+  - They go, encrypted, to a machine that proves which software it runs. This
+    device checks that proof first and sends nothing if any check fails.
+  - That machine keeps nothing: messages, answer and keys are gone when the
+    request ends. Nobody who operates it, carries the data or hosts it can
+    read them.
+  - The messages of other people in the chat are sent as well. They are not
+    asked.
+  - What is written can be wrong. Every line of a summary says which messages
+    it rests on.
+  - A report of every request stays on this device: what was sent to what, and
+    what was verified.
 
-You can turn it off again at any time, and you can mark single chats as private: they are then always refused."""
+You can turn it off again at any time, and you can mark single chats as
+private: they are then always refused."""
 
 _FILE: Final = "settings.json"
 _LIMIT: Final = 4 * 1024 * 1024
