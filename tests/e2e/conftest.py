@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ class Device:
     """A device of the world, used by the command line as a person does, in a process of its own."""
 
     home: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, give: str | None = None) -> "subprocess.CompletedProcess[str]":
         """`sottovoce` with these words."""
@@ -36,7 +37,16 @@ class Device:
             text=True,
             check=False,
             timeout=90,
-            env={"COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+            env={
+                "COLUMNS": "200",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                **{
+                    name: os.environ[name]
+                    for name in ("PATH", "HOME", "XDG_CACHE_HOME")
+                    if name in os.environ
+                },
+                **self.environment,
+            },
         )
 
     def opt_in(self) -> None:

@@ -132,7 +132,7 @@ def _attack(out: "Console", world: "World", home: Path, chat: "Chat", name: str)
             failed = {check.id for check in refused.verdict.failed}
             if not failed & attempt.CHECKS:
                 raise
-            _heading(out, f"5. Refused: {refused}")
+            _heading(out, f"5. Refused{str(refused).removeprefix('refused')}")
             out.print(f"  {refused.hint}")
             out.print(f"  The attacker {got()}.")
             return

@@ -14,8 +14,8 @@ from sottovoce.core.limits import LIMITS
 __all__ = ["GatewayKeyError", "Network", "RelayClient"]
 
 _CONNECT: Final = 5.0
-_SILENCE: Final = 45.0
-"""Seconds without a byte of an answer until it counts as lost: the router gives a CVM 30 s, and answers are paced."""
+_SILENCE: Final = LIMITS.session_idle + 5
+"""Seconds without a byte of an answer until it counts as lost: the operator's side has ended the session by then."""
 _SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
 """For public files and tokens."""
 _MAX_PROBLEM: Final = 4 * 1024

@@ -41,10 +41,6 @@ PROMPT: Final = Prompt(
             "Style: warm and kind\nMessage: I can't lend you the car on Sunday, I need it.",
             "I'd really like to help, but I need the car myself on Sunday. I'm sorry!",
         ),
-        (
-            "Style: as short as possible\nMessage: I think I will be about 15 minutes late because of the traffic on the bridge.",
-            "Traffic on the bridge, I'll be 15 minutes late.",
-        ),
     ),
 )
 """Each token of it is time at the start of a CVM: about 10 ms on two cores."""

@@ -65,8 +65,8 @@ def test_what_a_suggestion_must_keep(text: str, reason: str | None) -> None:
         ("see https://a.test/x", "Have a look: https://a.test/x", "rephrase", None),
         ("see https://a.test/x", "Have a look: https://b.test/x", "rephrase", "link"),
         (
-            "I will come on foot, I like walking",
-            "Traffic on the bridge, I will be late, I come on foot, I like walking.",
+            "I want to help, but the shop is closed",
+            "I'd really like to help, but I need the car myself, the shop is closed.",
             "rephrase",
             "example",
         ),

@@ -1,0 +1,189 @@
+"""What each party of a world is started with: its configuration, and for a machine its measured settings."""
+
+import base64
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+import sottovoce
+from sottovoce.attest.simulated import SIMULATED_KIND
+from sottovoce.core import canonical
+from sottovoce.edge import gateway, issuer, router
+from sottovoce.simulator import launcher
+from sottovoce.simulator.models import ModelFile
+from sottovoce.simulator.state import KEMS, WorldState
+from sottovoce.tee.settings import LogSettings, Model, Settings, VendorRoot
+from sottovoce.thirdparty import cdn, log, relay, witness
+
+__all__ = [
+    "ENVIRONMENT",
+    "ISSUER",
+    "MACHINES",
+    "PARTIES",
+    "PURPOSE",
+    "SERVICE",
+    "Change",
+    "Configs",
+    "encode_settings",
+]
+
+MACHINES: Final = {
+    "orchestrator-1": "orchestrator",
+    "orchestrator-2": "orchestrator",
+    "predictor-1": "predictor",
+    "guard-1": "guard",
+}
+"""Simulated machine → the role of its CVM. Two orchestrators, so that a device has two to draw from."""
+PARTIES: Final = {
+    "log": "log",
+    "witness-1": "witness",
+    "witness-2": "witness",
+    "mirror": "cdn",
+    "relay-1": "relay",
+    "relay-2": "relay",
+    "issuer": "issuer",
+    "gateway": "gateway",
+    "router": "router",
+    **dict.fromkeys(MACHINES, "cvm"),
+}
+"""Party → the service that it runs."""
+ENVIRONMENT: Final = "simulated"
+SERVICE, ISSUER = "gateway.simulated.invalid", "issuer.simulated.invalid"
+PURPOSE: Final = "inference"
+_QUOTA: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a dishonest host starts instead of what was published."""
+
+    code: Path | None = None
+    """Folder that holds another `sottovoce` package."""
+    settings: Callable[[Settings], Settings] = lambda settings: settings
+    model: Path | None = None
+
+
+class Configs:
+    """The configurations of the world in `folder`."""
+
+    def __init__(self, folder: Path, state: WorldState, model: ModelFile) -> None:
+        self._folder = folder
+        self._state = state
+        self._model = model
+
+    def address(self, party: str) -> str:
+        """Where `party` listens, as ADDRESS:PORT."""
+        return f"127.0.0.1:{self._state.ports[party]}"
+
+    def url(self, party: str) -> str:
+        """Where `party` listens, as a URL."""
+        return f"http://{self.address(party)}"
+
+    def service(self, party: str) -> msgspec.Struct:
+        """The configuration of a party that is no machine."""
+        make: Callable[[str], msgspec.Struct] = getattr(self, f"_{PARTIES[party]}")
+        return make(party)
+
+    def machine(self, name: str, change: Change) -> launcher.Config:
+        """The configuration of a machine; its settings document is written."""
+        role, folder = MACHINES[name], self._folder
+        settings = folder / "settings" / f"{name}.json"
+        settings.write_bytes(encode_settings(change.settings(self.settings(role))))
+        model = {self._model.name: str(change.model or self._model.path)}
+        wiring = {"predictor": self.address("predictor-1"), "guard": self.address("guard-1")}
+        return launcher.Config(
+            settings=str(settings),
+            artifacts=model if role == "predictor" else {},
+            chip=str(folder / "chips" / name),
+            bundle=str(folder / "bundles" / name),
+            wiring=wiring if role == "orchestrator" else {},
+            code=str(change.code) if change.code else "",
+        )
+
+    def settings(self, role: str) -> Settings:
+        """The measured settings of `role`."""
+        state, root, model = self._state, self._state.vendor.root, self._model
+        return Settings(
+            role=cast("Any", role),  # a value of MACHINES
+            environment=ENVIRONMENT,
+            version=sottovoce.__version__,
+            platform=SIMULATED_KIND,
+            vendor_roots=[VendorRoot(product=root.product, ark=base64.b64encode(root.ark_der).decode())],
+            log=LogSettings(origin=state.log.verifier.name, key=str(state.log.verifier)),
+            witnesses=[str(key.verifier) for key in state.witnesses.values()],
+            quorum=len(state.witnesses),
+            threads=min(os.cpu_count() or 1, 8) if role == "predictor" else 1,
+            model=Model(name=model.name, sha256=model.sha256, bytes=model.bytes, purpose=PURPOSE)
+            if role == "predictor"
+            else None,
+        )
+
+    def _log(self, _: str) -> msgspec.Struct:
+        state = self._state
+        witnesses = [
+            log.WitnessAddress(key=str(key.verifier), url=self.url(name))
+            for name, key in state.witnesses.items()
+        ]
+        return log.Config(
+            origin=state.log.verifier.name,
+            key=str(state.path("log.key")),
+            folder=str(self._folder / "log"),
+            secret=str(state.path("log.secret")),
+            witnesses=witnesses,
+        )
+
+    def _witness(self, party: str) -> msgspec.Struct:
+        return witness.Config(
+            key=str(self._state.path(f"{party}.key")),
+            state=str(self._folder / party),
+            logs=[str(self._state.log.verifier)],
+        )
+
+    def _cdn(self, _: str) -> msgspec.Struct:
+        return cdn.Config(folder=str(self._folder / "mirror"))
+
+    def _relay(self, _: str) -> msgspec.Struct:
+        return relay.Config(gateway=self.url("gateway") + "/ohttp", mirror=self.url("mirror"))
+
+    def _issuer(self, _: str) -> msgspec.Struct:
+        state = self._state
+        keys = [
+            issuer.KeyFile(epoch=epoch, path=str(state.path(f"token-{epoch}.pem")))
+            for epoch in state.token_keys
+        ]
+        return issuer.Config(database=str(self._folder / "accounts.sqlite"), keys=keys, quota=_QUOTA)
+
+    def _gateway(self, _: str) -> msgspec.Struct:
+        state = self._state
+        return gateway.Config(
+            environment=ENVIRONMENT,
+            service=SERVICE,
+            issuer_name=ISSUER,
+            router=self.url("router"),
+            spent=str(self._folder / "spent.sqlite"),
+            ohttp_keys=[
+                gateway.OhttpKeyFile(key_id=number, kem_id=kem, path=str(state.path(f"ohttp-{number}.key")))
+                for number, kem in KEMS.items()
+            ],
+            token_keys=[
+                gateway.TokenKeyEntry(epoch=epoch, key=base64.b64encode(spki).decode())
+                for epoch, spki in state.token_keys.items()
+            ],
+        )
+
+    def _router(self, _: str) -> msgspec.Struct:
+        hosts = [
+            router.HostAddress(id=name, address=self.address(name))
+            for name, role in MACHINES.items()
+            if role == "orchestrator"
+        ]
+        return router.Config(hosts=hosts)
+
+
+def encode_settings(settings: Settings) -> bytes:
+    """The document that is measured."""
+    return canonical.encode(msgspec.to_builtins(settings))
