@@ -14,7 +14,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,21 +24,15 @@ import msgspec
 from sottovoce.attest.evidence import Endorsements, Logged
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, SottovoceError
-from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, site_packages
+from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, start_command
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.tee.collector import ENDORSEMENTS, LENGTH, REPORT, REPORT_DATA, Bundle
 
 __all__ = ["Config", "read_bundle", "run", "write_bundle"]
 
-# The interpreter ignores environment, user site and cached bytecode, so that it runs the source that was measured.
-_START: Final = (
-    "import sys; sys.path.extend(sys.argv[1:3]); del sys.argv[1:3]; "
-    "import runpy; runpy.run_module('sottovoce.tee.boot', run_name='__main__', alter_sys=True)"
-)
 _STOP_AFTER: Final = 3.0
 _PAPERS_AFTER, _PAUSE = 30.0, 0.05
-_FLAGS: Final = ("-I", "-B", "-S", "-X", "pycache_prefix=/nonexistent")
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -172,7 +165,7 @@ def _start(
             stack.callback(os.close, descriptor)
             opened.append(descriptor)
             arguments += ["--artifact", f"{name}={descriptor}"]
-        command = [sys.executable, *_FLAGS, "-c", _START, str(root), str(site_packages()), *arguments]
+        command = [*start_command(root), *arguments]
         return subprocess.Popen(  # noqa: S603 - our own interpreter and program
             command, pass_fds=(*descriptors.values(), *opened), env={}, cwd="/", stdin=subprocess.DEVNULL
         )
