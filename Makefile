@@ -32,7 +32,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	@echo "Installing locked dependencies. The first time, the inference engine is compiled: about five minutes."
-	@$(UV) sync --locked --all-extras --python $(BIN)/python
+	@$(UV) sync --locked --all-extras --compile-bytecode --python $(BIN)/python
 	@touch $@
 
 peers: tests/peers/node_modules/.ready

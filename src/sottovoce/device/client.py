@@ -245,8 +245,9 @@ class Client:
         directory, fetched = await source.get(int(self._clock()))
         yield timer.step("directory", _directory_detail(directory, fetched=fetched))
         try:
-            async for event in self._open(job, environment, directory, timer):
-                yield event
+            async with aclosing(self._open(job, environment, directory, timer)) as events:
+                async for event in events:
+                    yield event
         except (GatewayKeyError, CandidatesRefusedError, VerificationRefused) as error:
             if fetched or not _may_be_out_of_date(error):
                 raise
@@ -254,8 +255,9 @@ class Client:
             yield timer.step(
                 "directory", _directory_detail(directory, fetched=True) + ", as the kept one was out of date"
             )
-            async for event in self._open(job, environment, directory, timer):
-                yield event
+            async with aclosing(self._open(job, environment, directory, timer)) as events:
+                async for event in events:
+                    yield event
         async with aclosing(self._answer(job, timer)) as events:
             async for event in events:
                 yield event

@@ -6,6 +6,7 @@ that the operator could change at will (relays, hosts, keys of the day) is in th
 
 import base64
 import binascii
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -90,14 +91,19 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         What belonged to the other one goes: its tokens, its account, its directory. Settings and reports stay.
 
         Raises:
+            ConfigError: the device pins an environment that is not simulated.
             DiskError: a file cannot be written.
         """
         private_directory(home)
         path = home / FILE
-        try:
-            changed = self.load(path).log_key != self.log_key
-        except ConfigError:
-            changed = True
+        before = None
+        with suppress(ConfigError):
+            before = self.load(path)
+        changed = before is None or before.log_key != self.log_key
+        if before is not None and changed and not before.simulated:
+            raise ConfigError(
+                "this device belongs to another environment", hint="--home takes another folder"
+            )
         if changed:
             for name in _OF_ONE_ENVIRONMENT:
                 (home / name).unlink(missing_ok=True)

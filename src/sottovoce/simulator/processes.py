@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,9 @@ class _Party:
     ready: int
     log: Path
     is_ready: bool = False
-    stopped: bool = field(default=False)
+    stopped: bool = False
+    """It was asked to stop."""
+    ended: bool = False
 
 
 def bind(port: int = 0) -> socket.socket:
@@ -118,6 +120,7 @@ class Parties:
         self._stop(list(self._parties.values()))
 
     def _stop(self, parties: list[_Party]) -> None:
+        parties = [party for party in parties if not party.ended]
         for party in parties:
             party.stopped = True
             with contextlib.suppress(ProcessLookupError):
@@ -130,8 +133,9 @@ class Parties:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(party.process.pid, signal.SIGKILL)
             party.process.wait()
-            with contextlib.suppress(OSError):
-                os.close(party.ready)
+            # Once only: the number of a closed descriptor may be somebody else's by now.
+            party.ended = True
+            os.close(party.ready)
 
 
 def _last_line(log: Path) -> str:
