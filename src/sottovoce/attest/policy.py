@@ -10,8 +10,9 @@ from sottovoce.core.errors import UsageError
 from sottovoce.tlog.entries import ROLES
 from sottovoce.tlog.policy import LogPolicy
 
-__all__ = ["ACCEPTED_PRODUCTS", "RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
+__all__ = ["ACCEPTED_PRODUCTS", "BACKEND_ROLES", "RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
 
+BACKEND_ROLES: Final = ("predictor", "guard")
 RELAXABLE: Final = frozenset(
     {
         "policy-smt",
@@ -74,7 +75,11 @@ class SessionPolicy:
     products: frozenset[str] = ACCEPTED_PRODUCTS
 
     def __post_init__(self) -> None:
-        if not self.environment or self.role not in ROLES or not set(self.require_backends) <= set(ROLES):
+        if (
+            not self.environment
+            or self.role not in ROLES
+            or not set(self.require_backends) <= set(BACKEND_ROLES)
+        ):
             raise UsageError("a session policy needs an environment and known roles")
         if len(set(self.require_backends)) != len(self.require_backends):
             raise UsageError("a session policy names a back end twice")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
-from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.snp.appraisal import Platform, appraise
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.verdict import TITLES, Checklist, Verdict, VerificationRefused, quietly
@@ -29,7 +29,6 @@ from sottovoce.tlog.policy import VerifiedCheckpoint
 __all__ = ["Connection", "VerifiedSession", "verify_session"]
 
 _MADE_BY_VERIFIER: Final = object()
-_BACKEND_ROLES: Final = ("predictor", "guard")
 _DAY: Final = 86400
 _SHORT: Final = 16
 
@@ -97,7 +96,7 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
         "decode", lambda: Evidence.decode(evidence), wanted="one CMW record, at most 64 KiB"
     )
     parts = _Verifier(decoded, policy, connection, checks).run() if decoded else None
-    unasked = {f"backend-{role}" for role in _BACKEND_ROLES if role not in policy.require_backends}
+    unasked = {f"backend-{role}" for role in BACKEND_ROLES if role not in policy.require_backends}
     verdict = checks.verdict(check for check in TITLES if check not in unasked)
     if verdict.failed or decoded is None or parts is None:
         raise VerificationRefused(verdict)
@@ -281,17 +280,18 @@ class _Verifier:
             release = self._log.backend(backend.release, Release.parse)
         except PeerError as error:
             return str(error)
-        hosts = None if at.hosts is None else {(host.id, host.role) for host in at.hosts}
+        kind = self._evidence.platform.kind
+        hosts = None if at.hosts is None else {(host.id, host.role, host.platform) for host in at.hosts}
         faults = {
             "its release has another role": release.role != role,
-            "its release is for another platform": release.platform != self._evidence.platform.kind,
+            "its release is for another platform": release.platform != kind,
             "its measurement is not the release's": backend.measurement.hex() not in release.measurements,
             "its release is too old": release.security_version < self._policy.minimum_security_version,
             "its release is not valid now": at.now is not None
             and not release.issued <= at.now < release.expires,
             "its release is revoked": _digest(backend.release) in at.revocations.releases,
             "its host is revoked": backend.host in at.revocations.hosts,
-            "its host is not in the directory": hosts is not None and (backend.host, role) not in hosts,
+            "its host is not in the directory": hosts is not None and (backend.host, role, kind) not in hosts,
         }
         return "; ".join(text for text, is_so in faults.items() if is_so)
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.attest.evidence import Batch, Evidence, Platform
-from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy
+from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb
 from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
@@ -80,6 +81,23 @@ def test_two_logs_of_one_size_in_one_evidence() -> None:
     assert failed(replace(GOOD, backends=(predictor, forked))) == {"log-fork"}
 
 
+@pytest.mark.parametrize("forked", ["release", "host", "predictor", "guard"])
+def test_each_checkpoint_is_compared_with_the_others(forked: str) -> None:
+    """One proof is from another tree of the same size, signed by the same log and witnesses."""
+    fork = EvidenceWorld()
+    fork.log.key, fork.log.witnesses = WORLD.log.key, WORLD.log.witnesses
+    backends = {backend.role: backend for backend in GOOD.backends}
+    entry = (backends[forked].release if forked in backends else getattr(GOOD, forked)).entry
+    fork.log.leaves[0], fork.logged[entry] = leaf_hash(entry), 0
+    if forked in backends:
+        backends[forked] = replace(backends[forked], release=fork.prove(entry))
+        evidence = replace(GOOD, backends=tuple(backends.values()))
+    else:
+        changes: dict[str, Any] = {forked: fork.prove(entry)}
+        evidence = replace(GOOD, **changes)
+    assert failed(evidence) == {"log-fork"}
+
+
 @pytest.mark.parametrize(
     ("change", "check"),
     [
@@ -110,6 +128,16 @@ def test_two_logs_of_one_size_in_one_evidence() -> None:
 def test_each_field_of_the_report(change: dict[str, Any], check: str) -> None:
     evidence = WORLD.evidence(EXPORTER, SPKI, change=lambda fields: replace(fields, **change))
     assert failed(evidence) == {check}
+
+
+@pytest.mark.parametrize("bit", range(5, 32))
+def test_each_reserved_bit_of_the_key_information(bit: int) -> None:
+    evidence = WORLD.evidence(EXPORTER, SPKI, change=lambda fields: replace(fields, key_flags=1 << bit))
+    assert "version" in failed(evidence)
+
+
+def test_an_author_key_is_no_fault() -> None:
+    assert verify(WORLD.evidence(EXPORTER, SPKI, change=lambda fields: replace(fields, key_flags=1)))
 
 
 def test_an_unknown_report_version() -> None:
@@ -293,6 +321,12 @@ def test_a_back_end_of_another_platform() -> None:
     assert failed(world.evidence(EXPORTER, SPKI), world=world) == {"backend-guard"}
 
 
+def test_a_back_end_on_a_host_of_another_platform() -> None:
+    guard = WORLD.hosts["guard"]
+    hosts = (WORLD.hosts["orchestrator"], WORLD.hosts["predictor"], replace(guard, platform="sev-snp"))
+    assert failed(GOOD, hosts=hosts) == {"backend-guard"}
+
+
 def test_a_refusal_says_which_check_and_nothing_of_the_peers() -> None:
     with pytest.raises(VerificationRefused) as caught:
         verify(GOOD, candidates=("host-a", "host-b"))
@@ -321,7 +355,7 @@ def test_relaxing_is_by_name_and_is_shown() -> None:
     "changes",
     [
         {"relaxed": frozenset({"binding"})}, {"relaxed": frozenset({"nonsense"})}, {"roots": ()}, {"environment": ""},
-        {"role": "mirror"}, {"require_backends": ("mirror",)}, {"allow_simulated": False},
+        {"role": "mirror"}, {"require_backends": ("mirror",)}, {"require_backends": ("orchestrator",)}, {"allow_simulated": False},
         {"products": frozenset()}, {"tcb_floors": {}}, {"minimum_security_version": -1}, {"require_backends": ("guard", "guard")},
     ],
 )  # fmt: skip
@@ -340,8 +374,9 @@ def test_a_production_policy_refuses_simulated_hardware() -> None:
         )
 
 
-def test_real_platform_kind_with_a_simulated_root() -> None:
-    platform = Platform(kind="sev-snp", report=GOOD.platform.report)
+@pytest.mark.parametrize("kind", ["sev-snp", "tdx"])
+def test_real_platform_kind_with_a_simulated_root(kind: str) -> None:
+    platform = Platform(kind=kind, report=GOOD.platform.report)
     backends = {"backend-predictor", "backend-guard"}
     assert failed(replace(GOOD, platform=platform)) == {"product-match", "host", "platform", *backends}
 
@@ -370,6 +405,33 @@ def test_relaxing_the_product_does_not_let_simulated_hardware_pass_for_real() ->
 def test_a_certificate_that_names_another_product_than_its_root(name: str, root: str) -> None:
     world, policy = of_product(name, root)
     assert "product-match" in failed(world.evidence(EXPORTER, SPKI), world=world, policy=policy)
+
+
+@pytest.mark.parametrize("relaxed", [frozenset(), RELAXABLE])
+@pytest.mark.parametrize(
+    ("root", "kind", "fits"),
+    [
+        ("Genoa", "sev-snp", True), ("Genoa", SIMULATED_KIND, False), ("Genoa", "tdx", False),
+        ("Simulated", SIMULATED_KIND, True), ("Simulated", "sev-snp", False), ("Simulated", "tdx", False),
+    ],
+)  # fmt: skip
+def test_a_root_vouches_for_its_own_kind_of_platform(
+    root: str, kind: str, fits: bool, relaxed: frozenset[str]
+) -> None:
+    """Everything else about the platform is right, in the log and in the evidence."""
+    world, policy = of_product(root, root)
+    policy = replace(policy, relaxed=relaxed, require_backends=())
+    world.hosts["orchestrator"] = replace(world.hosts["orchestrator"], platform=kind)
+    world.releases["orchestrator"] = replace(world.release("orchestrator"), platform=kind)
+    for entry in (world.hosts["orchestrator"], world.releases["orchestrator"]):
+        world.append(entry.encode())
+    evidence = world.evidence(EXPORTER, SPKI)
+    platform = replace(evidence.platform, kind=kind)
+    changed = replace(evidence, platform=platform, backends=())
+    if fits:
+        assert verify(changed, world=world, policy=policy).host.platform == kind
+    else:
+        assert failed(changed, world=world, policy=policy) == {"product-match"}
 
 
 def test_the_processor_in_the_report_is_of_the_product() -> None:

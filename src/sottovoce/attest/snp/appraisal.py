@@ -18,6 +18,7 @@ __all__ = ["Platform", "appraise"]
 
 _VCEK_KEY = 0
 _KEYS = {0: "VCEK", 1: "VLEK", 7: "none"}
+_KIND = "sev-snp"
 _NO_CLOCK = "left to the device, which has a clock"
 _ROOT_OF = {"Siena": "Genoa"}
 """Product lines whose keys lead to another line's root."""
@@ -143,7 +144,7 @@ def _product(kind: str, report: Report, chain: _Chain, policy: SessionPolicy, ch
     fits = (
         _ROOT_OF.get(named, named) == chain.root.product
         and snp_policy.cpuid_fits(report, named)
-        and (kind == SIMULATED_KIND) == (chain.root.product == SIMULATED_PRODUCT)
+        and kind == (SIMULATED_KIND if chain.root.product == SIMULATED_PRODUCT else _KIND)
     )
     checks.add(
         "product-match",
