@@ -29,6 +29,7 @@ from sottovoce.core.blindrsa import PublicKey
 from sottovoce.core.httpdate import format_http_date
 from sottovoce.core.tokens import TokenKey, epoch_at
 from sottovoce.edge import gateway
+from sottovoce.simulator.toml import write_config
 from sottovoce.thirdparty import relay
 
 BODY: Final = os.urandom(1024)
@@ -37,20 +38,11 @@ SAMPLE: Final = 100
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-def toml(value: object) -> str:
-    """A value of a configuration file."""
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
-    return json.dumps(value)
-
-
 @contextlib.contextmanager
 def party(role: str, config: msgspec.Struct, folder: Path) -> Iterator[tuple[str, int]]:
     """One service as `sottovoce serve` starts it: its URL and process id."""
     file = folder / f"{role}.toml"
-    file.write_text("".join(f"{k} = {toml(v)}\n" for k, v in msgspec.to_builtins(config).items()))
+    write_config(file, config)
     ready, told = os.pipe()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as sock:
         fds = (sock.fileno(), told)
