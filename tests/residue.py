@@ -1,4 +1,4 @@
-"""Looking for words where they must not be: in the memory of processes, in files, on the wire. Needs root."""
+"""Looking for words where they must not be: in the memory of processes, in files, on the wire. Needs a root that may do so."""
 
 import os
 import socket
@@ -14,8 +14,19 @@ CHUNK = 8 << 20
 _ETHERNET, _LOOPBACK_IP = 14, 0x0800
 _SNAP = 256 * 1024
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root reads other processes' memory and the wire; run as root to see it"
+_NET_RAW, _SYS_PTRACE = 13, 19
+"""capabilities(7), linux/capability.h"""
+
+
+def _has(capability: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> capability & 1)
+
+
+sees_the_wire = pytest.mark.skipif(not _has(_NET_RAW), reason="to capture takes CAP_NET_RAW: run as root")
+reads_memory = pytest.mark.skipif(
+    not _has(_SYS_PTRACE), reason="to read the memory of others takes CAP_SYS_PTRACE: run as root"
 )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Device
-from residue import capturing, family, in_files, in_memory, needs_root
+from residue import capturing, family, in_files, in_memory, reads_memory, sees_the_wire
 from sottovoce.device.answers import Done, Line, LineEnd, Piece, Suggestion
 from sottovoce.device.chats import read_chat
 from sottovoce.device.client import Client
@@ -89,7 +89,7 @@ async def _ask(
     return told
 
 
-@needs_root
+@sees_the_wire
 def test_no_word_of_chat_or_answer_is_on_the_wire(world: World, device: Device, canaries: Canaries) -> None:
     with capturing() as capture:
         told = asyncio.run(_ask(device, canaries.chat, [], set(), {canaries.text.encode()}))
@@ -120,7 +120,7 @@ def test_no_word_of_chat_or_answer_is_on_the_wire(world: World, device: Device, 
         assert not found, f"{flow}: {found}"
 
 
-@needs_root
+@reads_memory
 def test_nothing_is_left_in_memory_logs_or_files(world: World, device: Device, canaries: Canaries) -> None:
     pids, holders = set(world.pids.values()), list[set[int]]()
     words = {canaries.text.encode(), canaries.sender.encode()}
