@@ -90,8 +90,8 @@ def _opt_in(out: "Console", home: Path, chat: "Chat") -> None:
     stock, _ = Client(home).stock()
     low, high = Client(home).environment.token_age
     out.print(f"\n  imported “{chat.title}”: {len(chat.messages)} messages")
-    out.print(f"  {stock.ready} anonymous tokens in the wallet; they rest {low} to {high} s before use here,")
-    out.print("  600 to 7200 s outside a test world")
+    out.print(f"  {stock.ready} anonymous tokens for today in the wallet, {stock.waiting} for tomorrow")
+    out.print(f"  a token rests {low} to {high} s before use here, 600 to 7200 s outside a test world")
 
 
 def _main_job(out: "Console", home: Path, chat: "Chat", began: float) -> None:

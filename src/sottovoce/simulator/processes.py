@@ -88,7 +88,7 @@ class Parties:
         sock.close()
         self._parties[name] = _Party(name=name, process=process, ready=read, log=log)
 
-    def wait_ready(self, names: list[str] | None = None, *, timeout: float = 60.0) -> None:
+    def wait_ready(self, names: list[str] | None = None, *, timeout: float = 180.0) -> None:
         """Return when each of `names` (all, if None) serves.
 
         Raises:
