@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sottovoce.core.errors import DecodeError, PeerError, UsageError
 from sottovoce.simulator.log_memory import MemoryLog
 from sottovoce.tlog.merkle import InclusionError
-from sottovoce.tlog.note import Note, SigningKey
+from sottovoce.tlog.note import Note, NoteSignature, SignatureError, SigningKey, VerifierKey
 from sottovoce.tlog.policy import CheckpointAgeError, LogPolicy, OriginError, QuorumError
 from sottovoce.tlog.proof import Proof, encode_proof, verify_proof
 
@@ -114,3 +114,38 @@ def test_no_changed_byte_is_accepted_with_another_meaning(at: int, flip: int) ->
     except PeerError:
         return
     assert (logged.index, logged.checkpoint.size) == (4, 9)
+
+
+def test_a_checkpoint_is_verified_once_for_one_policy_and_a_refusal_is_never_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+    verify = VerifierKey._verify
+
+    def counted(key: VerifierKey, signature: bytes, message: bytes) -> None:
+        asked.append(signature)
+        verify(key, signature, message)
+
+    monkeypatch.setattr(VerifierKey, "_verify", counted)
+    log = MemoryLog("log.example/cached")
+    for number in range(9):
+        log.append(b"entry %d" % number)
+    for index in (4, 5, 4):
+        assert verify_proof(log.proof(index, now=NOW), b"entry %d" % index, log.policy(), now=NOW)
+    assert len(asked) == 3
+    # What was verified for one policy is asked anew for another, and for any other text or signature.
+    assert verify_proof(log.proof(4, now=NOW), b"entry 4", log.policy(quorum=1), now=NOW)
+    assert len(asked) == 6
+    parsed = Proof.parse(log.proof(4, now=NOW))
+    first, *others = parsed.note.signatures
+    spoiled = NoteSignature(name=first.name, key_id=first.key_id, signature=bytes(64))
+    for _ in range(2):
+        asked.clear()
+        with pytest.raises(SignatureError):
+            log.policy().verify_checkpoint(
+                Note(text=parsed.note.text, signatures=(spoiled, *others)), now=NOW
+            )
+        assert asked == [bytes(64)]
+    # Time is never part of what is kept.
+    with pytest.raises(CheckpointAgeError):
+        log.policy().verify_checkpoint(parsed.note, now=NOW + 86_401)
