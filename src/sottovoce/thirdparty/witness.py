@@ -8,7 +8,6 @@ What it saw is on the disk before the cosignature leaves, so that a stop at any 
 
 import asyncio
 import base64
-import binascii
 import re
 import time
 from collections.abc import Callable
@@ -59,6 +58,12 @@ class SizeConflictError(PeerError):
         self.size = size
 
 
+class ForkError(SizeConflictError):
+    """The log signed another tree head of the size that this witness saw last: proof that it has two histories."""
+
+    code = "peer.witness.fork"
+
+
 @event
 class Cosigned(Event):
     """A tree head was cosigned."""
@@ -78,7 +83,7 @@ class _Witness:
         try:
             self._key = SigningKey.parse(Path(config.key).read_text())
             self._logs = {key.name: key for key in map(VerifierKey.parse, config.logs)}
-        except (OSError, DecodeError):
+        except (OSError, UnicodeDecodeError, DecodeError):
             raise ConfigError("the witness's key or a log's key cannot be read") from None
         if self._key.kind != COSIGNATURE or not self._logs:
             raise ConfigError("a witness needs a cosignature key and a log to follow")
@@ -86,6 +91,8 @@ class _Witness:
         self._log = log
         self._clock = clock
         self._lock = asyncio.Lock()
+        for origin in self._logs:
+            self._seen(origin)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
@@ -101,6 +108,8 @@ class _Witness:
             async with self._lock:  # checking and recording are one step
                 line = self._cosign(body)
         except SizeConflictError as error:
+            if isinstance(error, ForkError):
+                self._log.emit(RefusedToCosign(status=409))
             await asgi.respond(send, 409, f"{error.size}\n".encode(), kind=b"text/x.tlog.size")
         except SottovoceError as error:
             status = _status(error)
@@ -122,6 +131,8 @@ class _Witness:
         seen = self._seen(checkpoint.origin)
         if old != (seen.size if seen else 0):
             raise SizeConflictError(seen.size if seen else 0)
+        if seen is not None and seen.size == checkpoint.size and seen.root != checkpoint.root:
+            raise ForkError(seen.size)
         if seen is not None and seen.size:
             verify_consistency(
                 old_size=seen.size, old_root=seen.root, size=checkpoint.size, root=checkpoint.root, path=path
@@ -136,10 +147,16 @@ class _Witness:
         return self._state / base64.urlsafe_b64encode(origin.encode()).decode()
 
     def _seen(self, origin: str) -> Checkpoint | None:
+        # A record that cannot be read is never taken for none: that would forget what was cosigned.
         try:
-            return Checkpoint.parse(self._file(origin).read_text())
+            seen = Checkpoint.parse(self._file(origin).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError, DecodeError):
+            raise ConfigError("the record of a log's last tree head is damaged") from None
+        if seen.origin != origin:
+            raise ConfigError("the record of a log's last tree head is of another log")
+        return seen
 
 
 def _parse(body: bytes) -> tuple[int, list[bytes], Note]:
@@ -150,7 +167,7 @@ def _parse(body: bytes) -> tuple[int, list[bytes], Note]:
         raise DecodeError("the request is malformed")
     try:
         path = [base64.b64decode(line, validate=True) for line in lines[1:]]
-    except binascii.Error:
+    except ValueError:  # of which binascii.Error is one
         raise DecodeError("the request is malformed") from None
     return int(match[1]), path, Note.parse(checkpoint)
 
@@ -170,6 +187,6 @@ def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = ti
     """The witness as an ASGI application.
 
     Raises:
-        ConfigError: a key is missing or of the wrong kind.
+        ConfigError: a key is missing or of the wrong kind, or the record of a log is damaged.
     """
     return _Witness(config, log, clock)
