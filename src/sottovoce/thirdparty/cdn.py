@@ -40,8 +40,7 @@ class _Mirror:
         if scope["method"] != "GET" or match is None or match[1] == "healthz":
             await asgi.respond(send, 204 if scope["path"] == "/healthz" else 404)
             return
-        path = self._folder / match[1]
-        data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        data = _read(self._folder / match[1])
         if data is None:
             await asgi.respond(send, 404)
             return
@@ -51,6 +50,13 @@ class _Mirror:
             await asgi.respond(send, 304, b"", *headers)
             return
         await asgi.respond(send, 200, data, *headers, kind=b"application/octet-stream")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    except OSError:
+        return None
 
 
 def create_app(config: Config, *, log: EventLog) -> asgi.App:
