@@ -9,7 +9,7 @@ __all__ = ["StorageError", "write_whole"]
 
 
 class StorageError(SottovoceError):
-    """A file could not be written; nothing of it was taken over."""
+    """A file could not be written durably."""
 
     code = "disk"
 
@@ -18,7 +18,8 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` durably: first beside it, synced, then in its place, and the folder synced.
 
     Raises:
-        StorageError: the disk is full or the file cannot be written.
+        StorageError: the disk is full or the file cannot be written. What was there before is there still, unless only
+            the last step failed: then `data` is in its place, and a power cut could undo that.
     """
     staged = path.with_name(path.name + ".new")
     try:

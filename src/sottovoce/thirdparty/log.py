@@ -11,8 +11,10 @@ after the files of that size are on the disk, and the size never goes back, so a
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -26,23 +28,31 @@ from sottovoce.core import asgi
 from sottovoce.core.errors import (
     ConfigError,
     DecodeError,
+    LimitError,
     PeerError,
     RefusedError,
     SottovoceError,
     UnavailableError,
 )
 from sottovoce.core.events import Event, EventLog, event
-from sottovoce.thirdparty.files import write_whole
+from sottovoce.thirdparty.files import StorageError, write_whole
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import Note, NoteSignature, SigningKey, VerifierKey, sign_note
+from sottovoce.tlog.note import COSIGNATURE, ED25519, Note, NoteSignature, SigningKey, VerifierKey, sign_note
 from sottovoce.tlog.proof import encode_proof
 
 __all__ = ["Config", "Storage", "WitnessAddress", "create_app"]
 
-_PUBLIC: Final = re.compile(r"/(checkpoint|tile/[0-9a-z/.]{1,80})")
+# tlog-tiles, "Merkle Tree" and "Log entries"
+_TILE: Final = re.compile(
+    r"/(tile/([0-9]|[1-5][0-9]|6[0-3]|entries)/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[1-9][0-9]{0,2})?)"
+)
 _BEARER: Final = b"Bearer "
+_MIN_SECRET: Final = 16
 _WITNESS_TIMEOUT: Final = 10.0
+_MAX_ANSWER: Final = 4096
+_LOOK: Final = 60.0
+"""Seconds between two looks at whether the tree head needs new cosignatures."""
 _OK, _CONFLICT = 200, 409
 
 
@@ -62,7 +72,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     folder: str
     """The log's files."""
     secret: str
-    """File with the operator's secret, for appending."""
+    """File with the operator's secret, for appending: 16 bytes or more."""
     witnesses: list[WitnessAddress]
     refresh: int = 6 * 3600
     """Seconds after which a tree head is cosigned again, so that its age stays below a day."""
@@ -103,31 +113,52 @@ class Storage:
         try:
             data = (self._folder / "checkpoint").read_bytes()
         except FileNotFoundError:
-            return self._sign()
-        note = Note.parse(data)
-        checkpoint = Checkpoint.parse(note.text)
-        if checkpoint.origin != self._origin or not note.signed_by(self._key.verifier):
+            return self._begin()
+        except OSError:
+            raise ConfigError("the log's tree head cannot be read") from None
+        try:
+            note = Note.parse(data)
+            checkpoint = Checkpoint.parse(note.text)
+            signed = note.signed_by(self._key.verifier)
+        except PeerError:
+            raise ConfigError("the log's tree head is damaged; it must not go on") from None
+        if checkpoint.origin != self._origin or not signed:
             raise ConfigError("the log's folder is of another log")
-        for index in range(-(-checkpoint.size // tiles.WIDTH)):
-            width = min(tiles.WIDTH, checkpoint.size - index * tiles.WIDTH)
-            bundle = self._folder / tiles.tile_path("entries", index, width)
-            self._entries = tiles.decode_bundle(bundle.read_bytes())
-            self.leaves += map(merkle.leaf_hash, self._entries)
+        self._read_entries(checkpoint)
+        return note
+
+    def _begin(self) -> Note:
+        # The head of the empty tree is there before the first tile, so tiles without a head are a head that was lost. A
+        # log that began anew then would sign a second history.
+        if (self._folder / "tile").exists():
+            raise ConfigError("the log's tree head is lost; it must not go on")
+        note = self._sign([])
+        write_whole(self._folder / "checkpoint", note.encode())
+        return note
+
+    def _read_entries(self, checkpoint: Checkpoint) -> None:
+        try:
+            for index in range(-(-checkpoint.size // tiles.WIDTH)):
+                width = min(tiles.WIDTH, checkpoint.size - index * tiles.WIDTH)
+                bundle = self._folder / tiles.tile_path("entries", index, width)
+                self._entries = tiles.decode_bundle(bundle.read_bytes())
+                self.leaves += map(merkle.leaf_hash, self._entries)
+        except (OSError, DecodeError):
+            raise ConfigError("the log's entries are damaged; it must not go on") from None
         if len(self._entries) == tiles.WIDTH:
             self._entries = []
         if (len(self.leaves), merkle.tree_head(self.leaves)) != (checkpoint.size, checkpoint.root):
             raise ConfigError("the log's files do not give its signed tree head; it must not go on")
-        return note
 
-    def _sign(self) -> Note:
-        head = Checkpoint(origin=self._origin, size=len(self.leaves), root=merkle.tree_head(self.leaves))
+    def _sign(self, leaves: list[bytes]) -> Note:
+        head = Checkpoint(origin=self._origin, size=len(leaves), root=merkle.tree_head(leaves))
         return sign_note(head.encode(), [self._key])
 
     def append(self, entry: bytes) -> int:
         """Append durably; the entry's index. An entry that is there already keeps its index.
 
         Raises:
-            StorageError: nothing was appended.
+            StorageError: nothing was appended, and no tree head with the entry was shown to anybody.
         """
         leaf = merkle.leaf_hash(entry)
         if leaf in self.leaves:
@@ -141,16 +172,21 @@ class Storage:
         leaves = [*self.leaves, leaf]
         for path, tile in tiles.changed_tiles(leaves, index):
             write_whole(self._folder / path, tile)
-        head = Checkpoint(origin=self._origin, size=len(leaves), root=merkle.tree_head(leaves))
-        note = sign_note(head.encode(), [self._key])
+        note = self._sign(leaves)
         write_whole(self._folder / "checkpoint", note.encode())
         self.leaves, self.note = leaves, note
         self._entries = [] if len(entries) == tiles.WIDTH else entries
         return index
 
     def cosign(self, cosignatures: list[NoteSignature]) -> None:
-        """Publish the tree head with the witnesses' cosignatures."""
-        note = Note(text=self.note.text, signatures=(self.note.signatures[0], *cosignatures))
+        """Publish the tree head with the witnesses' new cosignatures; one that none replaces stays.
+
+        Raises:
+            StorageError: the tree head is as it was.
+        """
+        made = {(item.name, item.key_id) for item in cosignatures}
+        kept = [item for item in self.note.signatures if (item.name, item.key_id) not in made]
+        note = Note(text=self.note.text, signatures=(*kept, *cosignatures))
         write_whole(self._folder / "checkpoint", note.encode())
         self.note = note
 
@@ -167,11 +203,11 @@ class Storage:
             index=index, path=merkle.inclusion_proof(self.leaves, index), checkpoint=self.note
         )
 
-    def read(self, path: str) -> bytes | None:
-        """A public file."""
+    def tile(self, path: str) -> bytes | None:
+        """A tile or entry bundle; None if there is none."""
         try:
             return (self._folder / path).read_bytes()
-        except (OSError, ValueError):
+        except OSError:
             return None
 
 
@@ -189,15 +225,19 @@ class _Log:
         try:
             key = SigningKey.parse(Path(config.key).read_text())
             self._secret = Path(config.secret).read_bytes().strip()
-        except (OSError, DecodeError):
-            raise ConfigError("the log's key or secret cannot be read") from None
+            self._witnesses = [_Witness(address) for address in config.witnesses]
+        except (OSError, UnicodeDecodeError, DecodeError):
+            raise ConfigError("the log's key, its secret or a witness's key cannot be read") from None
+        if key.kind != ED25519 or any(witness.key.kind != COSIGNATURE for witness in self._witnesses):
+            raise ConfigError("a log needs a note key, and of each witness the cosignature key")
+        if len(self._secret) < _MIN_SECRET:
+            raise ConfigError("the log's secret is too short")
         self._log = log
         self._refresh = config.refresh
         self._storage = Storage(Path(config.folder), key, config.origin)
-        self._witnesses = [_Witness(address) for address in config.witnesses]
         self._session: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
-        self._refreshed = 0.0
+        self._refreshed = -math.inf
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
@@ -206,7 +246,7 @@ class _Log:
         try:
             await self._route(scope, receive, send)
         except NotOperatorError as error:
-            await asgi.respond_error(send, 403, error)
+            await asgi.respond_error(send, 401, error, (b"www-authenticate", b"Bearer"))
         except NoEntryError as error:
             await asgi.respond_error(send, 404, error)
         except PeerError as error:
@@ -221,24 +261,31 @@ class _Log:
             refresher = asyncio.ensure_future(self._keep_fresh())
             await asgi.lifespan(receive, send, shutdown=lambda: None)
             refresher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await refresher
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(60)
             if time.monotonic() - self._refreshed > self._refresh and self._storage.leaves:
-                async with self._lock:
-                    await self._gather()
+                # A full disk now may have room at the next look.
+                with contextlib.suppress(StorageError):
+                    async with self._lock:
+                        await self._gather()
+            await asyncio.sleep(_LOOK)
 
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         method, path = scope["method"], scope["path"]
-        public = _PUBLIC.fullmatch(path)
+        tile = _TILE.fullmatch(path)
         if (method, path) == ("POST", "/entries"):
             await self._append(scope, receive, send)
         elif (method, path) == ("GET", "/proof"):
             query = parse_qs(scope["query_string"].decode("latin-1"))
             await asgi.respond(send, 200, self._storage.proof(_leaf(query)), kind=b"text/plain")
-        elif method == "GET" and public and ".." not in path:
-            data = self._storage.read(public[1])
+        elif (method, path) == ("GET", "/checkpoint"):
+            # What is in memory: a head on the disk may be of an entry whose index was not told.
+            await asgi.respond(send, 200, self._storage.note.encode(), kind=b"text/plain; charset=utf-8")
+        elif method == "GET" and tile:
+            data = self._storage.tile(tile[1])
             await asgi.respond(
                 send, 404 if data is None else 200, data or b"", kind=b"application/octet-stream"
             )
@@ -257,11 +304,12 @@ class _Log:
         await asgi.respond(send, 200, json.dumps({"index": index, "cosignatures": count}).encode())
 
     async def _gather(self) -> int:
-        """Ask each witness; publish what they sign. A witness that is down is left out this time."""
+        """Ask each witness; publish what they sign, and say how many. One that is down is asked again at the next look."""
         found = await asyncio.gather(*(self._ask(witness) for witness in self._witnesses))
         cosignatures = [signature for signature in found if signature is not None]
         self._storage.cosign(cosignatures)
-        self._refreshed = time.monotonic()
+        whole = len(cosignatures) == len(self._witnesses)
+        self._refreshed = time.monotonic() if whole else -math.inf
         return len(cosignatures)
 
     async def _ask(self, witness: _Witness) -> NoteSignature | None:
@@ -279,8 +327,8 @@ class _Log:
         head = Note(text=storage.note.text, signatures=storage.note.signatures[:1])
         lines = [f"old {old}\n", *(base64.b64encode(node).decode() + "\n" for node in path), "\n"]
         body = "".join(lines).encode() + head.encode()
-        async with self._session.post(witness.url, data=body) as response:
-            answer = await response.content.read(4096)
+        async with self._session.post(witness.url, data=body, allow_redirects=False) as response:
+            answer = await _read(response.content)
             if response.status == _CONFLICT and re.fullmatch(rb"[0-9]{1,18}\n", answer):
                 witness.size = int(answer)
                 return None
@@ -290,6 +338,15 @@ class _Log:
         note.cosigned_at(witness.key)
         witness.size = len(storage.leaves)
         return next((item for item in note.signatures if witness.key.made(item)), None)
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    answer = b""
+    while len(answer) <= _MAX_ANSWER and (piece := await content.read(_MAX_ANSWER)):
+        answer += piece
+    if len(answer) > _MAX_ANSWER:
+        raise LimitError("the witness's answer is longer than its limit")
+    return answer
 
 
 def _leaf(query: dict[str, list[str]]) -> bytes:
@@ -303,6 +360,7 @@ def create_app(config: Config, *, log: EventLog) -> asgi.App:
     """The log as an ASGI application.
 
     Raises:
-        ConfigError: a key is missing, or the folder does not hold this log as it was signed.
+        ConfigError: a key or the secret is missing, or the folder does not hold this log as it was signed.
+        StorageError: a new log cannot be begun.
     """
     return _Log(config, log)

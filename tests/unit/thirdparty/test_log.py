@@ -1,0 +1,728 @@
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import asgi
+import edge_kit
+from http_kit import Answer, Upstream, reply, upstream
+from sottovoce.core.errors import ConfigError
+from sottovoce.core.events import EventLog
+from sottovoce.thirdparty import log as log_module
+from sottovoce.thirdparty import witness
+from sottovoce.thirdparty.files import StorageError, write_whole
+from sottovoce.thirdparty.log import Config, Storage, WitnessAddress, create_app
+from sottovoce.tlog import merkle, tiles
+from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
+from sottovoce.tlog.policy import LogPolicy, QuorumError, VerifiedCheckpoint
+from sottovoce.tlog.proof import verify_proof
+
+ORIGIN = "log.example/test"
+NOW = 1_800_000_000
+DOWN = "http://127.0.0.1:1"
+SECRET = "correct horse battery staple"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+
+
+@dataclass(kw_only=True)
+class Witness:
+    """A witness that can be down; its clock is the world's."""
+
+    app: asgi.App
+    key: SigningKey
+    up: bool = True
+    url: str = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not self.up:
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self.app(scope, receive, send)
+
+
+@dataclass(kw_only=True)
+class World:
+    """A log's folder and keys, and its witnesses."""
+
+    folder: Path
+    key: SigningKey = field(default_factory=lambda: SigningKey.generate(ORIGIN))
+    witnesses: list[Witness] = field(default_factory=list)
+    now: float = NOW
+    lines: list[str] = field(default_factory=list)
+
+    def config(self, **changes: Any) -> Config:
+        (self.folder / "key").write_text(self.key.secret())
+        (self.folder / "secret").write_text(SECRET + "\n")
+        values: dict[str, Any] = {
+            "origin": ORIGIN,
+            "key": str(self.folder / "key"),
+            "folder": str(self.folder / "log"),
+            "secret": str(self.folder / "secret"),
+            "witnesses": [WitnessAddress(key=str(w.key.verifier), url=w.url or DOWN) for w in self.witnesses],
+        }
+        return Config(**(values | changes))
+
+    def app(self, **changes: Any) -> asgi.App:
+        """The log, started anew on the same folder."""
+        return create_app(self.config(**changes), log=EventLog(self.lines.append))
+
+    @contextlib.asynccontextmanager
+    async def serving(self, **changes: Any) -> AsyncIterator[asgi.App]:
+        """The log with its lifespan, so that it can reach its witnesses."""
+        app = self.app(**changes)
+        async with edge_kit.serving(app):
+            yield app
+
+    def policy(self, quorum: int = 2) -> LogPolicy:
+        keys = tuple(one.key.verifier for one in self.witnesses)
+        return LogPolicy(origin=ORIGIN, log_key=self.key.verifier, witnesses=keys, quorum=quorum)
+
+    async def checkpoint(self, app: asgi.App, quorum: int = 2) -> VerifiedCheckpoint:
+        note = Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body)
+        return self.policy(quorum).verify_checkpoint(note, now=None)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(folder=tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def witnessed(world: World, count: int = 2) -> AsyncIterator[World]:
+    """Start the witnesses of `world`."""
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(count):
+            key = SigningKey.generate(f"witness.example/{number}", COSIGNATURE)
+            path = world.folder / f"witness-{number}"
+            path.write_text(key.secret())
+            config = witness.Config(
+                key=str(path), state=str(world.folder / f"state-{number}"), logs=[str(world.key.verifier)]
+            )
+            app = witness.create_app(config, log=EventLog(lambda _: None), clock=lambda: world.now)
+            one = Witness(app=app, key=key)
+            one.url = await stack.enter_async_context(edge_kit.serving(one))
+            world.witnesses.append(one)
+        yield world
+
+
+def run(test: Awaitable[None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 30))
+
+
+async def append(app: asgi.App, entry: bytes) -> dict[str, int]:
+    answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=entry)
+    assert answer.status == 200, answer
+    told: dict[str, int] = json.loads(answer.body)
+    return told
+
+
+async def prove(app: asgi.App, entry: bytes) -> bytes:
+    answer = await asgi.fetch(app, "GET", f"/proof?hash={merkle.leaf_hash(entry).hex()}")
+    assert answer.status == 200, answer
+    return answer.body
+
+
+async def head(app: asgi.App) -> Checkpoint:
+    return Checkpoint.parse(Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body).text)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(2000):
+        if await condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it never came")
+
+
+def entries(count: int, word: str = "entry") -> list[bytes]:
+    return [f"{word} {number}".encode() for number in range(count)]
+
+
+# Appending
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "Bearer", "Bearer ", SECRET, f"Basic {SECRET}", f"Bearer {SECRET[:-1]}", f"Bearer {SECRET}x", "Bearer \u00e9"],
+)  # fmt: skip
+def test_who_lacks_the_secret_gets_401_and_appends_nothing(world: World, value: str | None) -> None:
+    async def play() -> None:
+        app = world.app()
+        headers = {} if value is None else {"Authorization": value}
+        answer = await asgi.fetch(app, "POST", "/entries", headers=headers, body=b"entry")
+        assert (answer.status, answer.body) == (401, b'{"code": "refused.operator"}')
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert (await head(app)).size == 0
+
+    run(play())
+
+
+def test_the_secret_is_compared_in_constant_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def spy(given: bytes, wanted: bytes) -> bool:
+        compared.append((given, wanted))
+        return False
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    answer = asyncio.run(asgi.fetch(world.app(), "POST", "/entries", headers=BEARER, body=b"entry"))
+    assert answer.status == 401
+    assert compared == [(BEARER["Authorization"].encode(), BEARER["Authorization"].encode())]
+
+
+@pytest.mark.parametrize("secret", [b"", b"\n", b" " * 40, b"x" * 15])
+def test_a_log_without_a_real_secret_does_not_start(world: World, secret: bytes) -> None:
+    config = world.config()
+    Path(config.secret).write_bytes(secret)
+    with pytest.raises(ConfigError):
+        create_app(config, log=EventLog(world.lines.append))
+
+
+def test_an_entry_gets_an_index_and_a_proof_that_a_quorum_of_witnesses_saw(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            for number, entry in enumerate(entries(5)):
+                assert await append(app, entry) == {"index": number, "cosignatures": 2}
+            for number, entry in enumerate(entries(5)):
+                logged = verify_proof(await prove(app, entry), entry, world.policy(), now=NOW)
+                assert (logged.index, logged.checkpoint.size) == (number, 5)
+                assert logged.checkpoint.time == NOW
+        assert [json.loads(line)["size"] for line in world.lines] == [1, 2, 3, 4, 5]
+        assert not any("entry" in line.replace("event", "") for line in world.lines)
+
+    run(play())
+
+
+def test_the_same_entry_twice_keeps_its_index(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            for entry in entries(3):
+                await append(app, entry)
+            assert await append(app, b"entry 1") == {"index": 1, "cosignatures": 2}
+            assert (await head(app)).size == 3
+
+    run(play())
+
+
+def test_entries_at_once_get_different_indexes_in_one_history(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            told = await asyncio.gather(*(append(app, entry) for entry in entries(8)))
+            assert sorted(one["index"] for one in told) == list(range(8))
+            for entry in entries(8):
+                verify_proof(await prove(app, entry), entry, world.policy(), now=NOW)
+
+    run(play())
+
+
+def test_an_entry_of_the_largest_size_is_taken_and_a_larger_one_is_refused(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            largest = bytes(tiles.MAX_ENTRY)
+            assert (await append(app, largest))["index"] == 0
+            body = [largest, b"x"]
+            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=body)
+            assert (answer.status, answer.body) == (400, b'{"code": "peer.limit"}')
+            assert (await head(app)).size == 1
+        async with world.serving() as app:
+            verify_proof(await prove(app, largest), largest, world.policy(), now=NOW)
+
+    run(play())
+
+
+# Proofs and public files
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?", "?hash=", "?hash=zz", "?hash=00", "?hash=" + "00" * 32, "?hash=" + "0" * 63, "?other=00"],
+)
+def test_an_unknown_hash_is_404(world: World, query: str) -> None:
+    answer = asyncio.run(asgi.fetch(world.app(), "GET", "/proof" + query))
+    assert (answer.status, answer.body) == (404, b'{"code": "peer.no-entry"}')
+
+
+def test_the_checkpoint_is_text_and_the_tiles_are_bytes(world: World) -> None:
+    # tlog-tiles, "Checkpoints" and "Merkle Tree"
+    async def play() -> None:
+        async with world.serving() as app:
+            await append(app, b"entry")
+            answer = await asgi.fetch(app, "GET", "/checkpoint")
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+            answer = await asgi.fetch(app, "GET", "/tile/0/000.p/1")
+            assert answer.headers["content-type"] == "application/octet-stream"
+
+    run(play())
+
+
+def test_the_tiles_that_are_served_give_the_signed_tree(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            for size, entry in enumerate(entries(4), start=1):
+                await append(app, entry)
+                seen = await world.checkpoint(app)
+                hashes = tiles.read_tile((await asgi.fetch(app, "GET", f"/tile/0/000.p/{size}")).body)
+                bundle = (await asgi.fetch(app, "GET", f"/tile/entries/000.p/{size}")).body
+                assert merkle.tree_head(hashes) == seen.root
+                assert tiles.decode_bundle(bundle) == entries(size)
+                assert list(map(merkle.leaf_hash, entries(size))) == hashes
+
+    run(play())
+
+
+@pytest.fixture
+def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("fast_disk")
+def test_a_tree_beyond_one_tile_is_read_back_from_its_tiles_and_files(world: World, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "log", world.key, ORIGIN)
+    for number, entry in enumerate(entries(258)):
+        assert storage.append(entry) == number
+        if number in {254, 255, 256}:
+            again = Storage(tmp_path / "log", world.key, ORIGIN)
+            assert (again.leaves, again.note.text) == (storage.leaves, storage.note.text)
+    full, partial, above, bundle, rest = (
+        storage.tile("tile/" + path) or b""
+        for path in ("0/000", "0/001.p/2", "1/000.p/1", "entries/000", "entries/001.p/2")
+    )
+    assert tiles.read_tile(full) + tiles.read_tile(partial) == storage.leaves
+    assert above == merkle.tree_head(storage.leaves[:256])
+    assert tiles.decode_bundle(bundle) + tiles.decode_bundle(rest) == entries(258)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/key", "/tile", "/tile/", "/tile/0", "/tile/entries", "/tile/0/000", "/tile/0/000.p/2", "/tile/0/000.p/01", "/tile/1/000.p/1",
+     "/tile/64/000.p/1", "/tile/00/000.p/1", "/tile/0/000.p/1.new", "/tile/0/../0/000.p/1", "/tile/../checkpoint", "/tile/../../key",
+     "/tile/0//000.p/1", "/tile/0/000.p/1/", "/checkpoint/", "/checkpoint.new", "/log/checkpoint", "/entries"],
+)  # fmt: skip
+def test_nothing_but_the_checkpoint_and_its_tiles_is_served(world: World, path: str) -> None:
+    async def play() -> None:
+        async with world.serving() as app:
+            await append(app, b"entry")
+            for name in ("checkpoint.new", "tile/0/000.p/1.new"):
+                (world.folder / "log" / name).write_bytes(b"half")
+            assert (await asgi.fetch(app, "GET", "/tile/0/000.p/1")).status == 200
+            answer = await asgi.fetch(app, "GET", path)
+            assert (answer.status, answer.body) == (404, b"")
+
+    run(play())
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_public_files_can_only_be_fetched(world: World, method: str) -> None:
+    app = world.app()
+    for path in ("/checkpoint", "/proof", "/tile/0/000"):
+        assert asyncio.run(asgi.fetch(app, method, path, headers=BEARER)).status == 404
+
+
+def test_health(world: World) -> None:
+    assert asyncio.run(asgi.fetch(world.app(), "GET", "/healthz")).status == 204
+
+
+# Restarts and damage
+
+
+def test_a_restart_keeps_the_tree_and_continues_it(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world):
+            async with world.serving() as app:
+                for entry in entries(3):
+                    await append(app, entry)
+                before = await world.checkpoint(app)
+            async with world.serving() as app:
+                assert await world.checkpoint(app) == before
+                assert await append(app, b"entry 3") == {"index": 3, "cosignatures": 2}
+                after = await world.checkpoint(app)
+                path = merkle.consistency_proof(list(map(merkle.leaf_hash, entries(4))), 3)
+                merkle.verify_consistency(
+                    old_size=3, old_root=before.root, size=after.size, root=after.root, path=path
+                )
+                for number, entry in enumerate(entries(4)):
+                    logged = verify_proof(await prove(app, entry), entry, world.policy(), now=NOW)
+                    assert logged.index == number
+
+    run(play())
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def _resigned(folder: Path, key: SigningKey, *, origin: str = ORIGIN, size: int = 3) -> None:
+    leaves = list(map(merkle.leaf_hash, entries(size)))
+    text = Checkpoint(origin=origin, size=size, root=merkle.tree_head(leaves)).encode()
+    (folder / "checkpoint").write_bytes(sign_note(text, [key]).encode())
+
+
+def _folder_for_head(folder: Path, _: SigningKey) -> None:
+    (folder / "checkpoint").unlink()
+    (folder / "checkpoint").mkdir()
+
+
+BUNDLE = "tile/entries/000.p/3"
+DAMAGE: dict[str, Callable[[Path, SigningKey], object]] = {
+    "tree head lost": lambda folder, _: (folder / "checkpoint").unlink(),
+    "tree head empty": lambda folder, _: (folder / "checkpoint").write_bytes(b""),
+    "tree head is noise": lambda folder, _: (folder / "checkpoint").write_bytes(b"\xff\n\n"),
+    "tree head cut": lambda folder, _: os.truncate(folder / "checkpoint", 60),
+    "tree head changed": lambda folder, _: (folder / "checkpoint").write_bytes(
+        (folder / "checkpoint").read_bytes().replace(b"\n3\n", b"\n2\n")
+    ),
+    "tree head is a folder": _folder_for_head,
+    "tree head of another key": lambda folder, _: _resigned(folder, SigningKey.generate(ORIGIN)),
+    "tree head of another log": lambda folder, key: _resigned(folder, key, origin="log.example/other"),
+    "tree head of a larger tree": lambda folder, key: _resigned(folder, key, size=4),
+    "entry changed": lambda folder, _: _flip(folder / BUNDLE),
+    "entries cut": lambda folder, _: os.truncate(folder / BUNDLE, 12),
+    "entries empty": lambda folder, _: os.truncate(folder / BUNDLE, 0),
+    "entries lost": lambda folder, _: (folder / BUNDLE).unlink(),
+    "entries of two": lambda folder, _: (folder / BUNDLE).write_bytes(tiles.encode_bundle(entries(2))),
+}
+
+
+@pytest.mark.usefixtures("fast_disk")
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_folder_refuses_to_start(
+    world: World, damage: Callable[[Path, SigningKey], object]
+) -> None:
+    folder = world.folder / "log"
+    storage = Storage(folder, world.key, ORIGIN)
+    for entry in entries(3):
+        storage.append(entry)
+    assert Storage(folder, world.key, ORIGIN).leaves == storage.leaves
+    damage(folder, world.key)
+    with pytest.raises(ConfigError):
+        world.app()
+
+
+def test_a_new_log_signs_the_empty_tree_and_can_be_started_again(world: World) -> None:
+    first, second = (asyncio.run(head(world.app())) for _ in range(2))
+    assert first == second
+    assert (first.origin, first.size, first.root) == (ORIGIN, 0, merkle.EMPTY_ROOT)
+
+
+@pytest.mark.usefixtures("fast_disk")
+@pytest.mark.parametrize("size", [0, 1, 255])
+@pytest.mark.parametrize("stop", range(4))
+def test_a_stop_between_any_two_writes_forks_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, stop: int
+) -> None:
+    folder = world.folder / "log"
+    written: list[Path] = []
+    storage = Storage(folder, world.key, ORIGIN)
+    for entry in entries(size):
+        storage.append(entry)
+    before = storage.note
+
+    def stopping(path: Path, data: bytes) -> None:
+        if len(written) == stop:
+            raise StorageError("stopped")
+        written.append(path)
+        write_whole(path, data)
+
+    monkeypatch.setattr(log_module, "write_whole", stopping)
+    with contextlib.suppress(StorageError):
+        storage.append(b"lost or not")
+    monkeypatch.undo()
+    again = Storage(folder, world.key, ORIGIN)
+    appended = folder / "checkpoint" in written
+    assert len(again.leaves) == size + appended
+    assert (again.note != before) == appended
+    # Another entry in the place of the lost one is a second history only if the first one was ever signed.
+    assert again.append(b"another") == size + appended
+    assert Storage(folder, world.key, ORIGIN).leaves == again.leaves
+
+
+def test_a_tree_head_that_may_be_lost_is_not_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step of a write fails: the new head is on the disk, and the entry's index is not told."""
+
+    async def play() -> None:
+        async with world.serving() as app:
+            await append(app, b"first")
+            before = (await asgi.fetch(app, "GET", "/checkpoint")).body
+            monkeypatch.setattr(os, "fsync", failing)
+            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
+            assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
+            assert Checkpoint.parse(Note.parse((folder / "checkpoint").read_bytes()).text).size == 2
+            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == before
+            monkeypatch.undo()
+            assert (await append(app, b"third"))["index"] == 1
+            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == (folder / "checkpoint").read_bytes()
+
+    def failing(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if is_folder and Path(f"/proc/self/fd/{descriptor}").samefile(folder):
+            raise OSError
+
+    folder = world.folder / "log"
+    run(play())
+
+
+def test_a_full_disk_is_503_and_the_entry_can_be_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path, __: bytes) -> None:
+        raise StorageError("full")
+
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            await append(app, b"first")
+            monkeypatch.setattr(log_module, "write_whole", full)
+            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
+            assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
+            assert (await world.checkpoint(app)).size == 1
+            monkeypatch.undo()
+            assert await append(app, b"second") == {"index": 1, "cosignatures": 2}
+
+    run(play())
+
+
+def test_a_log_needs_a_note_key_and_witnesses_keys(world: World) -> None:
+    note_key = str(world.key.verifier)
+    for key in (note_key, "no key", ""):
+        with pytest.raises(ConfigError):
+            world.app(witnesses=[WitnessAddress(key=key, url=DOWN)])
+    for name in ("key", "secret"):
+        with pytest.raises(ConfigError):
+            world.app(**{name: str(world.folder / "none")})
+    (world.folder / "bytes").write_bytes(b"\xff")
+    with pytest.raises(ConfigError):
+        world.app(key=str(world.folder / "bytes"))
+    world.key = SigningKey.generate(ORIGIN, COSIGNATURE)
+    with pytest.raises(ConfigError):
+        world.app()
+
+
+# Witnesses
+
+
+def test_a_witness_that_is_down_is_left_out_and_the_operator_is_told(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world):
+            world.witnesses[1].url = DOWN
+            async with world.serving() as app:
+                assert await append(app, b"entry") == {"index": 0, "cosignatures": 1}
+                proof = await prove(app, b"entry")
+                assert verify_proof(proof, b"entry", world.policy(quorum=1), now=NOW).index == 0
+                with pytest.raises(QuorumError):
+                    verify_proof(proof, b"entry", world.policy(quorum=2), now=NOW)
+
+    run(play())
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log looks every 10 ms whether its tree head needs cosignatures."""
+    monkeypatch.setattr(log_module, "_LOOK", 0.01)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_witness_that_comes_back_is_asked_at_the_next_look(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            await append(app, b"first")
+            world.witnesses[1].up = False
+            assert (await append(app, b"second"))["cosignatures"] == 1
+            with pytest.raises(QuorumError):
+                await world.checkpoint(app)
+            world.witnesses[1].up = True
+
+            async def cosigned() -> bool:
+                with contextlib.suppress(QuorumError):
+                    return (await world.checkpoint(app)).size == 2
+                return False
+
+            await until(cosigned)
+
+    run(play())
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_refresh_gives_newer_times_to_the_same_tree(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving(refresh=0) as app:
+            await append(app, b"entry")
+            before = await world.checkpoint(app)
+            world.now += 50_000
+
+            async def newer() -> bool:
+                return (await world.checkpoint(app)).time == NOW + 50_000
+
+            await until(newer)
+            after = await world.checkpoint(app)
+            assert (after.size, after.root) == (before.size, before.root)
+            assert verify_proof(await prove(app, b"entry"), b"entry", world.policy(), now=int(world.now))
+
+    run(play())
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_refresh_without_a_witness_keeps_its_older_cosignature(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving(refresh=0) as app:
+            await append(app, b"entry")
+            world.witnesses[1].up = False
+            world.now += 50_000
+
+            async def newer() -> bool:
+                return (await world.checkpoint(app, quorum=1)).time == NOW + 50_000
+
+            await until(newer)
+            assert (await world.checkpoint(app, quorum=2)).time == NOW
+            note = Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body)
+            assert len(note.signatures) == 3
+
+    run(play())
+
+
+def test_a_tree_head_is_cosigned_anew_when_the_log_starts(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world):
+            async with world.serving() as app:
+                await append(app, b"entry")
+            world.now += 80_000
+            async with world.serving() as app:
+
+                async def newer() -> bool:
+                    return (await world.checkpoint(app)).time == NOW + 80_000
+
+                await until(newer)
+
+    run(play())
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_full_disk_does_not_end_the_refreshing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[Path] = []
+
+    def full_once(path: Path, data: bytes) -> None:
+        if not failed:
+            failed.append(path)
+            raise StorageError("full")
+        write_whole(path, data)
+
+    async def play() -> None:
+        async with witnessed(world), world.serving(refresh=0) as app:
+            await append(app, b"entry")
+            monkeypatch.setattr(log_module, "write_whole", full_once)
+            world.now += 50_000
+
+            async def newer() -> bool:
+                return (await world.checkpoint(app)).time == NOW + 50_000
+
+            await until(newer)
+            assert failed
+
+    run(play())
+
+
+def test_no_witness_cosigns_a_log_that_was_rolled_back(world: World, tmp_path: Path) -> None:
+    async def play() -> None:
+        async with witnessed(world):
+            async with world.serving() as app:
+                for entry in entries(3):
+                    await append(app, entry)
+            for rewritten in (entries(2), entries(3, "rewritten"), entries(4, "rewritten")):
+                async with world.serving(folder=str(tmp_path / f"other-{rewritten[-1]!r}")) as app:
+                    told = [(await append(app, entry))["cosignatures"] for entry in rewritten]
+                    assert told == [0] * len(rewritten)
+
+    run(play())
+
+
+def cosigning(key: SigningKey, *, cut: int = 0, padding: bytes = b"") -> Answer:
+    """A witness that signs everything; its answer comes in two pieces, the second from byte `cut` on."""
+
+    async def answer(fake: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        text = Note.parse((await fake.body(reader)).partition(b"\n\n")[2]).text
+        line = key.cosign(text, time=NOW).line().encode() + padding
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(line) + line[:cut])
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(line[cut:])
+        await writer.drain()
+
+    return answer
+
+
+async def with_witness(world: World, key: SigningKey, answer: Answer) -> tuple[int, int]:
+    """How many cosignatures a log takes from a witness with `key` that answers so, and requests it made."""
+    async with upstream(answer) as fake:
+        address = WitnessAddress(key=str(key.verifier), url=fake.url)
+        async with world.serving(witnesses=[address]) as app:
+            told = await append(app, b"entry")
+            note = Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body)
+            assert len(note.signatures) == 1 + told["cosignatures"]
+            return told["cosignatures"], len(fake.heads)
+
+
+KEY = SigningKey.generate("witness.example/w", COSIGNATURE)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50])
+def test_a_cosignature_that_comes_in_pieces_is_taken(world: World, cut: int) -> None:
+    async def play() -> None:
+        assert await with_witness(world, KEY, cosigning(KEY, cut=cut)) == (1, 1)
+
+    run(play())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(200, b""),
+        reply(200, b"noise\n"),
+        reply(200, b"\xff" * 10_000),
+        reply(200, KEY.cosign("another text\n", time=NOW).line().encode()),
+        reply(404),
+        reply(500),
+        reply(409, b"-1\n"),
+        reply(409, b"3\n"),
+        reply(409, b"noise"),
+        reply(409, b"9" * 18 + b"\n"),
+        cosigning(SigningKey.generate("witness.example/w", COSIGNATURE)),
+        cosigning(KEY, padding=b"x" * 10_000),
+    ],
+)
+def test_what_is_no_cosignature_of_the_witness_is_not_taken(world: World, answer: Answer) -> None:
+    async def play() -> None:
+        assert (await with_witness(world, KEY, answer))[0] == 0
+
+    run(play())
+
+
+def test_a_witness_cannot_send_the_log_elsewhere(world: World) -> None:
+    async def play() -> None:
+        async with upstream(cosigning(KEY)) as elsewhere:
+            taken, _ = await with_witness(world, KEY, reply(307, location=elsewhere.url))
+            assert (taken, elsewhere.heads) == (0, [])
+
+    run(play())
+
+
+def test_a_witness_that_says_nothing_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(fake: Upstream, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await fake.body(reader)
+        await reader.read()
+        raise ConnectionAbortedError
+
+    async def play() -> None:
+        assert (await with_witness(world, KEY, silent))[0] == 0
+
+    monkeypatch.setattr(log_module, "_WITNESS_TIMEOUT", 0.05)
+    run(play())
