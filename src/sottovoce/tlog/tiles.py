@@ -57,7 +57,7 @@ def decode_bundle(data: bytes) -> list[bytes]:
 def changed_tiles(leaves: Sequence[bytes], old_size: int) -> Iterator[tuple[str, bytes]]:
     """Path and content of every hash tile that differs between the tree of `old_size` leaves and this one."""
     level, hashes, old = 0, list(leaves), old_size
-    while hashes:
+    while len(hashes) > old:
         for index in range(old // WIDTH, -(-len(hashes) // WIDTH)):
             tile = hashes[index * WIDTH : (index + 1) * WIDTH]
             yield tile_path(level, index, len(tile)), b"".join(tile)
