@@ -1,7 +1,6 @@
 """The first program of a CVM (protocol section 8).
 
-    python -I -B -m sottovoce.tee.boot --settings-fd N --wiring-fd N --listen-fd N --processor-fd N
-                                       [--ready-fd N] [--artifact NAME=N]...
+    sottovoce.tee.boot --settings-fd N --wiring-fd N --listen-fd N --processor-fd N [--ready-fd N] [--artifact NAME=N]...
 
 It gets descriptors and nothing else: no path, no environment. Whatever is wrong stops the boot.
 """
