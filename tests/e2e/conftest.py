@@ -36,7 +36,7 @@ class Device:
             capture_output=True,
             text=True,
             check=False,
-            timeout=90,
+            timeout=240,
             env={
                 "COLUMNS": "200",
                 "PYTHONDONTWRITEBYTECODE": "1",

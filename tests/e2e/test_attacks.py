@@ -16,7 +16,7 @@ from sottovoce.device.client import Client, ClientEvent
 from sottovoce.device.reports import ReportStore
 from sottovoce.simulator.world import MACHINES, Change, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def ask(device: Device) -> list[ClientEvent]:

@@ -19,7 +19,7 @@ from sottovoce.device.chats import read_chat
 from sottovoce.device.client import Client
 from sottovoce.simulator.world import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _LONG_ENOUGH = 7
 """Letters of a word that does not occur in ciphertext by chance: once in 10^16 bytes."""

@@ -8,7 +8,7 @@ from e2e.conftest import Device, small_model
 from sottovoce.attest.verdict import TITLES
 from sottovoce.simulator.world import PARTIES
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

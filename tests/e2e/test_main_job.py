@@ -13,7 +13,7 @@ from e2e.conftest import CHATS, Device
 from sottovoce.attest.verdict import TITLES
 from sottovoce.device.reports import ReportStore, decode_export
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def test_a_summary_quotes_what_was_written_and_names_the_messages(device: Device) -> None:
