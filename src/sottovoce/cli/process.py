@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -21,12 +22,21 @@ _PR_SET_PDEATHSIG: Final = 1
 _BACKLOG: Final = 512
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the process that started this one is gone."""
+def die_with_parent(ready_fd: int | None) -> None:
+    """Ask the kernel for a SIGTERM when the process that started this one is gone; end now if it is gone already.
+
+    `ready_fd` is the pipe on which it waits for this one.
+    """
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != parent or (ready_fd is not None and _is_abandoned(ready_fd)):
         raise SystemExit(0)
+
+
+def _is_abandoned(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, select.POLLERR)
+    return bool(poll.poll(0))
 
 
 def listening_socket(listen: str, fd: int | None) -> socket.socket:

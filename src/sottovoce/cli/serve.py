@@ -34,7 +34,7 @@ def serve(role: str, config: Path, listen: str, fd: int | None, ready_fd: int | 
     """
     from sottovoce.cli import process
 
-    process.die_with_parent()
+    process.die_with_parent(ready_fd)
     sock = process.listening_socket(listen, fd)
     ready = process.ready_signal(ready_fd)
     data = _read(config)

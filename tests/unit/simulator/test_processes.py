@@ -1,6 +1,8 @@
 """Parties are stopped once; ports are bound before anybody is started."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,17 @@ def test_a_party_that_does_not_start_is_named_with_its_own_line(tmp_path: Path) 
 def test_a_taken_port_is_said_before_anything_starts() -> None:
     with bind() as taken, pytest.raises(ConfigError, match="is taken"):
         bind(taken.getsockname()[1])
+
+
+def test_a_party_whose_starter_is_gone_before_it_begins_ends(tmp_path: Path) -> None:
+    config = tmp_path / "mirror.toml"
+    config.write_text(f'folder = "{tmp_path}"\n')
+    read, write = os.pipe()
+    os.close(read)
+    with bind() as listener:
+        command = [sys.executable, "-P", "-m", "sottovoce", "serve", "cdn", "--config", str(config)]
+        command += ["--fd", str(listener.fileno()), "--ready-fd", str(write)]
+        # It would serve for ever otherwise.
+        done = subprocess.run(command, pass_fds=(listener.fileno(), write), timeout=60, check=False)
+    os.close(write)
+    assert done.returncode == 0
