@@ -335,6 +335,8 @@ class Directory:
         )
         for part in (reader, log, revoked):
             part.end()
+        if directory.encode() != data:
+            raise DecodeError("the directory's revocations are not sorted, or name one thing twice")
         return directory
 
     def encode(self) -> bytes:
