@@ -2,23 +2,25 @@
 
 1. both copies, from a mirror and through a relay, are the same bytes
 2. signed by the pinned directory key
-3. a directory, of the pinned log, of the current epoch (an hour of grace on each side)
+3. a directory, of the pinned log, valid for one epoch (an hour of grace on each side), which is the current one
 4. entered in the log, seen by a quorum of witnesses, by a fresh checkpoint
-5. not older than the last one accepted, and its checkpoint continues the last one seen
+5. not older than the last one accepted, nor its checkpoint than the last one seen; that a larger tree continues the
+   smaller one is what the witnesses vouch for
 """
 
 import base64
-import json
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Final
+
+import msgspec
 
 from sottovoce.core.errors import ConfigError, DecodeError, PeerError, SottovoceError
 from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
-from sottovoce.core.tokens import TokenKey
+from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TokenKey
+from sottovoce.device.files import write_private
 from sottovoce.tlog.entries import Directory, Host
 from sottovoce.tlog.note import Note, VerifierKey
 from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
@@ -126,6 +128,9 @@ def accept(
 def _check(directory: Directory, log: LogPolicy, now: int) -> None:
     if directory.log_origin != log.origin:
         raise DirectoryRefused("the directory names another log")
+    start = directory.epoch * EPOCH_SECONDS
+    if (directory.not_before, directory.not_after) != (start - GRACE, start + EPOCH_SECONDS + GRACE):
+        raise DirectoryRefused("the directory is valid for another time than its epoch's")
     if not directory.not_before <= now < directory.not_after:
         raise DirectoryRefused(
             "the directory is expired, or not valid yet", hint="is this device's clock right?"
@@ -136,9 +141,9 @@ def _continues(directory: Directory, checkpoint: VerifiedCheckpoint, last: LastS
     if directory.epoch < last.epoch:
         raise DirectoryRefused("the directory is older than the last one")
     seen = last.checkpoint
-    rolled_back = checkpoint.origin == seen.origin and checkpoint.size < seen.size
+    rolled_back = checkpoint.size < seen.size
     forked = checkpoint.size == seen.size and checkpoint.root != seen.root
-    if rolled_back or forked:
+    if checkpoint.origin == seen.origin and (rolled_back or forked):
         raise DirectoryRefused("the log was rolled back or forked since this device last saw it")
 
 
@@ -156,6 +161,17 @@ def draw_candidates(
     return tuple(pool.pop(rng(len(pool))) for _ in range(min(_CANDIDATES, len(pool))))
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    epoch: _Count
+    origin: Annotated[str, msgspec.Meta(min_length=1)]
+    size: _Count
+    root: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    time: _Count
+
+
 def load_last_seen(path: Path) -> LastSeen | None:
     """What this device accepted last; None if it never did.
 
@@ -163,43 +179,32 @@ def load_last_seen(path: Path) -> LastSeen | None:
         ConfigError: the file is damaged. It is not ignored, as that would forget what was seen.
     """
     try:
-        data: Any = json.loads(path.read_bytes())
-        checkpoint = VerifiedCheckpoint(
-            origin=str(data["origin"]),
-            size=int(data["size"]),
-            root=bytes.fromhex(data["root"]),
-            time=int(data["time"]),
-        )
-        return LastSeen(epoch=int(data["epoch"]), checkpoint=checkpoint)
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError("the record of the last directory is damaged", hint=f"look at {path}") from None
+    checkpoint = VerifiedCheckpoint(
+        origin=record.origin, size=record.size, root=bytes.fromhex(record.root), time=record.time
+    )
+    return LastSeen(epoch=record.epoch, checkpoint=checkpoint)
 
 
 def save_last_seen(path: Path, accepted: VerifiedDirectory) -> None:
     """Remember an accepted directory; the file is whole at any moment.
 
     Raises:
-        ConfigError: it cannot be written.
+        DiskError: it cannot be written; what was remembered before is as it was.
     """
     seen = accepted.checkpoint
-    data = {
-        "epoch": accepted.directory.epoch,
-        "origin": seen.origin,
-        "size": seen.size,
-        "root": seen.root.hex(),
-        "time": seen.time,
-    }
-    staged = path.with_name(path.name + ".new")
-    try:
-        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    except OSError:
-        raise ConfigError("the record of the last directory cannot be written") from None
+    record = _Record(
+        epoch=accepted.directory.epoch,
+        origin=seen.origin,
+        size=seen.size,
+        root=seen.root.hex(),
+        time=seen.time,
+    )
+    write_private(path, msgspec.json.encode(record))
 
 
 def check_usable(accepted: VerifiedDirectory) -> None:
