@@ -94,24 +94,32 @@ async def respond_json(send: Send, value: Any) -> None:
 
 
 class Lines:
-    """An answer of JSON objects, a line each, sent as they come."""
+    """An answer of JSON objects, a line each: sent as they come, or `at_once` with the last."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, at_once: bool = False) -> None:
         self._send = send
+        self._held = bytearray()
+        self._at_once = at_once
         self.begun = False
 
     async def write(self, value: Any) -> None:
         """Send one object."""
+        self._held += _ENCODER.encode(value) + b"\n"
+        if not self._at_once:
+            await self._release(more=True)
+
+    async def end(self) -> None:
+        """Say that the answer is complete."""
+        await self._release(more=False)
+
+    async def _release(self, *, more: bool) -> None:
         if not self.begun:
             self.begun = True
             headers = [(b"content-type", _NDJSON), (b"cache-control", b"no-store")]
             await self._send({"type": "http.response.start", "status": _OK, "headers": headers})
-        line = _ENCODER.encode(value) + b"\n"
-        await self._send({"type": "http.response.body", "body": line, "more_body": True})
-
-    async def end(self) -> None:
-        """Say that the answer is complete."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        data = bytes(self._held)
+        self._held.clear()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 class Application:

@@ -2,7 +2,8 @@
 
     POST /v1/infer  {"task": "headline", "messages": [{"sender", "text"}]}
                     {"task": "rewrite", "style", "draft", "variant": 0 to 5}
-                    → lines {"text": "…"}, then {"end": "stop" | "length", "model": "…"} or {"error": "code"}
+                    → lines {"text": "…"}, then {"end": "stop" | "length", "model": "…"} or {"error": "code"};
+                      a headline's as they come, a rewrite's at once
 
 The parent loads the weights and evaluates the fixed prompts; a session's process inherits both by fork, and what it adds ends with it.
 """
@@ -89,7 +90,8 @@ class PredictorRole:
 async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> None:
     question = decode(body, _Headline | _Rewrite)  # type: ignore[arg-type]  # a union is a type to msgspec
     limit, pieces = _begin(engine, question)
-    lines, count, told = Lines(send), 0, ""
+    # Nobody can use half a suggestion, and an answer at once has no cadence to wait for.
+    lines, count, told = Lines(send, at_once=isinstance(question, _Rewrite)), 0, ""
     try:
         async with session.slot():
             async for piece in pump(pieces):

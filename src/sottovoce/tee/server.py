@@ -35,6 +35,8 @@ _INCOMPLETE_LIFE: Final = 1.0
 """Seconds after which a spare process without all its back ends is replaced."""
 _GRACE: Final = 5.0
 """Seconds beyond a session's own limit until its process is killed."""
+_BREATH: Final = 5.0
+"""Seconds for which a session that begins has the machine to itself before the next spare process is made."""
 _RESPAWN: Final = 0.5
 """Seconds between two spare processes when the one before came to nothing."""
 _BUNDLE_LIFE: Final = 300.0
@@ -84,6 +86,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._not_before = 0.0
+        self._spares_due = 0.0
         self._bundle_due = time.monotonic() + _BUNDLE_LIFE
 
     def run(self) -> None:
@@ -160,6 +163,7 @@ class Server:
                 self._end(best)
                 continue
             best.serving = True
+            self._spares_due = max(self._spares_due, time.monotonic() + _BREATH)
             best.deadline = time.monotonic() + LIMITS.session_total + _GRACE
 
     # Processes.
@@ -167,7 +171,7 @@ class Server:
     def _make_processes(self) -> None:
         now = time.monotonic()
         idle = [p for p in self._processes if not p.serving and not p.retiring]
-        wanted = self._spares + len(self._pending)
+        wanted = len(self._pending) + (self._spares if now >= self._spares_due else 0)
         while len(idle) < wanted and now >= self._not_before:
             idle.append(self._fork())
 
@@ -288,6 +292,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
         _, status = os.waitpid(process.pid, 0)
+        self._spares_due = 0.0
         self._report_loss(process, status)
         self._free(process)
 
@@ -319,5 +324,5 @@ class Server:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [process.deadline for process in self._processes]
-        moments += [self._not_before] if self._not_before > now else []
+        moments += [due for due in (self._not_before, self._spares_due) if due > now]
         return max(0.0, min(moments) - now) if moments else 60.0
