@@ -16,6 +16,7 @@ __all__ = ["Json", "decode", "encode"]
 Json = Any
 """A value of the subset above; `Any`, as Python's checkers handle recursive aliases badly."""
 
+_STRINGS: Final = json.JSONEncoder(ensure_ascii=False)
 _MAX_INT: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond this, IEEE 754 doubles lose digits
 
 
@@ -94,4 +95,4 @@ def _write(value: Json) -> str:
 
 def _string(value: str) -> str:
     # RFC 8785 section 3.2.2.2: the escapes of ECMAScript's JSON.stringify, which json.dumps shares.
-    return json.dumps(value, ensure_ascii=False)
+    return _STRINGS.encode(value)
