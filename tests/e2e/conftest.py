@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,33 +23,52 @@ from sottovoce.simulator.world import World
 CHATS = Path(__file__).parents[2] / "examples" / "chats"
 
 
+_WRONG_CLOCK = """
+import time
+right = time.time
+time.time = lambda: right() + {}
+from sottovoce.cli.main import main
+main()
+"""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device of the world, used by the command line as a person does, in a process of its own."""
 
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    days_ahead: int = 0
+    """How wrong its clock is."""
+
+    def command(self, *words: str) -> list[str]:
+        """The command line for these words."""
+        start = ["-m", "sottovoce"]
+        if self.days_ahead:
+            start = ["-c", _WRONG_CLOCK.format(86400 * self.days_ahead)]
+        return [sys.executable, "-P", *start, "--home", str(self.home), *words]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Its environment variables, and no other."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME") if name in os.environ}
+        return {"COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1", **kept, **self.environment}
 
     def run(self, *words: str, give: str | None = None) -> "subprocess.CompletedProcess[str]":
         """`sottovoce` with these words."""
         return subprocess.run(
-            [sys.executable, "-P", "-m", "sottovoce", "--home", str(self.home), *words],
+            self.command(*words),
             input=give,
             capture_output=True,
             text=True,
             check=False,
             timeout=240,
-            env={
-                "COLUMNS": "200",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                **{
-                    name: os.environ[name]
-                    for name in ("PATH", "HOME", "XDG_CACHE_HOME")
-                    if name in os.environ
-                },
-                **self.environment,
-            },
+            env=self.variables,
         )
+
+    def ready(self) -> int:
+        """How many tokens it can use now."""
+        return int(self.run("wallet", "show").stdout.split()[0])
 
     def opt_in(self) -> None:
         SettingsStore(self.home).enable(now=int(time.time()))
@@ -104,3 +125,20 @@ def without(world: World, *names: str) -> Iterator[None]:
     finally:
         for name in names:
             world.restart(name)
+
+
+@contextlib.contextmanager
+def nobody_connects(device: Device) -> Iterator[None]:
+    """Every address that the device knows is a listener of ours; nobody may have come to it in the end."""
+    path = device.home / "environment.json"
+    pinned = json.loads(path.read_text())
+    for kept in ("directory.json", "last-directory.json"):
+        (device.home / kept).unlink(missing_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        path.write_text(json.dumps({**pinned, "mirrors": [url], "relays": [url], "issuer": url}))
+        yield
+        with pytest.raises(BlockingIOError):
+            listener.accept()[0].close()
+    path.write_text(json.dumps(pinned))

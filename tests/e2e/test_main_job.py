@@ -1,15 +1,11 @@
 """The main job as a person does it: the command line, a process a command, every party a process of its own."""
 
-import contextlib
-import json
 import shutil
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from e2e.conftest import CHATS, Device
+from e2e.conftest import CHATS, Device, nobody_connects
 from sottovoce.attest.verdict import TITLES
 from sottovoce.device.reports import ReportStore, decode_export
 
@@ -76,23 +72,6 @@ def _lines() -> list[str]:
     return [line for line in (CHATS / "book-club.txt").read_text().splitlines() if ": " in line]
 
 
-@contextlib.contextmanager
-def nobody_connects(device: Device) -> Iterator[None]:
-    """Every address that the device knows is a listener of ours; nobody may have come to it in the end."""
-    path = device.home / "environment.json"
-    pinned = json.loads(path.read_text())
-    for kept in ("directory.json", "last-directory.json"):
-        (device.home / kept).unlink(missing_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        path.write_text(json.dumps({**pinned, "mirrors": [url], "relays": [url], "issuer": url}))
-        yield
-        with pytest.raises(BlockingIOError):
-            listener.accept()[0].close()
-    path.write_text(json.dumps(pinned))
-
-
 def test_not_opted_in_is_refused_before_anything_is_connected(fresh: Device) -> None:
     with nobody_connects(fresh):
         done = fresh.run("summarize", str(CHATS / "book-club.txt"))
@@ -120,9 +99,6 @@ def test_the_listener_of_the_two_tests_above_would_notice(device: Device) -> Non
 
 
 def test_one_request_spends_one_token(device: Device) -> None:
-    def ready() -> int:
-        return int(device.run("wallet", "show").stdout.split()[0])
-
-    before = ready()
+    before = device.ready()
     assert device.run("rewrite", "Can we meet at nine?").returncode == 0
-    assert ready() == before - 1
+    assert device.ready() == before - 1

@@ -48,7 +48,7 @@ def demo(context: Context, attack: str | None, chat: Path | None, small: bool) -
     out = show.console()
     show.banner(out, simulated=True)
     imported = read_chat(chat or _CHAT)
-    with parties.stops_as_interrupt(), _temporary() as folder:
+    with _temporary() as folder:
         home = folder / "device"
         with (
             parties.open_world(folder / "world", small=small) as world,

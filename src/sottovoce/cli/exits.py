@@ -16,7 +16,7 @@ EXIT_CODES: Final = {
     "refused.chat-private": (4, "the chat is marked as private; nothing was sent"),
     "verification": (5, "a check of the evidence failed; nothing was sent"),
     "unavailable.relay": (10, "no relay could be reached"),
-    "unavailable.gateway": (11, "the gateway gave no answer"),
+    "unavailable.gateway": (11, "the gateway, or the router behind it, gave no answer"),
     "unavailable.orchestrator": (12, "no CVM gave an answer"),
     "unavailable.issuer": (13, "the issuer gave no answer"),
     "unavailable.directory": (14, "no mirror of the directory could be reached"),

@@ -1,6 +1,7 @@
 """The `sottovoce` command. Each subcommand is a file of its own, imported only when it runs."""
 
 import importlib
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,16 @@ class _Lazy(click.Group):
 @click.pass_context
 def cli(context: click.Context, home: Path, world: Path | None) -> None:
     """Private AI for messages: nobody but you can read them, and you can check that."""
+    if context.invoked_subcommand != "serve":  # a service has its own way to end
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
     home = home.expanduser().absolute()
     context.obj = Context(home=home, world=(world or home / "world").expanduser().absolute())
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """Let a request to stop end like Ctrl-C: everything is put away first."""
+    raise KeyboardInterrupt
 
 
 def main() -> NoReturn:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,9 +16,8 @@ from sottovoce.core.errors import ConfigError
 if TYPE_CHECKING:
     from sottovoce.simulator.world import World
 
-__all__ = ["STOPS", "open_world", "running", "show_parties", "stops_as_interrupt"]
+__all__ = ["open_world", "running", "show_parties"]
 
-STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
 _ZONES: Final = {
     "log": ("third party", "public log"),
     "witness": ("third party", "cosigns the log"),
@@ -30,21 +28,6 @@ _ZONES: Final = {
     "router": ("operator", "carries sealed records"),
     "cvm": ("operator", "simulated CVM"),
 }
-
-
-@contextlib.contextmanager
-def stops_as_interrupt() -> Iterator[None]:
-    """Let a request to stop, such as SIGTERM, end like Ctrl-C: everything is put away first."""
-
-    def stop(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = [signal.signal(number, stop) for number in STOPS]
-    try:
-        yield
-    finally:
-        for number, handler in zip(STOPS, before, strict=True):
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,6 @@ def up(context: Context, small: bool) -> None:  # noqa: FBT001 - a flag
     out = show.console()
     show.banner(out, simulated=True)
     with (
-        parties.stops_as_interrupt(),
         parties.open_world(context.world, small=small) as world,
         parties.running(out, world, context.home),
     ):

@@ -23,7 +23,7 @@ import msgspec
 
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.attest.verify import Connection, VerifiedSession, verify_session
-from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError, UsageError
+from sottovoce.core.errors import SottovoceError, UnavailableError, UsageError
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import authorization_value
 from sottovoce.device.answers import AnswerEvent
@@ -31,6 +31,7 @@ from sottovoce.device.chats import Chat, chat_id, unread
 from sottovoce.device.directory import VerifiedDirectory, draw_candidates
 from sottovoce.device.directory_fetch import DirectorySource
 from sottovoce.device.environment import FILE, Environment
+from sottovoce.device.http import TooMuchError
 from sottovoce.device.issuance import refill
 from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
 from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
@@ -142,7 +143,8 @@ class Client:
 
         Raises (when it is iterated):
             NotEnabled, ChatIsPrivate: the user's settings; nothing was connected.
-            UsageError, LimitError: nothing to summarise, or too much of it; nothing was connected.
+            UsageError, TooMuchError: nothing to summarise, or too much of it; nothing was connected.
+            ReportsCorrupt, DiskError: no report could be kept; nothing was connected.
             VerificationRefused: a check failed; nothing was sent.
             SottovoceError: as the parties, the wallet and the answer say.
         """
@@ -185,9 +187,11 @@ class Client:
         if not messages:
             raise UsageError("there is nothing to summarise: none of the messages has words")
         if len(messages) > LIMITS.messages:
-            raise LimitError("more messages than the limits allow", hint=f"at most {LIMITS.messages}")
+            raise TooMuchError("more messages than the limits allow", hint=f"at most {LIMITS.messages}")
         if any(len(message.text.encode()) > LIMITS.message_text for message in messages):
-            raise LimitError("a message is longer than the limits allow", hint="choose fewer unread messages")
+            raise TooMuchError(
+                "a message is longer than the limits allow", hint="choose fewer unread messages"
+            )
         document = {
             "messages": [
                 {
@@ -211,7 +215,7 @@ class Client:
         if not draft:
             raise UsageError("the draft is empty")
         if len(draft.encode()) > LIMITS.draft:
-            raise LimitError(
+            raise TooMuchError(
                 "the draft is longer than the limits allow", hint=f"at most {LIMITS.draft} bytes"
             )
         body = msgspec.json.encode({"draft": draft, "style": style})
@@ -221,6 +225,7 @@ class Client:
         self._settings.require_enabled()
         job = make()
         environment = self.environment
+        self._reports.check()
         try:
             async with aclosing(self._attempts(job, environment)) as events:
                 async for event in events:

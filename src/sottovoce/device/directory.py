@@ -111,12 +111,15 @@ def accept(
         signed = note.signed_by(key)
         entry = note.text.removesuffix("\n").encode()
         directory = Directory.parse(entry)
-        logged = verify_proof(proof, entry, log, now=now)
     except PeerError as error:
         raise DirectoryRefused(f"the directory does not verify: {error}") from None
     if not signed:
         raise DirectoryRefused("the directory is not signed by the pinned key")
     _check(directory, log, now)
+    try:
+        logged = verify_proof(proof, entry, log, now=now)
+    except PeerError as error:
+        raise DirectoryRefused(f"the directory does not verify: {error}") from None
     checkpoint = logged.checkpoint
     if last is not None:
         _continues(directory, checkpoint, last)

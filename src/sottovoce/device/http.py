@@ -5,13 +5,19 @@ from typing import Any, Final
 
 import h11
 
-from sottovoce.core.errors import LimitError, ProtocolError
+from sottovoce.core.errors import LimitError, ProtocolError, UsageError
 from sottovoce.core.frames import FrameReader, encode_message
 from sottovoce.core.limits import LIMITS
 
-__all__ = ["Body", "Head", "HttpExchange", "Over"]
+__all__ = ["Body", "Head", "HttpExchange", "Over", "TooMuchError"]
 
 _HOST: Final = "orchestrator"
+
+
+class TooMuchError(UsageError):
+    """What the user wants to send is more than the limits allow."""
+
+    code = "limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +51,10 @@ class HttpExchange:
         """The whole request in padded frames.
 
         Raises:
-            LimitError: the body is longer than a request may be.
+            TooMuchError: the body is longer than a request may be.
         """
         if len(body) > LIMITS.request:
-            raise LimitError("the request is longer than the limits allow", hint="send fewer messages")
+            raise TooMuchError("the request is longer than the limits allow", hint="send fewer messages")
         headers = [("Host", _HOST), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if body:

@@ -257,6 +257,7 @@ def _error(body: bytes) -> SottovoceError:
     if code.startswith("token."):
         return RemoteTokenError("the gateway refused the token", hint="the next request takes another one")
     if code.startswith("unavailable"):
-        party = "orchestrator" if code == "unavailable.cvm" else "gateway"
-        return UnavailableError(f"no {party} answers", party=party, hint="Try again later.")
+        of_cvm = code == "unavailable.cvm"
+        text = "no orchestrator answers" if of_cvm else "the gateway cannot serve now"
+        return UnavailableError(text, party="orchestrator" if of_cvm else "gateway", hint="Try again later.")
     return ProtocolError("the gateway refused the request")

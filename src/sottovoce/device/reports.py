@@ -168,6 +168,23 @@ class ReportStore:
         self._directory = directory
         self._path = directory / _FILE
 
+    def check(self) -> None:
+        """Return if a report can be kept, so that nothing is sent that would leave none.
+
+        Raises:
+            ReportsCorrupt: the store is damaged.
+            DiskError: it cannot be opened.
+        """
+        try:
+            with self._open():
+                pass
+        except sqlite3.OperationalError:
+            raise DiskError(
+                "the report store cannot be used", hint=f"is the disk full? The store is {self._path}"
+            ) from None
+        except sqlite3.Error:
+            raise ReportsCorrupt("the report store is damaged", hint=f"look at {self._path}") from None
+
     def add(self, report: Report) -> None:
         """Keep `report`, all of it or nothing.
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.core.errors import DecodeError, LimitError, ProtocolError, SottovoceError
+from sottovoce.core.errors import DecodeError, ProtocolError, SottovoceError
 from sottovoce.core.tls import ClientHandshake, Closed, EvidenceOffer, Verified
 from sottovoce.device.answers import AnswerDecoder, AnswerEvent, ServiceError
-from sottovoce.device.http import Body, Head, HttpExchange, Over
+from sottovoce.device.http import Body, Head, HttpExchange, Over, TooMuchError
 from sottovoce.device.ohttp_client import OhttpClient
 
 __all__ = ["Request", "Session"]
@@ -29,7 +29,7 @@ class Request:
         """Frame a POST of the JSON document `body`.
 
         Raises:
-            LimitError: longer than a request may be.
+            TooMuchError: longer than a request may be.
         """
         self._exchange = HttpExchange()
         self._frames = self._exchange.request("POST", target, body)
@@ -136,7 +136,7 @@ class _Answer:
 
     def _refusal(self) -> SottovoceError:
         if self._status == _TOO_LARGE:
-            return LimitError("the request is longer than the service allows", hint="send fewer messages")
+            return TooMuchError("the request is longer than the service allows", hint="send fewer messages")
         try:
             known = msgspec.json.decode(self._problem, type=_Problem).code.startswith("unavailable")
         except msgspec.DecodeError:
