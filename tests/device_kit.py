@@ -21,7 +21,14 @@ def no_file_above(size: int) -> Iterator[None]:
 
 
 CHECK = CheckLine(
-    section="6.3", id="signature", title="Signature", status="pass", found="good", wanted="good", source="SNP"
+    section="6.3",
+    id="signature",
+    title="Signature",
+    status="pass",
+    found="good",
+    wanted="good",
+    source="SNP",
+    risk="lie",
 )
 
 

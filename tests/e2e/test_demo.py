@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import Device, small_model
-from sottovoce.attest.verdict import TITLES
+from sottovoce.attest.rules import session_rules
 from sottovoce.simulator.world import PARTIES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -23,7 +23,7 @@ def test_the_demo_does_the_main_job_and_leaves_nothing(person: Device, tmp_path:
     assert done.returncode == 0, done.stderr
     for party in PARTIES:
         assert party in done.stdout
-    for _, title, _ in TITLES.values():
+    for title in (rule.title for rule in session_rules().values()):
         assert title in done.stdout
     for word in ("SIMULATED HARDWARE", "first line", "could not see", "sottovoce demo --attack replay"):
         assert word in done.stdout

@@ -19,9 +19,10 @@ from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session
 from sottovoce.attest.evidence import Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
+from sottovoce.attest.rules import session_rules
 from sottovoce.attest.snp.appraisal import Platform, appraise
 from sottovoce.attest.snp.layout import Report
-from sottovoce.attest.verdict import TITLES, Checklist, Verdict, VerificationRefused, quietly
+from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, quietly
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
 from sottovoce.tlog.policy import VerifiedCheckpoint
@@ -91,13 +92,13 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
     Raises:
         VerificationRefused: a check failed; it carries the whole verdict.
     """
-    checks = Checklist(policy.relaxed)
+    checks = Checklist(session_rules(), relaxed=policy.relaxed)
     decoded = checks.attempt(
         "decode", lambda: Evidence.decode(evidence), wanted="one CMW record, at most 64 KiB"
     )
     parts = _Verifier(decoded, policy, connection, checks).run() if decoded else None
     unasked = {f"backend-{role}" for role in BACKEND_ROLES if role not in policy.require_backends}
-    verdict = checks.verdict(check for check in TITLES if check not in unasked)
+    verdict = checks.verdict(without=unasked)
     if verdict.failed or decoded is None or parts is None:
         raise VerificationRefused(verdict)
     return VerifiedSession(

@@ -63,6 +63,8 @@ def show_verdict(out: Console, verdict: Verdict) -> None:
     for check in verdict.checks:
         whole = check.status is Status.FAIL
         out.print(_line(check), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
+        if whole:
+            out.print(f"              without it, an attacker could {check.risk}", style="red")
 
 
 def _line(check: Check) -> Text:

@@ -15,7 +15,7 @@ Kept in `reports.sqlite` (SQLite, WAL, STRICT, mode 0600) in the device's state 
     candidates    ids of the hosts that the device had drawn
     evidence      base64 of the evidence as received; empty when none came
     exporter, spki  base64 of the exporter value (32 bytes) and the SPKI (DER) that the evidence is bound to
-    verdict       one object a check: section, id, title, status, found, wanted, source
+    verdict       one object a check: section, id, title, status, found, wanted, source, risk
     release_index, host_index  log indexes, or null
 
 An export is one canonical JSON document {"format":"sottovoce-reports","reports":[…],"version":1}.
@@ -91,6 +91,7 @@ class CheckLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     found: str
     wanted: str
     source: str
+    risk: str
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
