@@ -4,13 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sottovoce.attest.simulated import SIMULATED_FLOOR, SIMULATED_PRODUCT
-from sottovoce.attest.snp.layout import Tcb
+from sottovoce.attest.simulated import SIMULATED_PRODUCT
+from sottovoce.attest.snp.floors import FLOORS, Floor
+from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
 from sottovoce.core.errors import UsageError
 from sottovoce.tlog.entries import ROLES
 from sottovoce.tlog.policy import LogPolicy
 
-__all__ = ["ACCEPTED_PRODUCTS", "BACKEND_ROLES", "RELAXABLE", "SIMULATED_PRODUCT", "Root", "SessionPolicy"]
+__all__ = [
+    "ACCEPTED_PRODUCTS",
+    "BACKEND_ROLES",
+    "RELAXABLE",
+    "SIMULATED_PRODUCT",
+    "Root",
+    "SessionPolicy",
+    "SnpPolicy",
+]
 
 BACKEND_ROLES: Final = ("predictor", "guard")
 RELAXABLE: Final = frozenset(
@@ -33,9 +42,6 @@ RELAXABLE: Final = frozenset(
 ACCEPTED_PRODUCTS: Final = frozenset({"Genoa", "Siena", "Turin", SIMULATED_PRODUCT})
 """Not Milan: it can hide no ciphertext (protocol 6.2). Simulated hardware still needs its root in the policy."""
 
-_FLOORS: Final[Mapping[str, Tcb]] = {SIMULATED_PRODUCT: SIMULATED_FLOOR}
-"""Lowest accepted patch levels. A product without a floor is refused; the real products' floors come with the vendor's bulletins."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
@@ -50,29 +56,48 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnpPolicy:
+    """The demands on a report and its certificates.
+
+    Attributes:
+        floors: part (`snp.floors.PARTS`) → lowest accepted patch levels; a part without one is refused.
+        tightened: optional checks that must pass; names of `snp.rules.SNP_OPTIONAL_RULES` only.
+    """
+
+    roots: tuple[Root, ...]
+    products: frozenset[str] = ACCEPTED_PRODUCTS
+    floors: Mapping[str, Floor] = field(default_factory=lambda: FLOORS)
+    tightened: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.roots or len({root.product for root in self.roots}) != len(self.roots):
+            raise UsageError("a policy needs one root for each product")
+        if not self.products or not self.floors:
+            raise UsageError("a policy needs products and floors")
+        if not self.tightened <= SNP_OPTIONAL_RULES.keys():
+            raise UsageError("a policy demands a check that there is not")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPolicy:
     """The demands on one session.
 
     Attributes:
         environment: the name of the environment, for the report.
         role: the role that the CVM must have.
-        allow_simulated: whether a root of simulated hardware may be among `roots`; never in production.
-        tcb_floors: product → lowest accepted patch levels.
+        allow_simulated: whether a root of simulated hardware may be among the roots; never in production.
         relaxed: checks whose failure is shown but does not refuse; names of `RELAXABLE` only.
         require_backends: roles whose appraisals the evidence must hold; it may hold no others.
-        products: product lines that are accepted.
     """
 
     environment: str
     role: str
-    roots: tuple[Root, ...]
+    snp: SnpPolicy
     allow_simulated: bool
     minimum_security_version: int
     log: LogPolicy
     require_backends: tuple[str, ...]
     relaxed: frozenset[str] = frozenset()
-    tcb_floors: Mapping[str, Tcb] = field(default_factory=lambda: _FLOORS)
-    products: frozenset[str] = ACCEPTED_PRODUCTS
 
     def __post_init__(self) -> None:
         if (
@@ -83,11 +108,9 @@ class SessionPolicy:
             raise UsageError("a session policy needs an environment and known roles")
         if len(set(self.require_backends)) != len(self.require_backends):
             raise UsageError("a session policy names a back end twice")
-        if not self.roots or len({root.product for root in self.roots}) != len(self.roots):
-            raise UsageError("a session policy needs one root for each product")
-        if not self.allow_simulated and any(root.product == SIMULATED_PRODUCT for root in self.roots):
+        if not self.allow_simulated and any(root.product == SIMULATED_PRODUCT for root in self.snp.roots):
             raise UsageError("a production policy does not hold a root of simulated hardware")
-        if not self.products or not self.tcb_floors or self.minimum_security_version < 0:
-            raise UsageError("a session policy needs products, floors and a lowest security version")
+        if self.minimum_security_version < 0:
+            raise UsageError("a session policy needs a lowest security version")
         if not self.relaxed <= RELAXABLE:
             raise UsageError("a session policy relaxes a check that cannot be relaxed")

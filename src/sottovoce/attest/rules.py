@@ -1,9 +1,9 @@
 """The checks of a session that are the same on every platform, in the order of protocol section 6."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sottovoce.attest.snp.rules import SNP_RULES
+from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES, SNP_RULES
 from sottovoce.attest.verdict import Rule
 
 __all__ = ["SESSION_RULES", "session_rules"]
@@ -100,6 +100,6 @@ SESSION_RULES: Final[Mapping[str, Rule]] = {
 }
 
 
-def session_rules() -> Mapping[str, Rule]:
-    """The checks of a session on SEV-SNP, real or simulated."""
-    return {**SESSION_RULES, **SNP_RULES}
+def session_rules(tightened: Iterable[str] = ()) -> Mapping[str, Rule]:
+    """The checks of a session on SEV-SNP, real or simulated, with the optional ones that a policy demands."""
+    return {**SESSION_RULES, **SNP_RULES, **{check: SNP_OPTIONAL_RULES[check] for check in tightened}}

@@ -122,8 +122,15 @@ def quietly(step: Callable[[], _T]) -> _T | None:
 class Checklist:
     """Collects lines for `rules`, by id. What fails and may be relaxed under the policy is marked so."""
 
-    def __init__(self, rules: Mapping[str, Rule], *, relaxed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, rules: Mapping[str, Rule], *, relaxed: Iterable[str] = (), left_out: Iterable[str] = ()
+    ) -> None:
+        """Begin a list; `left_out` names rules that stand in the verdict as not checked, whatever is found.
+
+        No session leaves one out: it is for looking at single papers.
+        """
         self._rules = rules
+        self._left_out = frozenset(left_out)
         self._relaxed = frozenset(relaxed)
         self._lines: dict[str, Check] = {}
 
@@ -148,6 +155,8 @@ class Checklist:
         self._put(check, Status.NOT_CHECKED, why, "-")
 
     def _put(self, check: str, status: Status, found: str, wanted: str) -> None:
+        if check in self._left_out and status is not Status.NOT_CHECKED:
+            status, wanted = Status.NOT_CHECKED, "nothing: the policy leaves it out"
         rule = self._rules[check]
         if check in self._lines:
             raise UsageError("a check was recorded twice")

@@ -92,7 +92,7 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
     Raises:
         VerificationRefused: a check failed; it carries the whole verdict.
     """
-    checks = Checklist(session_rules(), relaxed=policy.relaxed)
+    checks = Checklist(session_rules(policy.snp.tightened), relaxed=policy.relaxed)
     decoded = checks.attempt(
         "decode", lambda: Evidence.decode(evidence), wanted="one CMW record, at most 64 KiB"
     )
@@ -137,7 +137,13 @@ class _Verifier:
         evidence, at = self._evidence, self._at
         # 2, 3, 4, 6 and the certificate's side of 5.
         platform = appraise(
-            evidence, self._policy, self._checks, now=at.now, revoked=at.revocations.certificates
+            evidence.platform.report,
+            evidence.endorsements,
+            self._policy.snp,
+            self._checks,
+            kind=evidence.platform.kind,
+            now=at.now,
+            revoked=at.revocations.certificates,
         )
         # 5 and 10.
         logged_host = self._log.entry("host", evidence.host)

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.attest.policy import Root, SessionPolicy, SnpPolicy
 from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.device.files import private_directory, write_private
 from sottovoce.tlog.note import VerifierKey
@@ -132,7 +132,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return SessionPolicy(
             environment=self.name,
             role="orchestrator",
-            roots=tuple(roots),
+            snp=SnpPolicy(roots=tuple(roots)),
             allow_simulated=self.simulated,
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sottovoce.attest.binding import peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Batch, Endorsements, Evidence, Logged, Platform
-from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.policy import SessionPolicy, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.verify import Connection
 from sottovoce.core.limits import LIMITS
@@ -115,11 +115,16 @@ class EvidenceWorld:
         )
 
     def policy(self, **changes: Any) -> SessionPolicy:
-        """A strict policy for this world."""
+        """A strict policy for this world; `changes` are fields of `SessionPolicy` or of its `SnpPolicy`."""
+        of_snp = {
+            name: changes.pop(name)
+            for name in ("roots", "products", "floors", "tightened")
+            if name in changes
+        }
         policy = SessionPolicy(
             environment="test",
             role="orchestrator",
-            roots=(self.vendor.root,),
+            snp=replace(SnpPolicy(roots=(self.vendor.root,)), **of_snp),
             allow_simulated=True,
             minimum_security_version=1,
             log=self.log.policy(),

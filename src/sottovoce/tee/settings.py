@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.attest.policy import Root, SessionPolicy, SnpPolicy
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.tlog.note import VerifierKey
@@ -112,7 +112,7 @@ class Settings(_Strict, frozen=True, kw_only=True):
         return SessionPolicy(
             environment=self.environment,
             role=role,
-            roots=tuple(roots),
+            snp=SnpPolicy(roots=tuple(roots)),
             allow_simulated=self.platform == "simulated-snp",
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

@@ -166,8 +166,9 @@ def test_who_is_no_authority_certifies_no_chip(extensions: tuple[tuple[Any, bool
 def test_an_authority_or_another_key_in_the_place_of_the_chips() -> None:
     with pytest.raises(ChainError, match="authority"):
         chain(vcek=vcek_with((x509.BasicConstraints(ca=False, path_length=None), False)))
-    with pytest.raises(ChainError, match="not a VCEK"):
-        chain(vcek=vcek_with(subject="SEV-VLEK"))
+    with pytest.raises(ChainError, match="neither a VCEK nor a VLEK"):
+        chain(vcek=vcek_with(subject="SEV-ASVK"))
+    assert chain(vcek=vcek_with(subject="SEV-VLEK"))[2].common_name == "SEV-VLEK"
     with pytest.raises(PeerError):
         chain(vcek=VENDOR.ask)
     with pytest.raises(PeerError):

@@ -12,6 +12,7 @@ import pytest
 from fixtures_dir import need
 from sottovoce.attest.evidence import Endorsements, Evidence, Platform
 from sottovoce.attest.policy import SessionPolicy
+from sottovoce.attest.snp.floors import Floor
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.attest.vendors import amd_root
 from sottovoce.attest.verdict import VerificationRefused
@@ -47,7 +48,7 @@ def policy() -> SessionPolicy:
     return WORLD.policy(
         roots=(amd_root("Milan"),),
         allow_simulated=False,
-        tcb_floors={"Milan": floor},
+        floors={"Milan": Floor(tcb=floor, source="this test")},
         relaxed=frozenset({"product"}),
     )
 

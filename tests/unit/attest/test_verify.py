@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sottovoce.attest.evidence import EVIDENCE_TYPE, Batch, Evidence, Platform
 from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND
+from sottovoce.attest.snp.floors import PARTS, Floor
 from sottovoce.attest.snp.layout import REPORT_SIZE, SIGNED_SIZE, Tcb
 from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
@@ -27,6 +28,7 @@ from sottovoce.tlog.entries import Revocations
 from sottovoce.tlog.merkle import leaf_hash
 
 EXPORTER, SPKI = b"e" * 32, b"public key"
+GOOD_FLOOR = Floor(tcb=GOOD_TCB, source="this test")
 WORLD = EvidenceWorld()
 GOOD = WORLD.evidence(EXPORTER, SPKI)
 
@@ -118,7 +120,7 @@ def test_each_checkpoint_is_compared_with_the_others(forked: str) -> None:
         ({"platform_info": GOOD_PLATFORM ^ 1 << 3}, "platform-rapl"),
         ({"platform_info": GOOD_PLATFORM ^ 1 << 4}, "platform-ciphertext-hiding"),
         ({"platform_info": GOOD_PLATFORM ^ 1 << 5}, "platform-alias-check"),
-        ({"platform_info": GOOD_PLATFORM | 1 << 6}, "platform-reserved"),
+        ({"platform_info": GOOD_PLATFORM | 1 << 8}, "platform-reserved"),
         ({"platform_info": GOOD_PLATFORM | 1 << 40}, "platform-reserved"),
         ({"vmpl": 1}, "vmpl"),
         ({"key_flags": 1 << 2}, "signing-key"),
@@ -164,7 +166,7 @@ def test_an_old_chip_is_below_the_floor() -> None:
 
 
 def test_a_product_without_a_floor_is_refused() -> None:
-    assert failed(GOOD, policy=WORLD.policy(tcb_floors={"Genoa": GOOD_TCB})) == {"tcb-floor"}
+    assert failed(GOOD, policy=WORLD.policy(floors={"Genoa": GOOD_FLOOR})) == {"tcb-floor"}
 
 
 @pytest.mark.parametrize(("exporter", "spki"), [(b"f" * 32, SPKI), (EXPORTER, b"another key")])
@@ -359,7 +361,7 @@ def test_relaxing_is_by_name_and_is_shown() -> None:
     [
         {"relaxed": frozenset({"binding"})}, {"relaxed": frozenset({"nonsense"})}, {"roots": ()}, {"environment": ""},
         {"role": "mirror"}, {"require_backends": ("mirror",)}, {"require_backends": ("orchestrator",)}, {"allow_simulated": False},
-        {"products": frozenset()}, {"tcb_floors": {}}, {"minimum_security_version": -1}, {"require_backends": ("guard", "guard")},
+        {"products": frozenset()}, {"floors": {}}, {"minimum_security_version": -1}, {"require_backends": ("guard", "guard")},
     ],
 )  # fmt: skip
 def test_policies_that_cannot_be_written_down(changes: dict[str, Any]) -> None:
@@ -392,7 +394,7 @@ def of_product(name: str, root: str) -> tuple[EvidenceWorld, SessionPolicy]:
     world.append(world.hosts["orchestrator"].encode())
     return world, world.policy(
         roots=(Root(product=root, ark_der=world.vendor.ark),),
-        tcb_floors=dict.fromkeys((name, root), GOOD_TCB),
+        floors=dict.fromkeys(PARTS, GOOD_FLOOR),
     )
 
 
@@ -449,7 +451,7 @@ def test_milan_is_refused_by_default_and_shown_when_relaxed() -> None:
     assert [c.id for c in verify(GOOD, policy=policy).verdict.checks if c.status is Status.RELAXED] == [
         "product"
     ]
-    assert "Milan" not in WORLD.policy().products
+    assert "Milan" not in WORLD.policy().snp.products
 
 
 def test_nobody_else_makes_a_verified_session() -> None:

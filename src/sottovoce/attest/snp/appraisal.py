@@ -3,14 +3,15 @@
 import hashlib
 from dataclasses import dataclass
 
-from sottovoce.attest.evidence import Endorsements, Evidence
-from sottovoce.attest.policy import Root, SessionPolicy
+from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.policy import Root, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp import policy as snp_policy
 from sottovoce.attest.snp import signatures
 from sottovoce.attest.snp.certificates import Certificate
+from sottovoce.attest.snp.floors import part_of
 from sottovoce.attest.snp.layout import TURIN_CHIP_ID, Report
-from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name
+from sottovoce.attest.snp.vcek import VCEK_NAME, certified_tcb, hardware_id, product_name
 from sottovoce.attest.verdict import Checklist, quietly
 from sottovoce.core.errors import PeerError
 
@@ -39,21 +40,23 @@ class Platform:
 
 
 def appraise(
-    evidence: Evidence,
-    policy: SessionPolicy,
+    data: bytes,
+    endorsements: Endorsements,
+    policy: SnpPolicy,
     checks: Checklist,
     *,
+    kind: str,
     now: int | None,
-    revoked: frozenset[str],
+    revoked: frozenset[str] = frozenset(),
 ) -> Platform | None:
-    """Record every line that can be evaluated. `revoked` holds SHA-256 digests of certificates, hex.
+    """Record every line that can be evaluated for the report `data` of a platform of `kind`.
 
-    Returns None where there is no report that parses.
+    `revoked` holds SHA-256 digests of certificates, hex. Returns None where there is no report that parses.
     """
-    chain = _chain(evidence.endorsements, policy, checks, now=now)
+    chain = _chain(endorsements, policy, checks, now=now)
     if chain is not None:
-        _revocation(evidence.endorsements, chain, checks, now=now, revoked=revoked)
-    report = _report(evidence, checks)
+        _revocation(endorsements, chain, checks, now=now, revoked=revoked)
+    report = _report(data, chain.vcek if chain else None, checks)
     if report is None:
         return None
     product = ""
@@ -62,10 +65,11 @@ def appraise(
         checks.attempt(
             "signature", lambda: signatures.verify_report(report, vcek), wanted="ECDSA P-384, SHA-384"
         )
-        product = _product(evidence.platform.kind, report, chain, policy, checks)
+        product = _product(kind, report, chain, policy, checks)
         _tcb(report, product, vcek, policy, checks)
         _hardware_id(report, vcek, checks)
     snp_policy.check_bits(report, checks)
+    snp_policy.check_demanded(report, policy.tightened, checks)
     return Platform(report=report, product=product, chip_id=_chip_id(report))
 
 
@@ -79,7 +83,7 @@ class _Chain:
 
 # 2. Chain, revocation list, product.
 def _chain(
-    endorsements: Endorsements, policy: SessionPolicy, checks: Checklist, *, now: int | None
+    endorsements: Endorsements, policy: SnpPolicy, checks: Checklist, *, now: int | None
 ) -> _Chain | None:
     names = ", ".join(root.product for root in policy.roots)
     chain, reason = _trusted(endorsements, policy.roots)
@@ -139,7 +143,7 @@ def _revocation(
     checks.add("revoked", ok=not bad, found="revoked" if bad else "not revoked", wanted="not revoked")
 
 
-def _product(kind: str, report: Report, chain: _Chain, policy: SessionPolicy, checks: Checklist) -> str:
+def _product(kind: str, report: Report, chain: _Chain, policy: SnpPolicy, checks: Checklist) -> str:
     named = quietly(lambda: product_name(chain.vcek)) or ""
     fits = (
         _ROOT_OF.get(named, named) == chain.root.product
@@ -161,26 +165,29 @@ def _product(kind: str, report: Report, chain: _Chain, policy: SessionPolicy, ch
 
 
 # 3. Version and signing key; the signature itself needs the chain.
-def _report(evidence: Evidence, checks: Checklist) -> Report | None:
+def _report(data: bytes, key: Certificate | None, checks: Checklist) -> Report | None:
     wanted = "2, 3, 4 or 5, reserved bytes zero"
     try:
-        report = Report.parse(evidence.platform.report)
+        report = Report.parse(data)
     except PeerError as error:
         checks.add("version", ok=False, found=str(error), wanted=wanted)
         return None
     checks.add("version", ok=True, found=str(report.version), wanted=wanted)
     masked = ", masked" if report.mask_chip_key else ""
+    other = key is not None and key.common_name != VCEK_NAME
     checks.add(
         "signing-key",
-        ok=report.signing_key == _VCEK_KEY and not report.mask_chip_key,
-        found=_KEYS.get(report.signing_key, "unknown") + masked,
+        ok=report.signing_key == _VCEK_KEY and not report.mask_chip_key and not other,
+        found=_KEYS.get(report.signing_key, "unknown")
+        + masked
+        + (", the certificate is a VLEK's" if other else ""),
         wanted="VCEK, not masked",
     )
     return report
 
 
 # 4. Patch levels.
-def _tcb(report: Report, product: str, vcek: Certificate, policy: SessionPolicy, checks: Checklist) -> None:
+def _tcb(report: Report, product: str, vcek: Certificate, policy: SnpPolicy, checks: Checklist) -> None:
     try:
         certified = certified_tcb(vcek, turin=report.is_turin)
         reported, committed = report.tcb(report.reported_tcb), report.tcb(report.committed_tcb)
@@ -190,12 +197,13 @@ def _tcb(report: Report, product: str, vcek: Certificate, policy: SessionPolicy,
         checks.add("tcb-certificate", ok=False, found=str(error), wanted="equal patch levels")
         return
     checks.add("tcb-certificate", ok=certified == reported, found=str(certified), wanted=str(reported))
-    floor = policy.tcb_floors.get(product)
+    part = part_of(product, report.cpuid)
+    floor = policy.floors.get(part)
     checks.add(
         "tcb-floor",
-        ok=floor is not None and certified.at_least(floor),
-        found=str(certified),
-        wanted=f"at least {floor}" if floor else f"a floor for {product} in the policy",
+        ok=floor is not None and certified.at_least(floor.tcb),
+        found=f"{part or 'an unknown part'}: {certified}",
+        wanted=f"at least {floor.tcb} ({floor.source})" if floor else "a part that has a floor in the policy",
     )
     checks.add(
         "tcb-committed", ok=committed.at_least(reported), found=str(committed), wanted=f"at least {reported}"

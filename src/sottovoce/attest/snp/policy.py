@@ -7,7 +7,7 @@ from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.verdict import Checklist
 
-__all__ = ["check_bits", "cpuid_fits"]
+__all__ = ["check_bits", "check_demanded", "cpuid_fits"]
 
 # Families and models by product line (AMD 57230 section 4.1): Genoa's 0xA0 to 0xAF are its dense variants. Simulated processors
 # say that they are Genoa.
@@ -53,7 +53,14 @@ _PLATFORM: Final = (
     ("platform-ciphertext-hiding", 4, 1),
     ("platform-alias-check", 5, 1),
 )
-_PLATFORM_KNOWN: Final = 0b1011_1111  # bit 6 is reserved; bit 7 says that trusted I/O is on
+_PLATFORM_KNOWN: Final = 0xFF  # bit 6 came with AMD-SB-3016; bit 7 says that trusted I/O is on
+# Checks that only a policy can demand: (check, field, bit)
+_OPTIONAL: Final = (
+    ("policy-page-swap", "policy", 25),
+    ("platform-tsme", "platform_info", 1),
+    ("platform-ecc", "platform_info", 2),
+    ("platform-iommu-write-safe", "platform_info", 6),
+)
 
 
 def check_bits(report: Report, checks: Checklist) -> None:
@@ -73,8 +80,21 @@ def check_bits(report: Report, checks: Checklist) -> None:
         "platform-reserved",
         ok=not unknown,
         found=f"{report.platform_info:#x}",
-        wanted="bits 6, 8 and above clear",
+        wanted="bits 8 and above clear",
     )
     for check, bit, wanted in _PLATFORM:
         value = report.platform_info >> bit & 1
         checks.add(check, ok=value == wanted, found=str(value), wanted=str(wanted))
+
+
+def check_demanded(report: Report, demanded: frozenset[str], checks: Checklist) -> None:
+    """Record the optional checks that a policy demands."""
+    for check, word, bit in _OPTIONAL:
+        if check in demanded:
+            value = getattr(report, word) >> bit & 1
+            checks.add(check, ok=value == 1, found=str(value), wanted="1")
+    if "mitigation-vectors" in demanded:
+        launch, current = report.mitigations or (0, 0)
+        kept = report.mitigations is not None and launch & ~current == 0
+        found = f"launch {launch:#x}, now {current:#x}" if report.mitigations else "a report without them"
+        checks.add("mitigation-vectors", ok=kept, found=found, wanted="all of those at launch")

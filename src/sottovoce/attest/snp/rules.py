@@ -5,7 +5,7 @@ from typing import Final
 
 from sottovoce.attest.verdict import Rule
 
-__all__ = ["SNP_RULES"]
+__all__ = ["SNP_OPTIONAL_RULES", "SNP_REFERENCE_RULES", "SNP_RULES"]
 
 _FORGE: Final = "sign reports with a key of its own, and run what it likes without any protection"
 _STOLEN: Final = "sign with a key that the vendor knows to be stolen"
@@ -48,7 +48,7 @@ SNP_RULES: Final[Mapping[str, Rule]] = {
         "AMD 57230",
         "claim patches that the chip does not have",
     ),
-    "tcb-floor": Rule("6.4", "patch levels are at or above the floor", "client policy", _PATCHED),
+    "tcb-floor": Rule("6.4", "patch levels are at or above the floor", "AMD security bulletins", _PATCHED),
     "tcb-committed": Rule(
         "6.4",
         "committed patch levels are not below the reported",
@@ -105,3 +105,66 @@ SNP_RULES: Final[Mapping[str, Rule]] = {
         "speak for the CVM from a less trusted part of it",
     ),
 }
+
+SNP_OPTIONAL_RULES: Final[Mapping[str, Rule]] = {
+    "policy-page-swap": Rule(
+        "6.6",
+        "guest refuses that its pages are swapped",
+        f"{_POLICY}, bit 25; AMD-SB-3021",
+        "move pages and learn from their ciphertext what they hold (Heracles)",
+    ),
+    "platform-tsme": Rule("6.6", "all memory is encrypted", f"{_PLATFORM_INFO}, bit 1", _MEMORY),
+    "platform-ecc": Rule(
+        "6.6", "memory corrects errors", f"{_PLATFORM_INFO}, bit 2", "flip bits of the memory (Rowhammer)"
+    ),
+    "platform-iommu-write-safe": Rule(
+        "6.6",
+        "device writes are kept out of protected memory",
+        f"AMD-SB-3016; {_PLATFORM_INFO}, bit 6",
+        "have a device write into the CVM's memory",
+    ),
+    "mitigation-vectors": Rule(
+        "6.6",
+        "every mitigation that was there at launch is still there",
+        "AMD 56860 table 23, LAUNCH_MIT_VECTOR",
+        "take a mitigation away while the CVM runs",
+    ),
+}
+"""Checks that no platform must pass unless a policy demands it."""
+
+SNP_REFERENCE_RULES: Final[Mapping[str, Rule]] = {
+    "chip": Rule(
+        "6.5",
+        "the chip is one of those expected",
+        "reference values",
+        "use a chip whose keys it has taken out",
+    ),
+    "report-data": Rule(
+        "6.7",
+        "report holds the data expected",
+        "AMD 56860 table 23",
+        "show a report that was made for something else",
+    ),
+    "measurement": Rule(
+        "6.8",
+        "launch measurement is one of those expected",
+        "AMD 56860 §8.17",
+        "start other software than what was published",
+    ),
+    "host-data": Rule(
+        "6.8", "host data are those expected", "AMD 56860 table 23", "start the CVM with settings of its own"
+    ),
+    "id-key": Rule(
+        "6.8",
+        "the identity key is one of those expected",
+        "AMD 56860 §8.20, ID_KEY_DIGEST",
+        "start a CVM that somebody else has signed",
+    ),
+    "guest-svn": Rule(
+        "6.8",
+        "guest's security version is recent enough",
+        "AMD 56860 table 23, GUEST_SVN",
+        "go back to a release with a known hole",
+    ),
+}
+"""What a report is compared with where there is no release to compare it with."""

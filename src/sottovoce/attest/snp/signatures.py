@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from sottovoce.attest.snp.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, RevocationList
 from sottovoce.attest.snp.layout import Report
-from sottovoce.attest.snp.vcek import VCEK_NAME
+from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import CryptoError
 
 __all__ = [
@@ -78,15 +78,15 @@ def _verify_signatures(ark_der: bytes, ask_der: bytes, vcek_der: bytes) -> tuple
             raise ChainError("a certificate in the chain has a critical extension that is not understood")
     if not (ark.is_authority and ask.is_authority) or BASIC_CONSTRAINTS in vcek.extensions:
         raise ChainError("the chain has an authority in the place of a key, or the other way round")
-    if vcek.common_name != VCEK_NAME:
-        raise ChainError("the platform key is not a VCEK")
+    if vcek.common_name not in (VCEK_NAME, VLEK_NAME):
+        raise ChainError("the platform key is neither a VCEK nor a VLEK")
     return ark, ask, vcek
 
 
 def verify_chain(
     *, ark_der: bytes, ask_der: bytes, vcek_der: bytes
 ) -> tuple[Certificate, Certificate, Certificate]:
-    """ARK, ASK and VCEK, if each is signed by the one before it. Dates are `require_valid`'s.
+    """ARK, ASK and VCEK (or ASVK and VLEK), if each is signed by the one before it. Dates are `require_valid`'s.
 
     Raises:
         DecodeError: a malformed certificate.

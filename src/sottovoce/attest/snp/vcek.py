@@ -11,11 +11,11 @@ from sottovoce.attest.snp.certificates import Certificate, oid
 from sottovoce.attest.snp.layout import CHIP_ID, TURIN_CHIP_ID, Tcb
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["VCEK_NAME", "certified_tcb", "hardware_id", "product_name"]
+__all__ = ["VCEK_NAME", "VLEK_NAME", "certified_tcb", "hardware_id", "product_name"]
 
 _MAX_LEVEL: Final = 255
-VCEK_NAME: Final = "SEV-VCEK"
-"""The subject's common name; a VLEK's is `SEV-VLEK`."""
+VCEK_NAME, VLEK_NAME = "SEV-VCEK", "SEV-VLEK"
+"""The subject's common name: a key of one chip, or one that a cloud operator shares among its chips."""
 _AMD: Final = "1.3.6.1.4.1.3704.1"
 _PRODUCT: Final = oid(f"{_AMD}.2")
 _LEVELS: Final = tuple(oid(f"{_AMD}.3.{number}") for number in (1, 2, 3, 8))
