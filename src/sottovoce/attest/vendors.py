@@ -1,15 +1,14 @@
-"""The vendors' root certificates that ship with the package."""
+"""The vendors' certificates that ship with the package: roots, which are trusted, and intermediates, which their roots vouch for."""
 
+import functools
 import importlib.resources
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
+from sottovoce.attest.pem import certificates
 from sottovoce.attest.policy import Root
 from sottovoce.core.errors import UsageError
 
-__all__ = ["AMD_PRODUCTS", "amd_root"]
+__all__ = ["AMD_PRODUCTS", "amd_intermediates", "amd_root", "amd_roots"]
 
 AMD_PRODUCTS: Final = ("Milan", "Genoa", "Turin")
 """Product lines with a root of their own; Siena uses Genoa's."""
@@ -21,8 +20,23 @@ def amd_root(product: str) -> Root:
     Raises:
         UsageError: there is no such product.
     """
+    return Root(product=product, ark_der=_file("ark", product))
+
+
+def amd_roots() -> tuple[Root, ...]:
+    """AMD's roots for every product line."""
+    return tuple(map(amd_root, AMD_PRODUCTS))
+
+
+@functools.cache
+def amd_intermediates() -> tuple[bytes, ...]:
+    """The certificates (DER) that sign chip keys and those that sign shared keys, for every product line."""
+    return tuple(_file(name, product) for product in AMD_PRODUCTS for name in ("ask", "asvk"))
+
+
+def _file(name: str, product: str) -> bytes:
     if product not in AMD_PRODUCTS:
         raise UsageError("there is no pinned root for this product")
-    pem = importlib.resources.files("sottovoce.attest").joinpath("roots", f"ark_{product.lower()}.pem")
-    certificate = x509.load_pem_x509_certificate(pem.read_bytes())
-    return Root(product=product, ark_der=certificate.public_bytes(Encoding.DER))
+    path = importlib.resources.files("sottovoce.attest").joinpath("roots", f"{name}_{product.lower()}.pem")
+    (certificate,) = certificates(path.read_bytes())
+    return certificate

@@ -68,6 +68,11 @@ class Verdict:
     checks: tuple[Check, ...]
 
     @property
+    def accepted(self) -> bool:
+        """Whether no line refuses."""
+        return not self.failed
+
+    @property
     def failed(self) -> tuple[Check, ...]:
         """The lines that refuse."""
         return tuple(check for check in self.checks if check.status is Status.FAIL)
@@ -178,9 +183,8 @@ class Checklist:
         """
         for check in self._rules.keys() - set(without):
             if check not in self._lines:
-                self._put(
-                    check, Status.FAIL, "could not be checked, as something before it failed", "checked"
-                )
+                failed = Status.RELAXED if check in self._relaxed else Status.FAIL
+                self._put(check, failed, "could not be checked, as something before it failed", "checked")
         place = {check: number for number, check in enumerate(self._rules)}
         order = sorted(
             self._lines.values(),

@@ -48,13 +48,15 @@ def appraise(
     kind: str,
     now: int | None,
     revoked: frozenset[str] = frozenset(),
+    without_list: bool = False,
 ) -> Platform | None:
     """Record every line that can be evaluated for the report `data` of a platform of `kind`.
 
-    `revoked` holds SHA-256 digests of certificates, hex. Returns None where there is no report that parses.
+    `revoked` holds SHA-256 digests of certificates, hex. `without_list` leaves the lines of the revocation list to the caller.
+    Returns None where there is no report that parses.
     """
     chain = _chain(endorsements, policy, checks, now=now)
-    if chain is not None:
+    if chain is not None and not without_list:
         _revocation(endorsements, chain, checks, now=now, revoked=revoked)
     report = _report(data, chain.vcek if chain else None, checks)
     if report is None:

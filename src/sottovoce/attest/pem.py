@@ -1,0 +1,65 @@
+"""Certificates and reports as people keep them: DER, PEM (RFC 7468) or hexadecimal, told apart by content."""
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from sottovoce.core.errors import DecodeError
+
+__all__ = ["certificates", "plain"]
+
+_BLOCK: Final = re.compile(
+    rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s([A-Za-z0-9+/=\s]*)-----END \1-----", re.ASCII
+)
+_BEGIN: Final = b"-----BEGIN "
+_HEX: Final = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s]+", re.ASCII)
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    found = []
+    for match in _BLOCK.finditer(data):
+        try:
+            found.append(base64.b64decode(b"".join(match[2].split()), validate=True))
+        except binascii.Error:
+            raise DecodeError("a PEM block is not base64") from None
+    if not found or len(found) != data.count(_BEGIN):
+        raise DecodeError("a PEM block is not whole")
+    return found
+
+
+def _unhexed(data: bytes) -> bytes | None:
+    if not _HEX.fullmatch(data):
+        return None
+    digits = b"".join(data.split())
+    digits = digits[2:] if digits[:2] in (b"0x", b"0X") else digits
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        raise DecodeError("the hexadecimal digits are not whole bytes") from None
+
+
+def certificates(data: bytes) -> tuple[bytes, ...]:
+    """The certificates (or revocation lists) in `data`, DER each: one in DER or hexadecimal, or one or more in PEM.
+
+    Raises:
+        DecodeError: none of these.
+    """
+    if _BEGIN in data:
+        return tuple(_blocks(data))
+    return (plain(data),)
+
+
+def plain(data: bytes) -> bytes:
+    """The bytes of one report or certificate: from PEM of one block, from hexadecimal, or as they are.
+
+    Raises:
+        DecodeError: PEM or hexadecimal that is not whole, or several blocks.
+    """
+    if _BEGIN in data:
+        blocks = _blocks(data)
+        if len(blocks) != 1:
+            raise DecodeError("there are several PEM blocks where one is expected")
+        return blocks[0]
+    # DER and reports begin with a byte that is no hexadecimal digit, or hold zeros.
+    return _unhexed(data) or data

@@ -1,0 +1,192 @@
+"""An SNP report on its own, without a session: what its signature, its certificates and its fields say.
+
+    verdict = verify_report(report, vcek, crl=crl, policy=SnpPolicy(roots=amd_roots()), now=1_800_000_000)
+    if verdict.accepted: ...
+
+A session's evidence is verified by `attest.verify.verify_session`: it binds the report to a connection, a release and a log.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.policy import RELAXABLE, SnpPolicy
+from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
+from sottovoce.attest.snp.appraisal import appraise
+from sottovoce.attest.snp.certificates import Certificate, RevocationList
+from sottovoce.attest.snp.layout import REPORT_SIZE, Report
+from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES, SNP_REFERENCE_RULES, SNP_RULES
+from sottovoce.attest.snp.signatures import verify_chain
+from sottovoce.attest.verdict import Checklist, Verdict, quietly
+from sottovoce.core.errors import DecodeError, UsageError
+
+__all__ = ["SNP_CHAIN_ONLY", "SNP_RELAXABLE", "SnpReferences", "verify_report"]
+
+SNP_RELAXABLE: Final = RELAXABLE | {
+    "signing-key",
+    "hardware-id",
+    "tcb-floor",
+    "tcb-committed",
+    "policy-migrate",
+    "revocation-list",
+    "revocation-list-dates",
+    "revoked",
+}
+"""What a policy may relax for a report on its own. Signatures, the chain and its dates, and debug mode are never relaxed."""
+_RULES: Final = {**SNP_RULES, **SNP_OPTIONAL_RULES, **SNP_REFERENCE_RULES}
+_SIGNATURES: Final = frozenset(
+    {
+        "chain",
+        "chain-dates",
+        "revocation-list",
+        "revocation-list-dates",
+        "revoked",
+        "version",
+        "signature",
+    }
+)
+SNP_CHAIN_ONLY: Final = frozenset(_RULES.keys() - _SIGNATURES)
+"""What the policy `chain-only` leaves out: everything but signatures, chain and revocation."""
+_NO_REFERENCE: Final = "no reference value was given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpReferences:
+    """What a report is compared with. A value that is not given is shown as not checked, never as passed.
+
+    Attributes:
+        report_data: 64 bytes.
+        measurements: 48 bytes each; one of them.
+        chips: hardware ids, 64 bytes each, 8 on Turin; one of them.
+        host_data: 32 bytes.
+        id_keys: SHA-384 digests of identity keys, 48 bytes each; one of them.
+    """
+
+    report_data: bytes | None = None
+    measurements: frozenset[bytes] | None = None
+    chips: frozenset[bytes] | None = None
+    vmpl: int | None = None
+    host_data: bytes | None = None
+    id_keys: frozenset[bytes] | None = None
+    guest_svn: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "report data": (self.report_data, 64),
+            "host data": (self.host_data, 32),
+        }
+        for name, (value, size) in sizes.items():
+            if value is not None and len(value) != size:
+                raise UsageError(f"the expected {name} must have {size} bytes")
+        for name, values, allowed in (
+            ("measurement", self.measurements, (48,)),
+            ("chip id", self.chips, (64, 8)),
+            ("identity key digest", self.id_keys, (48,)),
+        ):
+            if values is not None and (not values or any(len(one) not in allowed for one in values)):
+                raise UsageError(f"an expected {name} has a wrong length, or there is none")
+        if self.vmpl is not None and self.vmpl not in range(4):
+            raise UsageError("a VMPL is 0 to 3")
+        if self.guest_svn is not None and self.guest_svn < 0:
+            raise UsageError("a security version is not negative")
+
+
+def verify_report(
+    report: bytes,
+    vcek: bytes,
+    *,
+    intermediates: Iterable[bytes],
+    crl: bytes = b"",
+    policy: SnpPolicy,
+    now: int,
+    references: SnpReferences | None = None,
+    relaxed: frozenset[str] = frozenset(),
+    left_out: frozenset[str] = frozenset(),
+) -> Verdict:
+    """Every check of a report (1,184 bytes) that was signed by the key of `vcek` (DER), at `now`, unix seconds.
+
+    `intermediates` are candidates for the certificate between root and `vcek` (DER each); the one that fits is taken. `crl` is the
+    vendor's revocation list (DER); without one its lines fail, or stand as not checked where the policy leaves out all but the chain.
+
+    Raises:
+        DecodeError: an input is not what it should be at all, so that there is nothing to judge.
+        UsageError: `relaxed` names a check that cannot be relaxed.
+    """
+    if not relaxed <= SNP_RELAXABLE:
+        raise UsageError("a policy relaxes a check that cannot be relaxed")
+    _require_usable(report, vcek, crl)
+    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out)
+    if not crl and left_out:
+        for check in ("revocation-list", "revocation-list-dates", "revoked"):
+            checks.skip(check, "no revocation list was given")
+    endorsements = Endorsements(vcek=vcek, ask=_issuer(vcek, tuple(intermediates), policy), crl=crl)
+    simulated = all(root.product == SIMULATED_PRODUCT for root in policy.roots)
+    platform = appraise(
+        report,
+        endorsements,
+        policy,
+        checks,
+        kind=SIMULATED_KIND if simulated else "sev-snp",
+        now=now,
+        without_list=not crl and bool(left_out),
+    )
+    for check in SNP_OPTIONAL_RULES.keys() - policy.tightened:
+        checks.skip(check, "the policy does not demand it")
+    if platform is not None:
+        _compare(platform.report, platform.chip_id, references or SnpReferences(), checks)
+    return checks.verdict()
+
+
+def _require_usable(report: bytes, vcek: bytes, crl: bytes) -> None:
+    if len(report) != REPORT_SIZE:
+        raise DecodeError("this is not an SNP report, which has 1,184 bytes")
+    Certificate.parse(vcek)
+    if crl:
+        RevocationList.parse(crl)
+
+
+def _issuer(vcek: bytes, intermediates: tuple[bytes, ...], policy: SnpPolicy) -> bytes:
+    for candidate in intermediates:
+        for root in policy.roots:
+            if quietly(
+                lambda ark=root.ark_der, ask=candidate: verify_chain(ark_der=ark, ask_der=ask, vcek_der=vcek)  # type: ignore[misc]
+            ):
+                return candidate
+    # None fits; the line for the chain says why with the one that the key's certificate names, if there is one.
+    named = Certificate.parse(vcek).issuer
+    for candidate in intermediates:
+        certificate = quietly(lambda der=candidate: Certificate.parse(der))  # type: ignore[misc]
+        if certificate is not None and certificate.subject == named:
+            return candidate
+    return intermediates[0] if intermediates else b""
+
+
+def _compare(report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist) -> None:
+    _one_of("chip", chip, wanted.chips, checks)
+    _one_of("report-data", report.report_data, _only(wanted.report_data), checks)
+    _one_of("measurement", report.measurement, wanted.measurements, checks)
+    _one_of("host-data", report.host_data, _only(wanted.host_data), checks)
+    _one_of("id-key", report.id_key_digest, wanted.id_keys, checks)
+    if wanted.vmpl is None:
+        checks.skip("vmpl", f"{report.vmpl}; {_NO_REFERENCE}")
+    else:
+        checks.add("vmpl", ok=report.vmpl == wanted.vmpl, found=str(report.vmpl), wanted=str(wanted.vmpl))
+    if wanted.guest_svn is None:
+        checks.skip("guest-svn", f"{report.guest_svn}; {_NO_REFERENCE}")
+    else:
+        at_least = f"at least {wanted.guest_svn}"
+        ok = report.guest_svn >= wanted.guest_svn
+        checks.add("guest-svn", ok=ok, found=str(report.guest_svn), wanted=at_least)
+
+
+def _only(value: bytes | None) -> frozenset[bytes] | None:
+    return None if value is None else frozenset({value})
+
+
+def _one_of(check: str, found: bytes, wanted: frozenset[bytes] | None, checks: Checklist) -> None:
+    if wanted is None:
+        checks.skip(check, f"{found.hex()}; {_NO_REFERENCE}")
+        return
+    names = " or ".join(sorted(value.hex() for value in wanted))
+    checks.add(check, ok=found in wanted, found=found.hex(), wanted=names)
