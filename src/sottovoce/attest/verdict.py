@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
@@ -63,9 +63,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """All lines, in the order of protocol section 6."""
+    """All lines, in the order of protocol section 6; `relaxed` names the checks that the policy had relaxed, failed or not."""
 
     checks: tuple[Check, ...]
+    relaxed: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -84,6 +85,19 @@ class Verdict:
     def to_json(self) -> list[dict[str, str]]:
         """The lines as JSON objects."""
         return [check.to_json() for check in self.checks]
+
+    def document(self, *, platform: str, policy: str, at: int) -> dict[str, Any]:
+        """The whole verdict as a JSON object, by `docs/verdict.schema.json`; `at` is in unix seconds."""
+        return {
+            "format": "sottovoce-verdict",
+            "version": 1,
+            "platform": platform,
+            "policy": policy,
+            "at": at,
+            "accepted": self.accepted,
+            "relaxed": list(self.relaxed),
+            "checks": self.to_json(),
+        }
 
     def lines(self) -> list[str]:
         """The lines as text."""
@@ -190,4 +204,4 @@ class Checklist:
             self._lines.values(),
             key=lambda line: (tuple(map(int, line.section.split("."))), place[line.id]),
         )
-        return Verdict(checks=tuple(order))
+        return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed)))

@@ -44,7 +44,7 @@ class Connection:
         now: unix seconds; None where there is no trusted clock (a CVM): what needs one is then left to the device.
         candidates: the hosts that this device drew; None between CVMs.
         hosts: the hosts of the directory; None between CVMs, where the host's log proof alone counts.
-        revocations: from the directory.
+        revocations: from the directory; None where the directory of that day is not at hand.
         seen: the last checkpoint that this device accepted.
         from_client: the evidence is a client's (between CVMs).
     """
@@ -54,7 +54,7 @@ class Connection:
     now: int | None
     candidates: Collection[str] | None = None
     hosts: Collection[Host] | None = None
-    revocations: Revocations = field(default_factory=Revocations)
+    revocations: Revocations | None = field(default_factory=Revocations)
     seen: VerifiedCheckpoint | None = None
     from_client: bool = False
 
@@ -143,7 +143,7 @@ class _Verifier:
             self._checks,
             kind=evidence.platform.kind,
             now=at.now,
-            revoked=at.revocations.certificates,
+            revoked=at.revocations.certificates if at.revocations else frozenset(),
         )
         # 5 and 10.
         logged_host = self._log.entry("host", evidence.host)
@@ -183,7 +183,7 @@ class _Verifier:
             and (host.hardware_id, host.product, host.platform, host.role)
             == (platform.chip_id.hex(), platform.product, kind, role)
             and (at.hosts is None or host in at.hosts)
-            and host.id not in at.revocations.hosts
+            and (at.revocations is None or host.id not in at.revocations.hosts)
         )
         self._checks.add(
             "host",
@@ -240,6 +240,9 @@ class _Verifier:
         add("role", ok=release.role == role, found=release.role, wanted=role)
         add("platform", ok=release.platform == kind, found=release.platform, wanted=kind)
         add("security-version", ok=version >= minimum, found=str(version), wanted=f"at least {minimum}")
+        if self._at.revocations is None:
+            self._checks.skip("release-revoked", "the directory of that day is not at hand")
+            return
         revoked = _digest(self._evidence.release) in self._at.revocations.releases
         found = "revoked" if revoked else "not revoked"
         add("release-revoked", ok=not revoked, found=found, wanted="not revoked")
@@ -296,8 +299,9 @@ class _Verifier:
             "its release is too old": release.security_version < self._policy.minimum_security_version,
             "its release is not valid now": at.now is not None
             and not release.issued <= at.now < release.expires,
-            "its release is revoked": _digest(backend.release) in at.revocations.releases,
-            "its host is revoked": backend.host in at.revocations.hosts,
+            "its release is revoked": at.revocations is not None
+            and _digest(backend.release) in at.revocations.releases,
+            "its host is revoked": at.revocations is not None and backend.host in at.revocations.hosts,
             "its host is not in the directory": hosts is not None and (backend.host, role, kind) not in hosts,
         }
         return "; ".join(text for text, is_so in faults.items() if is_so)

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "summarize": "Summarise the unread messages of an exported chat.",
     "rewrite": "Suggest three other wordings of a draft.",
     "report": "What was sent, to what, and what was verified.",
+    "verify": "Verify evidence, and see every check.",
     "wallet": "Show or refill the anonymous tokens.",
     "model": "Fetch the embedded language model.",
     "serve": "Run one party as a service.",

@@ -10,18 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sottovoce.attest.verdict import Check, Status, Verdict, VerificationRefused
+from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
+from sottovoce.cli.verdicts import show_verdict
 from sottovoce.device.answers import AnswerEvent, Done, Dropped, Line, LineEnd, Piece, Suggestion
 from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
 
-__all__ = ["AnswerView", "banner", "console", "run", "show_step", "show_verdict", "show_who"]
+__all__ = ["AnswerView", "banner", "console", "run", "show_step", "show_who"]
 
-_STYLES: Final = {
-    Status.PASS: "green",
-    Status.FAIL: "bold red",
-    Status.RELAXED: "yellow",
-    Status.NOT_CHECKED: "yellow",
-}
 _WHO: Final = (
     ("your device", "everything of yours", "-"),
     ("relay", "your IP address, a size class, a time", "content, tokens, which machine served you"),
@@ -56,21 +51,6 @@ def banner(out: Console, *, simulated: bool) -> None:
 def show_step(out: Console, step: Step) -> None:
     """One step of a request: what was done, how long it took, what came of it."""
     out.print(f"  [bold]{escape(step.name):<14}[/] {1000 * step.seconds:8.1f} ms  {escape(step.detail)}")
-
-
-def show_verdict(out: Console, verdict: Verdict) -> None:
-    """One line a check, by the sections of the protocol; a line that does not fit loses its end, never a refusal's."""
-    for check in verdict.checks:
-        whole = check.status is Status.FAIL
-        out.print(_line(check), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
-        if whole:
-            out.print(f"              without it, an attacker could {check.risk}", style="red")
-
-
-def _line(check: Check) -> Text:
-    found = check.found if check.status is Status.PASS else f"{check.found} (wanted: {check.wanted})"
-    status = (f"  {check.status.value:<11} ", _STYLES[check.status])
-    return Text.assemble(status, (f"{check.section:<5}", "dim"), f"{check.title}: ", (found, "dim"))
 
 
 def show_who(out: Console) -> None:

@@ -1,0 +1,219 @@
+"""A verifier's policy as a file (TOML), for papers that are looked at on their own; docs/policy.md describes it.
+
+    version = 1
+    relax = ["policy-smt"]                 # checks whose failure is shown and does not refuse
+    demand = ["policy-page-swap"]          # optional checks that must pass
+
+    [snp]
+    products = ["Genoa", "Turin"]
+    [snp.floors.Genoa]                     # replaces the built-in floor of this part
+    bootloader = 10
+    tee = 0
+    snp = 28
+    microcode = 86
+    source = "AMD-SB-3034"
+    [snp.expect]                           # reference values, lower-case hexadecimal
+    measurements = ["…"]
+
+What the file does not say is as in the strict policy. An unknown name is an error, and there is no name that switches off the
+signatures, the chain or the refusal of debug mode.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy
+from sottovoce.attest.snp.floors import FLOORS, PARTS, Floor
+from sottovoce.attest.snp.layout import Tcb
+from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
+from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences
+from sottovoce.attest.vendors import amd_roots
+from sottovoce.core.errors import ConfigError, UsageError
+
+__all__ = ["BUILT_IN", "VerifierPolicy", "built_in", "parse_policy"]
+
+_LIMIT: Final = 256 * 1024
+_VERSION: Final = 1
+_LEVEL: Final = 255
+_HINT: Final = "docs/policy.md lists what a policy file may say"
+_LINES: Final = frozenset({"Milan", "Genoa", "Siena", "Turin"})
+BUILT_IN: Final = ("strict", "chain-only")
+"""Policies that need no file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierPolicy:
+    """What a verifier of single papers demands.
+
+    Attributes:
+        name: "strict", "chain-only", or the file's.
+        relaxed: checks whose failure is shown and does not refuse.
+        chain_only: only signatures and chains are judged; everything else stands as not checked.
+    """
+
+    name: str
+    relaxed: frozenset[str] = frozenset()
+    chain_only: bool = False
+    snp: SnpPolicy = field(default_factory=lambda: SnpPolicy(roots=amd_roots()))
+    snp_references: SnpReferences = field(default_factory=SnpReferences)
+
+    @property
+    def snp_left_out(self) -> frozenset[str]:
+        """The checks of an SNP report that stand as not checked."""
+        return SNP_CHAIN_ONLY if self.chain_only else frozenset()
+
+    def for_session(self, pinned: SessionPolicy) -> SessionPolicy:
+        """The session policy `pinned` with this policy's demands; the roots stay the pinned ones.
+
+        Raises:
+            ConfigError: it relaxes what a session cannot do without.
+        """
+        if self.chain_only or not self.relaxed <= RELAXABLE:
+            raise ConfigError("this policy leaves out what a session cannot do without", hint=_HINT)
+        snp = replace(self.snp, roots=pinned.snp.roots)
+        return replace(pinned, snp=snp, relaxed=pinned.relaxed | self.relaxed)
+
+
+def built_in(name: str) -> VerifierPolicy:
+    """The policy of that name, one of `BUILT_IN`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in BUILT_IN:
+        raise ConfigError(
+            "there is no built-in policy of this name", hint=f"there are {' and '.join(BUILT_IN)}"
+        )
+    return VerifierPolicy(name=name, chain_only=name == "chain-only")
+
+
+def parse_policy(data: bytes, *, name: str) -> VerifierPolicy:
+    """The policy in a TOML document; `name` is shown in every verdict that it leads to.
+
+    Raises:
+        ConfigError: not TOML, of another version, or with a name or value that there is not.
+    """
+    if len(data) > _LIMIT:
+        raise ConfigError("the policy file is longer than its limit", hint=_HINT)
+    try:
+        table = _Table(tomllib.loads(data.decode()), "the policy file")
+        return _policy(table, name)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+        raise ConfigError("the policy file is not TOML", hint=_HINT) from None
+    except ConfigError:
+        raise
+    except UsageError as error:
+        raise ConfigError(str(error), hint=_HINT) from None
+
+
+class _Table:
+    """Takes typed members out of one table; whatever is left over is an error."""
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{what} is not a table", hint=_HINT)
+        self._members, self._what = dict(value), what
+
+    def _wrong(self, name: str) -> ConfigError:
+        return ConfigError(f"{self._what} has a wrong value for {name}", hint=_HINT)
+
+    def take(self, name: str, kind: type) -> Any:
+        value = self._members.pop(name, None)
+        if value is not None and type(value) is not kind:
+            raise self._wrong(name)
+        return value
+
+    def number(self, name: str, *, most: int = 1 << 32) -> int | None:
+        value: int | None = self.take(name, int)
+        if value is not None and not 0 <= value <= most:
+            raise self._wrong(name)
+        return value
+
+    def names(self, name: str, known: frozenset[str]) -> frozenset[str] | None:
+        values = self.take(name, list)
+        if values is None:
+            return None
+        if not all(isinstance(one, str) for one in values):
+            raise self._wrong(name)
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"{self._what}: {name} has an unknown name: {unknown[0]:.60}", hint=_HINT)
+        return frozenset(values)
+
+    def octets(self, name: str) -> bytes | None:
+        value = self.take(name, str)
+        return None if value is None else self._unhex(name, value)
+
+    def many_octets(self, name: str) -> frozenset[bytes] | None:
+        values = self.take(name, list)
+        return None if values is None else frozenset(self._unhex(name, value) for value in values)
+
+    def _unhex(self, name: str, value: Any) -> bytes:
+        try:
+            return bytes.fromhex(value)
+        except (TypeError, ValueError):
+            raise self._wrong(name) from None
+
+    def table(self, name: str) -> "_Table":
+        return _Table(self._members.pop(name, {}), f"[{name}]")
+
+    def items(self) -> Mapping[str, Any]:
+        members, self._members = self._members, {}
+        return members
+
+    def end(self) -> None:
+        if self._members:
+            raise ConfigError(f"{self._what} has an unknown name: {min(self._members):.60}", hint=_HINT)
+
+
+def _policy(table: _Table, name: str) -> VerifierPolicy:
+    if table.take("version", int) != _VERSION:
+        raise ConfigError("the policy file is of an unknown version", hint="it begins with: version = 1")
+    relaxed = table.names("relax", SNP_RELAXABLE) or frozenset()
+    demanded = table.names("demand", frozenset(SNP_OPTIONAL_RULES)) or frozenset()
+    snp = table.table("snp")
+    table.end()
+    policy = _snp(snp, demanded)
+    references = _references(snp.table("expect"))
+    snp.end()
+    return VerifierPolicy(name=name, relaxed=relaxed, snp=policy, snp_references=references)
+
+
+def _snp(table: _Table, demanded: frozenset[str]) -> SnpPolicy:
+    policy = SnpPolicy(roots=amd_roots(), tightened=demanded)
+    products = table.names("products", _LINES)
+    floors = {part: _floor(value, part) for part, value in table.table("floors").items().items()}
+    if unknown := sorted(floors.keys() - PARTS):
+        raise ConfigError(f"[snp.floors] has an unknown part: {unknown[0]:.60}", hint=_HINT)
+    if products is not None:
+        policy = replace(policy, products=products)
+    return replace(policy, floors={**FLOORS, **floors})
+
+
+def _floor(value: Any, part: str) -> Floor:
+    table = _Table(value, f"[snp.floors.{part:.60}]")
+    levels = {
+        name: table.number(name, most=_LEVEL) for name in ("bootloader", "tee", "snp", "microcode", "fmc")
+    }
+    source = table.take("source", str)
+    table.end()
+    if source is None or any(level is None for name, level in levels.items() if name != "fmc"):
+        raise ConfigError(
+            f"[snp.floors.{part:.60}] needs bootloader, tee, snp, microcode and a source", hint=_HINT
+        )
+    return Floor(tcb=Tcb(**levels), source=source)  # type: ignore[arg-type]  # None is refused above
+
+
+def _references(table: _Table) -> SnpReferences:
+    references = SnpReferences(
+        report_data=table.octets("report_data"),
+        measurements=table.many_octets("measurements"),
+        chips=table.many_octets("chips"),
+        vmpl=table.number("vmpl", most=3),
+        host_data=table.octets("host_data"),
+        id_keys=table.many_octets("id_keys"),
+        guest_svn=table.number("guest_svn"),
+    )
+    table.end()
+    return references

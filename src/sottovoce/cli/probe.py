@@ -1,0 +1,88 @@
+"""An attested session that is opened only to look at its evidence."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from sottovoce.attest.policyfile import VerifierPolicy
+from sottovoce.attest.verdict import Verdict, VerificationRefused
+from sottovoce.attest.verify import Connection, verify_session
+from sottovoce.core.errors import ConfigError, UnavailableError
+from sottovoce.core.link import LinkReader, encode_turn
+from sottovoce.core.tls import ClientHandshake, EvidenceOffer
+from sottovoce.device.directory import VerifiedDirectory
+from sottovoce.device.directory_fetch import DirectorySource
+from sottovoce.device.environment import Environment
+from sottovoce.device.transport import Network
+
+__all__ = ["probe"]
+
+_READ: Final = 64 * 1024
+_TIMEOUT: Final = 20.0
+
+
+def probe(
+    home: Path, environment: Environment, url: str, *, role: str, policy: VerifierPolicy, now: int
+) -> Verdict:
+    """The verdict on the evidence that the CVM at `url` shows on a fresh connection. Nothing is sent but the handshake.
+
+    Raises:
+        ConfigError: the URL is not tcp://HOST:PORT.
+        UnavailableError: nobody answers, or not with evidence.
+        PeerError: the answer is not allowed.
+    """
+    demands = policy.for_session(environment.session_policy())
+    if role != demands.role:
+        demands = replace(demands, role=role, require_backends=())
+    directory = asyncio.run(_directory(home, environment, now))
+    offer = _offer(*_address(url))
+    connection = Connection(
+        exporter=offer.exporter,
+        spki=offer.spki,
+        now=now,
+        candidates=None,
+        hosts=directory.directory.hosts,
+        revocations=directory.directory.revocations,
+        seen=directory.checkpoint,
+    )
+    try:
+        return verify_session(offer.evidence, policy=demands, connection=connection).verdict
+    except VerificationRefused as refused:
+        return refused.verdict
+
+
+async def _directory(home: Path, environment: Environment, now: int) -> VerifiedDirectory:
+    async with Network() as network:
+        directory, _ = await DirectorySource(environment, network, home).get(now)
+        return directory
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if parts.scheme != "tcp" or not host or not port or parts.path or parts.query:
+        raise ConfigError(
+            "the address of a CVM is tcp://HOST:PORT", hint="`sottovoce up` prints those of its CVMs"
+        )
+    return host, port
+
+
+def _offer(host: str, port: int) -> EvidenceOffer:
+    handshake, reader = ClientHandshake(), LinkReader()
+    try:
+        with socket.create_connection((host, port), timeout=_TIMEOUT) as sock:
+            sock.sendall(encode_turn(handshake.first_flight()))
+            while data := sock.recv(_READ):
+                for message in reader.feed(data):
+                    offer = handshake.receive(message) if message else None
+                    if offer is not None:
+                        return offer
+    except OSError:
+        raise UnavailableError("the CVM does not answer", party="orchestrator") from None
+    raise UnavailableError("the CVM ended the connection without evidence", party="orchestrator")

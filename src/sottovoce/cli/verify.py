@@ -1,0 +1,282 @@
+"""`sottovoce verify`: what evidence says, check by check; exit codes 0 accepted, 1 refused, 2 unusable input, 3 wrong use."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from sottovoce.cli.main import Context
+
+if TYPE_CHECKING:
+    from sottovoce.attest.policyfile import VerifierPolicy
+    from sottovoce.attest.verdict import Verdict
+
+__all__ = ["verify"]
+
+ACCEPTED, REFUSED, UNUSABLE, WRONG_USE = 0, 1, 2, 3
+_LIMIT: Final = 16 * 1024 * 1024
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Verify(click.Group):
+    """Wrong use of these commands has an exit code of its own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from sottovoce.core.errors import SottovoceError
+
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            error.show()
+            sys.exit(WRONG_USE)
+        except SottovoceError as error:
+            click.echo(f"sottovoce: {error} [{error.code}]", err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)
+            # A directory that is refused is the operator's doing, not the file's.
+            sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
+
+
+@click.group(cls=_Verify)
+def verify() -> None:
+    r"""Verify evidence and see every check: what was found, what was wanted, and why it matters.
+
+    \b
+    Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.
+    """
+
+
+def _common(command: _F) -> _F:
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, help="The verdict as JSON (docs/verdict.schema.json)."
+        ),
+        click.option(
+            "--policy",
+            "policy_name",
+            default="strict",
+            show_default=True,
+            metavar="strict|chain-only|FILE",
+            help="What to demand. chain-only looks at signatures and chains, and shows all else as not checked.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _at(command: _F) -> _F:
+    return click.option(
+        "--at",
+        default=None,
+        metavar="TIME",
+        help="Judge as of this time (2026-06-01, 2026-06-01T12:00:00Z or unix seconds), not as of now.",
+    )(command)
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+
+
+@verify.command()
+@click.option("--report", required=True, type=_FILE, help="The report: 1,184 bytes, or hexadecimal.")
+@click.option("--vcek", required=True, type=_FILE, help="The certificate of the chip's key.")
+@click.option("--chain", type=_FILE, help="Intermediate certificates. Those that ship are tried as well.")
+@click.option("--crl", type=_FILE, help="The vendor's revocation list.")
+@click.option("--report-data", default=None, metavar="HEX", help="The 64 bytes that the report must hold.")
+@_at
+@_common
+def snp(
+    *,
+    report: Path,
+    vcek: Path,
+    chain: Path | None,
+    crl: Path | None,
+    report_data: str | None,
+    at: str | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """An AMD SEV-SNP report with its certificates. Files are DER, PEM or hexadecimal; their content tells which."""
+    from dataclasses import replace
+
+    from sottovoce.attest.pem import certificates, plain
+    from sottovoce.attest.snp.verify import verify_report
+    from sottovoce.attest.vendors import amd_intermediates
+
+    policy, now = _policy(policy_name), _moment(at)
+    references = policy.snp_references
+    if report_data is not None:
+        references = replace(references, report_data=_hex(report_data, "--report-data", 64))
+    keys = certificates(_read(vcek))
+    given = certificates(_read(chain)) if chain else ()
+    verdict = verify_report(
+        plain(_read(report)),
+        keys[0],
+        intermediates=(*keys[1:], *given, *amd_intermediates()),
+        crl=plain(_read(crl)) if crl else b"",
+        policy=policy.snp,
+        now=now,
+        references=references,
+        relaxed=policy.relaxed,
+        left_out=policy.snp_left_out,
+    )
+    _conclude("sev-snp", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.argument("report", type=_FILE)
+@click.option("--id", "report_id", default=None, help="Only the report whose id begins so.")
+@click.option(
+    "--environment", type=_FILE, default=None, help="The pins to verify with.  [default: this device's]"
+)
+@_common
+@click.pass_obj
+def session(
+    context: Context,
+    *,
+    report: Path,
+    report_id: str | None,
+    environment: Path | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """Reports exported by a device, verified anew from the evidence that they hold, as of their own time."""
+    from sottovoce.cli.recheck import recheck
+    from sottovoce.core.errors import DecodeError
+    from sottovoce.device.environment import FILE, Environment
+    from sottovoce.device.reports import decode_export
+
+    policy = _policy(policy_name)
+    pins = Environment.load(environment or context.home / FILE)
+    demands = policy.for_session(pins.session_policy())
+    reports = [one for one in decode_export(_read(report)) if one.id.startswith(report_id or "")]
+    if not reports:
+        raise DecodeError("there is no such report in this file")
+    verdicts = [(one.id, one.time, recheck(one, pins, demands)) for one in reports]
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"report": name, **_document("session", verdict, policy.name, time)}
+                    for name, time, verdict in verdicts
+                ],
+                indent=2,
+            )
+        )
+    else:
+        for name, time, verdict in verdicts:
+            click.echo(f"report {name}")
+            _print("session", verdict, policy.name, time)
+    sys.exit(ACCEPTED if all(verdict.accepted for _, _, verdict in verdicts) else REFUSED)
+
+
+@verify.command()
+@click.argument("url")
+@click.option(
+    "--role",
+    type=click.Choice(("orchestrator", "predictor", "guard")),
+    default="orchestrator",
+    show_default=True,
+    help="What the CVM must be.",
+)
+@_common
+@click.pass_obj
+def live(
+    context: Context,
+    *,
+    url: str,
+    role: str,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """Open an attested session with the CVM at URL (tcp://HOST:PORT), explain its evidence, and send nothing."""
+    import time
+
+    from sottovoce.cli.probe import probe
+    from sottovoce.device.environment import FILE, Environment
+
+    policy = _policy(policy_name)
+    pins = Environment.load(context.home / FILE)
+    now = int(time.time())
+    verdict = probe(context.home, pins, url, role=role, policy=policy, now=now)
+    _conclude("session", verdict, policy.name, now, as_json=as_json)
+
+
+# What all commands share.
+
+
+def _read(path: Path) -> bytes:
+    from sottovoce.core.errors import ConfigError
+
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(_LIMIT + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(_LIMIT + 1)
+    except OSError:
+        raise ConfigError("a file cannot be read", hint=f"looked at {path}") from None
+    if len(data) > _LIMIT:
+        raise ConfigError("a file is longer than its limit", hint=f"looked at {path}")
+    return data
+
+
+def _policy(name: str) -> "VerifierPolicy":
+    from sottovoce.attest.policyfile import BUILT_IN, built_in, parse_policy
+
+    return built_in(name) if name in BUILT_IN else parse_policy(_read(Path(name)), name=name)
+
+
+def _hex(text: str, option: str, length: int) -> bytes:
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != length:
+        raise click.BadParameter(f"{length} bytes in hexadecimal are expected", param_hint=option)
+    return value
+
+
+def _moment(text: str | None) -> int:
+    import datetime as dt
+    import time
+
+    if text is None:
+        return int(time.time())
+    try:
+        if text.isascii() and text.isdigit():
+            return int(dt.datetime.fromtimestamp(int(text), dt.UTC).timestamp())
+        moment = dt.datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter("not a time", param_hint="--at") from None
+
+
+def _conclude(platform: str, verdict: "Verdict", policy: str, now: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(platform, verdict, policy, now), indent=2))
+    else:
+        _print(platform, verdict, policy, now)
+    sys.exit(ACCEPTED if verdict.accepted else REFUSED)
+
+
+def _document(platform: str, verdict: "Verdict", policy: str, now: int) -> dict[str, Any]:
+    return verdict.document(platform=platform, policy=policy, at=now)
+
+
+def _print(platform: str, verdict: "Verdict", policy: str, now: int) -> None:
+    from rich.console import Console
+
+    from sottovoce.cli.verdicts import show_conclusion, show_verdict
+
+    out = Console(highlight=False)
+    show_verdict(out, verdict)
+    show_conclusion(out, verdict, f"{platform}, policy {policy}, as of {_utc(now)}")
+
+
+def _utc(seconds: int) -> str:
+    import datetime as dt
+
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
