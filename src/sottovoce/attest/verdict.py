@@ -86,7 +86,7 @@ class Verdict:
         """The lines as JSON objects."""
         return [check.to_json() for check in self.checks]
 
-    def document(self, *, platform: str, policy: str, at: int) -> dict[str, Any]:
+    def document(self, *, platform: str, policy: str, at: int, simulated: bool) -> dict[str, Any]:
         """The whole verdict as a JSON object, by `docs/verdict.schema.json`; `at` is in unix seconds."""
         return {
             "format": "sottovoce-verdict",
@@ -94,6 +94,7 @@ class Verdict:
             "platform": platform,
             "policy": policy,
             "at": at,
+            "simulated": simulated,
             "accepted": self.accepted,
             "relaxed": list(self.relaxed),
             "checks": self.to_json(),

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
-from sottovoce.cli.verdicts import show_verdict
+from sottovoce.cli.verdicts import banner, show_verdict
 from sottovoce.device.answers import AnswerEvent, Done, Dropped, Line, LineEnd, Piece, Suggestion
 from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
 
@@ -36,16 +36,6 @@ _WHO: Final = (
 def console() -> Console:
     """The terminal; plain text where it is none."""
     return Console(highlight=False, soft_wrap=False)
-
-
-def banner(out: Console, *, simulated: bool) -> None:
-    """Say in plain sight when the hardware is simulated."""
-    if simulated:
-        out.print(
-            "SIMULATED HARDWARE: every check is real, but software stands in for the\n"
-            "processor, so nothing is proved about a real machine.",
-            style="black on yellow",
-        )
 
 
 def show_step(out: Console, step: Step) -> None:

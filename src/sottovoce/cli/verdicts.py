@@ -7,7 +7,7 @@ from rich.text import Text
 
 from sottovoce.attest.verdict import Check, Status, Verdict
 
-__all__ = ["show_conclusion", "show_verdict"]
+__all__ = ["banner", "show_conclusion", "show_verdict"]
 
 _STYLES: Final = {
     Status.PASS: "green",
@@ -15,6 +15,16 @@ _STYLES: Final = {
     Status.RELAXED: "yellow",
     Status.NOT_CHECKED: "yellow",
 }
+
+
+def banner(out: Console, *, simulated: bool) -> None:
+    """Say in plain sight when the hardware is simulated."""
+    if simulated:
+        out.print(
+            "SIMULATED HARDWARE: every check is real, but software stands in for the\n"
+            "processor, so nothing is proved about a real machine.",
+            style="black on yellow",
+        )
 
 
 def show_verdict(out: Console, verdict: Verdict) -> None:

@@ -159,7 +159,10 @@ def session(
         click.echo(
             json.dumps(
                 [
-                    {"report": name, **_document("session", verdict, policy.name, time)}
+                    {
+                        "report": name,
+                        **_document("session", verdict, policy.name, time, simulated=pins.simulated),
+                    }
                     for name, time, verdict in verdicts
                 ],
                 indent=2,
@@ -168,7 +171,7 @@ def session(
     else:
         for name, time, verdict in verdicts:
             click.echo(f"report {name}")
-            _print("session", verdict, policy.name, time)
+            _print("session", verdict, policy.name, time, simulated=pins.simulated)
     sys.exit(ACCEPTED if all(verdict.accepted for _, _, verdict in verdicts) else REFUSED)
 
 
@@ -201,7 +204,7 @@ def live(
     pins = Environment.load(context.home / FILE)
     now = int(time.time())
     verdict = probe(context.home, pins, url, role=role, policy=policy, now=now)
-    _conclude("session", verdict, policy.name, now, as_json=as_json)
+    _conclude("session", verdict, policy.name, now, as_json=as_json, simulated=pins.simulated)
 
 
 # What all commands share.
@@ -254,24 +257,27 @@ def _moment(text: str | None) -> int:
         raise click.BadParameter("not a time", param_hint="--at") from None
 
 
-def _conclude(platform: str, verdict: "Verdict", policy: str, now: int, *, as_json: bool) -> None:
+def _conclude(
+    platform: str, verdict: "Verdict", policy: str, now: int, *, as_json: bool, simulated: bool = False
+) -> None:
     if as_json:
-        click.echo(json.dumps(_document(platform, verdict, policy, now), indent=2))
+        click.echo(json.dumps(_document(platform, verdict, policy, now, simulated=simulated), indent=2))
     else:
-        _print(platform, verdict, policy, now)
+        _print(platform, verdict, policy, now, simulated=simulated)
     sys.exit(ACCEPTED if verdict.accepted else REFUSED)
 
 
-def _document(platform: str, verdict: "Verdict", policy: str, now: int) -> dict[str, Any]:
-    return verdict.document(platform=platform, policy=policy, at=now)
+def _document(platform: str, verdict: "Verdict", policy: str, now: int, *, simulated: bool) -> dict[str, Any]:
+    return verdict.document(platform=platform, policy=policy, at=now, simulated=simulated)
 
 
-def _print(platform: str, verdict: "Verdict", policy: str, now: int) -> None:
+def _print(platform: str, verdict: "Verdict", policy: str, now: int, *, simulated: bool) -> None:
     from rich.console import Console
 
-    from sottovoce.cli.verdicts import show_conclusion, show_verdict
+    from sottovoce.cli.verdicts import banner, show_conclusion, show_verdict
 
     out = Console(highlight=False)
+    banner(out, simulated=simulated)
     show_verdict(out, verdict)
     show_conclusion(out, verdict, f"{platform}, policy {policy}, as of {_utc(now)}")
 
