@@ -121,7 +121,7 @@ def running(machine: Machine) -> Iterator[Running]:
 def test_a_measured_cvm_serves_a_verified_session(machine: Machine, running: Running) -> None:
     device = Device(machine.world, running.address, require_backends=())
     verified = device.verify()
-    assert verified.report.measurement == machine.world.measurements["orchestrator"]
+    assert verified.platform.measurement == machine.world.measurements["orchestrator"]
     assert device.request("POST", "/", b"hello") == (200, b"HELLO")
     device.close()
 

@@ -18,10 +18,10 @@ from typing import Any, Final
 from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
+from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.rules import session_rules
-from sottovoce.attest.snp.appraisal import Platform, appraise
-from sottovoce.attest.snp.layout import Report
+from sottovoce.attest.snp.appraisal import appraise
 from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, quietly
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
@@ -62,7 +62,7 @@ class Connection:
 class VerifiedSession:
     """Evidence that passed every check, for one connection. Only `verify_session` makes it."""
 
-    __slots__ = ("evidence", "exporter", "host", "log_indexes", "release", "report", "spki", "verdict")
+    __slots__ = ("evidence", "exporter", "host", "log_indexes", "platform", "release", "spki", "verdict")
 
     def __init__(self, made_by: object, **values: Any) -> None:
         if made_by is not _MADE_BY_VERIFIER:
@@ -74,7 +74,7 @@ class VerifiedSession:
     exporter: bytes
     spki: bytes
     verdict: Verdict
-    report: Report
+    platform: AppraisedPlatform
     release: Release
     host: Host
     log_indexes: tuple[int, int]
@@ -107,7 +107,7 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
         exporter=connection.exporter,
         spki=connection.spki,
         verdict=verdict,
-        report=parts.report,
+        platform=parts.platform,
         release=parts.release,
         host=parts.host,
         log_indexes=parts.log_indexes,
@@ -116,7 +116,7 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    report: Report
+    platform: AppraisedPlatform
     release: Release
     host: Host
     log_indexes: tuple[int, int]
@@ -136,7 +136,7 @@ class _Verifier:
         """Steps 2 to 12; None if one of them could not go on, which the checklist then says."""
         evidence, at = self._evidence, self._at
         # 2, 3, 4, 6 and the certificate's side of 5.
-        platform = appraise(
+        appraised = appraise(
             evidence.platform.report,
             evidence.endorsements,
             self._policy.snp,
@@ -145,12 +145,13 @@ class _Verifier:
             now=at.now,
             revoked=at.revocations.certificates if at.revocations else frozenset(),
         )
+        platform = appraised[0] if appraised else None
         # 5 and 10.
         logged_host = self._log.entry("host", evidence.host)
         host = self._host(platform)
         # 7.
         if platform is not None:
-            self._binding(platform.report)
+            self._binding(platform)
         # 8 and 9.
         logged_release = self._log.entry("release", evidence.release)
         release = self._release(platform)
@@ -164,10 +165,10 @@ class _Verifier:
         if logged_host is None or logged_release is None:
             return None
         indexes = logged_release.index, logged_host.index
-        return _Parts(report=platform.report, release=release, host=host, log_indexes=indexes)
+        return _Parts(platform=platform, release=release, host=host, log_indexes=indexes)
 
     # 5. The host's entry, the directory's host list, the candidates.
-    def _host(self, platform: Platform | None) -> Host | None:
+    def _host(self, platform: AppraisedPlatform | None) -> Host | None:
         host = quietly(lambda: Host.parse(self._evidence.host.entry))
         if platform is not None and platform.product:
             self._listed(platform, host)
@@ -175,13 +176,13 @@ class _Verifier:
             self._candidate(host)
         return host
 
-    def _listed(self, platform: Platform, host: Host | None) -> None:
+    def _listed(self, platform: AppraisedPlatform, host: Host | None) -> None:
         at, role = self._at, self._policy.role
-        kind, short = self._evidence.platform.kind, platform.chip_id.hex()[:_SHORT]
+        kind, short = self._evidence.platform.kind, platform.hardware_id.hex()[:_SHORT]
         listed = (
             host is not None
             and (host.hardware_id, host.product, host.platform, host.role)
-            == (platform.chip_id.hex(), platform.product, kind, role)
+            == (platform.hardware_id.hex(), platform.product, kind, role)
             and (at.hosts is None or host in at.hosts)
             and (at.revocations is None or host.id not in at.revocations.hosts)
         )
@@ -201,38 +202,40 @@ class _Verifier:
         self._checks.add("candidate", ok=host.id in drawn, found=host.id, wanted=wanted)
 
     # 7. Binding.
-    def _binding(self, report: Report) -> None:
+    def _binding(self, platform: AppraisedPlatform) -> None:
         leaf_of = peer_leaf if self._at.from_client else session_leaf
         leaf, batch = leaf_of(self._at.exporter, self._at.spki), self._evidence.batch
         root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
         wanted = report_data(root) if root is not None else None
         self._checks.add(
             "binding",
-            ok=wanted is not None and report.report_data == wanted,
-            found=f"{report.report_data.hex()[:_SHORT]}…",
+            ok=wanted is not None and platform.report_data == wanted,
+            found=f"{platform.report_data.hex()[:_SHORT]}…",
             wanted=f"{wanted.hex()[:_SHORT]}…, from this connection's exporter"
             if wanted is not None
             else "a batch proof that fits",
         )
 
     # 8. Release.
-    def _release(self, platform: Platform | None) -> Release | None:
+    def _release(self, platform: AppraisedPlatform | None) -> Release | None:
         try:
             release = Release.parse(self._evidence.release.entry)
         except PeerError as error:
             self._checks.add("measurement", ok=False, found=str(error), wanted="a release")
             return None
         if platform is not None:
-            self._measurement(platform.report, release)
+            self._measurement(platform, release)
         self._release_rules(release)
         self._release_dates(release)
         return release
 
-    def _measurement(self, report: Report, release: Release) -> None:
-        add, measured = self._checks.add, report.measurement.hex()
+    def _measurement(self, platform: AppraisedPlatform, release: Release) -> None:
+        add, measured = self._checks.add, platform.measurement.hex()
         wanted = " or ".join(f"{value[:_SHORT]}…" for value in release.measurements)
         add("measurement", ok=measured in release.measurements, found=f"{measured[:_SHORT]}…", wanted=wanted)
-        add("vmpl", ok=report.vmpl == release.vmpl, found=str(report.vmpl), wanted=str(release.vmpl))
+        if platform.vmpl is not None:
+            ok, found = platform.vmpl == release.vmpl, str(platform.vmpl)
+            add("vmpl", ok=ok, found=found, wanted=str(release.vmpl))
 
     def _release_rules(self, release: Release) -> None:
         add, minimum = self._checks.add, self._policy.minimum_security_version

@@ -89,7 +89,7 @@ def appraisal_of(session: VerifiedSession) -> Appraisal:
     """What the orchestrator's evidence says about a back end that it has verified."""
     return Appraisal(
         role=session.release.role,
-        measurement=session.report.measurement,
+        measurement=session.platform.measurement,
         release=session.evidence.release,
         host=session.host.id,
     )

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import Root, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp import policy as snp_policy
@@ -15,7 +16,7 @@ from sottovoce.attest.snp.vcek import VCEK_NAME, certified_tcb, hardware_id, pro
 from sottovoce.attest.verdict import Checklist, quietly
 from sottovoce.core.errors import PeerError
 
-__all__ = ["Platform", "appraise"]
+__all__ = ["appraise"]
 
 _VCEK_KEY = 0
 _KEYS = {0: "VCEK", 1: "VLEK", 7: "none"}
@@ -23,20 +24,6 @@ _KIND = "sev-snp"
 _NO_CLOCK = "left to the device, which has a clock"
 _ROOT_OF = {"Siena": "Genoa"}
 """Product lines whose keys lead to another line's root."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
-    """What steps 2 to 6 found out. Whether they passed is in the checklist.
-
-    Attributes:
-        product: the chip's product line; empty where the chain does not verify.
-        chip_id: 64 bytes, 8 on Turin.
-    """
-
-    report: Report
-    product: str
-    chip_id: bytes
 
 
 def appraise(
@@ -49,11 +36,11 @@ def appraise(
     now: int | None,
     revoked: frozenset[str] = frozenset(),
     without_list: bool = False,
-) -> Platform | None:
+) -> tuple[AppraisedPlatform, Report] | None:
     """Record every line that can be evaluated for the report `data` of a platform of `kind`.
 
     `revoked` holds SHA-256 digests of certificates, hex. `without_list` leaves the lines of the revocation list to the caller.
-    Returns None where there is no report that parses.
+    Returns what the report says, and the report; None where there is none that parses.
     """
     chain = _chain(endorsements, policy, checks, now=now)
     if chain is not None and not without_list:
@@ -72,7 +59,14 @@ def appraise(
         _hardware_id(report, vcek, checks)
     snp_policy.check_bits(report, checks)
     snp_policy.check_demanded(report, policy.tightened, checks)
-    return Platform(report=report, product=product, chip_id=_chip_id(report))
+    appraised = AppraisedPlatform(
+        product=product,
+        hardware_id=_chip_id(report),
+        report_data=report.report_data,
+        measurement=report.measurement,
+        vmpl=report.vmpl,
+    )
+    return appraised, report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def verify_report(
             checks.skip(check, "no revocation list was given")
     endorsements = Endorsements(vcek=vcek, ask=_issuer(vcek, tuple(intermediates), policy), crl=crl)
     simulated = all(root.product == SIMULATED_PRODUCT for root in policy.roots)
-    platform = appraise(
+    appraised = appraise(
         report,
         endorsements,
         policy,
@@ -148,8 +148,9 @@ def verify_report(
     )
     for check in SNP_OPTIONAL_RULES.keys() - policy.tightened:
         checks.skip(check, "the policy does not demand it")
-    if platform is not None:
-        _compare(platform.report, platform.chip_id, wanted, checks)
+    if appraised is not None:
+        platform, parsed = appraised
+        _compare(parsed, platform.hardware_id, wanted, checks)
     return checks.verdict()
 
 
