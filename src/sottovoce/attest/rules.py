@@ -1,6 +1,7 @@
 """The checks of a session that are the same on every platform, in the order of protocol section 6."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Final
 
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES, SNP_RULES
@@ -100,6 +101,7 @@ SESSION_RULES: Final[Mapping[str, Rule]] = {
 }
 
 
-def session_rules(tightened: Iterable[str] = ()) -> Mapping[str, Rule]:
+@functools.cache
+def session_rules(tightened: frozenset[str] = frozenset()) -> Mapping[str, Rule]:
     """The checks of a session on SEV-SNP, real or simulated, with the optional ones that a policy demands."""
-    return {**SESSION_RULES, **SNP_RULES, **{check: SNP_OPTIONAL_RULES[check] for check in tightened}}
+    return {**SESSION_RULES, **SNP_RULES, **{check: SNP_OPTIONAL_RULES[check] for check in sorted(tightened)}}

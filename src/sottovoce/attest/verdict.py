@@ -1,5 +1,6 @@
 """What was checked, line by line: the value found, the value wanted, and where the rule comes from."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -139,6 +140,11 @@ def quietly(step: Callable[[], _T]) -> _T | None:
         return None
 
 
+@functools.cache
+def _numbers(section: str) -> tuple[int, ...]:
+    return tuple(map(int, section.split(".")))
+
+
 class Checklist:
     """Collects lines for `rules`, by id. What fails and may be relaxed under the policy is marked so."""
 
@@ -201,8 +207,5 @@ class Checklist:
                 failed = Status.RELAXED if check in self._relaxed else Status.FAIL
                 self._put(check, failed, "could not be checked, as something before it failed", "checked")
         place = {check: number for number, check in enumerate(self._rules)}
-        order = sorted(
-            self._lines.values(),
-            key=lambda line: (tuple(map(int, line.section.split("."))), place[line.id]),
-        )
+        order = sorted(self._lines.values(), key=lambda line: (_numbers(line.section), place[line.id]))
         return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed)))

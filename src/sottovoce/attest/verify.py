@@ -10,6 +10,7 @@
 Every line that can be evaluated is, so that a refusal shows all that is wrong; one failed line refuses.
 """
 
+import functools
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ __all__ = ["Connection", "VerifiedSession", "verify_session"]
 _MADE_BY_VERIFIER: Final = object()
 _DAY: Final = 86400
 _SHORT: Final = 16
+# The same few releases and hosts come with session after session; failures are not kept.
+_release_of: Final = functools.lru_cache(maxsize=64)(Release.parse)
+_host_of: Final = functools.lru_cache(maxsize=64)(Host.parse)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,7 @@ class _Verifier:
 
     # 5. The host's entry, the directory's host list, the candidates.
     def _host(self, platform: AppraisedPlatform | None) -> Host | None:
-        host = quietly(lambda: Host.parse(self._evidence.host.entry))
+        host = quietly(lambda: _host_of(self._evidence.host.entry))
         if platform is not None and platform.product:
             self._listed(platform, host)
         if host is not None:
@@ -219,7 +223,7 @@ class _Verifier:
     # 8. Release.
     def _release(self, platform: AppraisedPlatform | None) -> Release | None:
         try:
-            release = Release.parse(self._evidence.release.entry)
+            release = _release_of(self._evidence.release.entry)
         except PeerError as error:
             self._checks.add("measurement", ok=False, found=str(error), wanted="a release")
             return None
@@ -290,7 +294,7 @@ class _Verifier:
     def _backend_fault(self, backend: Backend) -> str:
         at, role = self._at, backend.role
         try:
-            release = self._log.backend(backend.release, Release.parse)
+            release = self._log.backend(backend.release, _release_of)
         except PeerError as error:
             return str(error)
         kind = self._evidence.platform.kind

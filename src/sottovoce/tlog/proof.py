@@ -10,6 +10,7 @@ index <decimal>
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,13 @@ class Proof:
         index = _INDEX.fullmatch(lines[1]) if len(lines) > 1 else None
         if not found or lines[0] != _HEADER or index is None or len(lines) > _MAX_PATH + 2:
             raise DecodeError("this is not a log proof")
-        return cls(index=int(index[1]), path=tuple(map(_hash, lines[2:])), note=Note.parse(checkpoint))
+        return cls(index=int(index[1]), path=tuple(map(_hash, lines[2:])), note=_note(checkpoint))
+
+
+# All the proofs of one session, and of the next ones, stand under the same few checkpoints; failures are not kept.
+@functools.lru_cache(maxsize=32)
+def _note(checkpoint: bytes) -> Note:
+    return Note.parse(checkpoint)
 
 
 def _hash(line: str) -> bytes:
