@@ -10,13 +10,24 @@ from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.core.limits import LIMITS
 from sottovoce.tlog.entries import ROLES
 
-__all__ = ["EVIDENCE_TYPE", "PLATFORMS", "Backend", "Batch", "Endorsements", "Evidence", "Logged", "Platform"]
+__all__ = [
+    "EVIDENCE_TYPE",
+    "PLATFORMS",
+    "TDX_KIND",
+    "Backend",
+    "Batch",
+    "Endorsements",
+    "Evidence",
+    "Logged",
+    "Platform",
+]
 
 EVIDENCE_TYPE: Final = "application/vnd.sottovoce.evidence+cbor"
+TDX_KIND: Final = "tdx"
 # The CMW media types of the platform's own evidence.
 PLATFORMS: Final = {
     "sev-snp": "application/vnd.amd.sev-snp-report",
-    "tdx": "application/vnd.intel.tdx-quote",
+    TDX_KIND: "application/vnd.intel.tdx-quote",
     SIMULATED_KIND: "application/vnd.sottovoce.simulated-snp-report",
 }
 # Protocol section 5: the keys of the map
@@ -39,11 +50,17 @@ class Platform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endorsements:
-    """The vendor's certificates and revocation list, DER."""
+    """What the vendor says about the platform's key.
 
-    vcek: bytes
-    ask: bytes
-    crl: bytes
+    Attributes:
+        vcek, ask, crl: AMD's certificates and revocation list, DER; empty on TDX.
+        collateral: Intel's, one JSON document (`attest.tdx.collateral`); empty on SEV-SNP.
+    """
+
+    vcek: bytes = b""
+    ask: bytes = b""
+    crl: bytes = b""
+    collateral: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +114,7 @@ class Evidence:
         """The record, `[media type, bytes]` (RFC 9999 section 3.1); it decodes to an equal value."""
         body = {
             _PLATFORM: [PLATFORMS[self.platform.kind], self.platform.report],
-            _ENDORSEMENTS: [self.endorsements.vcek, self.endorsements.ask, self.endorsements.crl],
+            _ENDORSEMENTS: _members(self.platform.kind, self.endorsements),
             _BATCH: [self.batch.index, self.batch.size, list(self.batch.path)],
             _RELEASE: [self.release.entry, self.release.proof],
             _HOST: [self.host.entry, self.host.proof],
@@ -121,9 +138,10 @@ class Evidence:
         body = cbor.decode(record[1], limit=LIMITS.evidence)
         if not isinstance(body, dict) or set(body) != set(range(_PLATFORM, _BACKENDS + 1)):
             raise DecodeError("the evidence has missing or unknown members")
+        platform = _platform(body[_PLATFORM])
         return cls(
-            platform=_platform(body[_PLATFORM]),
-            endorsements=_endorsements(body[_ENDORSEMENTS]),
+            platform=platform,
+            endorsements=_endorsements(platform.kind, body[_ENDORSEMENTS]),
             batch=_batch(body[_BATCH]),
             release=_logged(body[_RELEASE]),
             host=_logged(body[_HOST]),
@@ -156,7 +174,14 @@ def _platform(value: Any) -> Platform:
     return Platform(kind=_KINDS[media], report=report)
 
 
-def _endorsements(value: Any) -> Endorsements:
+def _members(kind: str, endorsements: Endorsements) -> list[bytes]:
+    e = endorsements
+    return [e.collateral] if kind == TDX_KIND else [e.vcek, e.ask, e.crl]
+
+
+def _endorsements(kind: str, value: Any) -> Endorsements:
+    if kind == TDX_KIND:
+        return Endorsements(collateral=_array(value, bytes)[0])
     vcek, ask, crl = _array(value, bytes, bytes, bytes)
     return Endorsements(vcek=vcek, ask=ask, crl=crl)
 
