@@ -25,7 +25,7 @@ from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.simulator.testing import NOW, EvidenceWorld
 from sottovoce.tee import worker
 from sottovoce.tee.attestation import Attester
-from sottovoce.tee.collector import Bundle
+from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.http import ASGIApp, ClientExchange, Head
 from sottovoce.tee.rehearsal import rehearse
 from sottovoce.tee.roles import Session

@@ -27,7 +27,8 @@ from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, start_command
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
-from sottovoce.tee.collector import ENDORSEMENTS, LENGTH, REPORT, REPORT_DATA, Bundle
+from sottovoce.tee.collectors.base import REPORT_DATA, Bundle
+from sottovoce.tee.collectors.simulated import ENDORSEMENTS, LENGTH, REPORT
 
 __all__ = ["Config", "read_bundle", "run", "write_bundle"]
 

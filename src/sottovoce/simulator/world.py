@@ -50,7 +50,7 @@ from sottovoce.simulator.operator import (
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
-from sottovoce.tee.collector import Bundle
+from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tlog.entries import Artifact, Directory, Host, Relay, Release
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]

@@ -18,7 +18,7 @@ from typing import Final
 from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.tee.attestation import Attester
-from sottovoce.tee.collector import SimulatedCollector
+from sottovoce.tee.collectors.simulated import SimulatedCollector
 from sottovoce.tee.logfilter import Party, Started
 from sottovoce.tee.rehearsal import rehearse
 from sottovoce.tee.roles import load_role

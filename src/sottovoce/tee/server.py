@@ -21,7 +21,7 @@ from sottovoce.core.events import EventLog
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee import channel as packets
 from sottovoce.tee.attestation import Attester, quote
-from sottovoce.tee.collector import Collector
+from sottovoce.tee.collectors.base import Collector
 from sottovoce.tee.logfilter import Party, WorkerLost, decode_event
 from sottovoce.tee.worker import Machine, run_process
 
