@@ -51,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Back end's role → "ADDRESS:PORT"; not measured."""
     code: str = ""
     """Folder that holds the package to run; the running one if empty."""
+    report_delay: float = 0.0
+    """Seconds that the security processor takes for a report; not measured."""
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -121,10 +123,13 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
 
     try:
         measurement = measure(settings=settings, artifacts=measure_files(artifacts), code=measure_code(root))
-        processor = SimulatedProcessor(chip, measurement.digest)
+        processor = SimulatedProcessor(chip, measurement.digest, delay=config.report_delay)
         _serve(ours, listens, processor, papers, ready)
-    finally:
+    except BaseException:
         child.terminate()
+        raise
+    finally:
+        # Its end of the channel closes when it ends: it is not asked to, so that its exit status is its own.
         code = _wait(child)
     if code > 0:
         raise ConfigError("the CVM stopped", hint="its own line above says why")

@@ -10,7 +10,6 @@ too, and the boot stops when they name another one. Nothing rests on this choice
 import os
 import socket
 import stat
-from collections.abc import Callable
 
 from sottovoce.core.errors import UnavailableError
 from sottovoce.tee.collectors.base import PROCESSOR, Bundle, Collector
@@ -29,7 +28,7 @@ def choose(
     Raises:
         UnavailableError: the machine has no security processor that we know.
     """
-    papers: Callable[[], Bundle] = HostChannel(channel).bundle if channel is not None else _no_papers
+    papers = HostChannel(channel).bundle if channel is not None else _no_papers
     if (kind := tsm_kind(root=reports, files=files)) is not None:
         return TsmCollector(papers, kind=kind, root=reports, files=files)
     if SevGuestCollector.present(device):
