@@ -144,10 +144,13 @@ class Cvm:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def stop(self) -> None:
-        if self._ended:
-            return
+        if not self._ended:
+            os.kill(self.pid, signal.SIGTERM)
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for its end."""
         self._ended = True
-        os.kill(self.pid, signal.SIGTERM)
         end = time.monotonic() + DEADLINE
         while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
             assert time.monotonic() < end, "it did not stop"

@@ -10,21 +10,36 @@ A processor that fails, or takes longer than `PATIENCE`, leaves nobody hanging: 
 
 import time
 from collections.abc import Callable, Hashable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from sottovoce.core.errors import DecodeError, UnavailableError
 from sottovoce.tee.attestation import Quote
 from sottovoce.tee.batching import MAX_BATCH, Batcher
 from sottovoce.tee.collectors.base import Bundle
-from sottovoce.tee.reporter import Reporter
 
-__all__ = ["PATIENCE", "WINDOW", "QuoteService"]
+__all__ = ["PATIENCE", "WINDOW", "QuoteService", "Requests"]
 
 WINDOW: Final = 0.010
 """Seconds for which leaves are gathered at most, while the processor is idle (protocol section 5)."""
 PATIENCE: Final = 10.0
 """Seconds until a report that was asked for is given up."""
 _Who = TypeVar("_Who", bound=Hashable)
+
+
+class Requests(Protocol):
+    """Somebody who is asked without waiting: `tee.reporter.Reporter`. Each method raises UnavailableError when it is gone."""
+
+    def fileno(self) -> int:
+        """Readable when an answer is there."""
+
+    def send_report(self, report_data: bytes) -> None:
+        """Ask for a report."""
+
+    def send_papers(self) -> None:
+        """Ask for the papers."""
+
+    def receive(self) -> bytes | Bundle | None:
+        """The answer."""
 
 
 class QuoteService(Generic[_Who]):
@@ -36,7 +51,7 @@ class QuoteService(Generic[_Who]):
 
     def __init__(
         self,
-        reporter: Reporter,
+        reporter: Requests,
         *,
         reply: Callable[[_Who, Quote | None], None],
         papers: Callable[[Bundle], None],
