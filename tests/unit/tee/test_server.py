@@ -479,21 +479,37 @@ def test_orchestrator_and_back_ends(world: EvidenceWorld, backends: dict[str, Cv
         assert cvm.events("SessionClosed")[0]["code"] == "closed"
 
 
-def test_both_legs_share_reports(world: EvidenceWorld) -> None:
-    slow = {"delay": 0.4, "patience": 5.0}
-    cvms = {role: start_cvm(world, KitRole(role, lambda _: echo), **slow) for role in BACKENDS}
+class Counting(KitCollector):
+    """Says in a file how many reports it made."""
+
+    def __init__(self, world: EvidenceWorld, role: str, file: Path) -> None:
+        super().__init__(world, role, delay=0.4)
+        self._file = file
+        file.touch()
+
+    def report(self, report_data: bytes) -> bytes:
+        with self._file.open("ab") as file:
+            file.write(b".")
+        return super().report(report_data)
+
+
+def test_both_legs_share_reports(world: EvidenceWorld, tmp_path: Path) -> None:
+    files = {role: tmp_path / role for role in ("orchestrator", *BACKENDS)}
+    machines = {role: Counting(world, role, file) for role, file in files.items()}
+    cvms = {
+        role: start_cvm(world, KitRole(role, lambda _: echo), collector=machines[role]) for role in BACKENDS
+    }
     role = KitRole("orchestrator", app_asking("predictor"), BACKENDS)
-    front = start_cvm(world, role, wiring=wiring(cvms), spares=4, **slow)
+    front = start_cvm(
+        world, role, wiring=wiring(cvms), spares=4, patience=5.0, collector=machines["orchestrator"]
+    )
     with stopping(front, *cvms.values()):
-        # Four spare processes prove themselves to the back ends at once, and these prove themselves to them.
-        sessions = [flight(front) for _ in range(4)]
-        for link, handshake in sessions:
-            offer = handshake.receive(link.answer())
-            assert offer is not None
-            link.sock.close()
         for cvm in cvms.values():
-            opened = cvm.events("SessionOpened", 4)
-            assert max(event["handshake_ms"] for event in opened) < 4 * 400 + 2000
+            cvm.events("SessionOpened", 4)
+        made = {role: file.stat().st_size for role, file in files.items()}
+    # One each for the rehearsal. Then four processes prove themselves to two back ends each, and these to them.
+    assert made["orchestrator"] < 1 + 4 * 2
+    assert all(made[role] < 1 + 4 for role in BACKENDS)
 
 
 def test_a_device_cannot_talk_to_a_back_end(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
