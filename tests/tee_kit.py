@@ -25,9 +25,10 @@ from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.simulator.testing import NOW, EvidenceWorld
 from sottovoce.tee import worker
 from sottovoce.tee.attestation import Attester
-from sottovoce.tee.collector import Bundle
+from sottovoce.tee.collectors.base import Bundle, Collector
 from sottovoce.tee.http import ASGIApp, ClientExchange, Head
 from sottovoce.tee.rehearsal import rehearse
+from sottovoce.tee.reporter import NAME, Reporter
 from sottovoce.tee.roles import Session
 from sottovoce.tee.sandbox import die_with_parent
 from sottovoce.tee.server import Server
@@ -63,10 +64,14 @@ class KitCollector:
 
     kind = "simulated-snp"
 
-    def __init__(self, world: EvidenceWorld, role: str, *, measurement: bytes | None = None) -> None:
+    def __init__(
+        self, world: EvidenceWorld, role: str, *, measurement: bytes | None = None, delay: float = 0.0
+    ) -> None:
         self._world = world
         self._role = role
-        self._processor = SimulatedProcessor(world.chips[role], measurement or world.measurements[role])
+        self._processor = SimulatedProcessor(
+            world.chips[role], measurement or world.measurements[role], delay=delay
+        )
 
     def report(self, report_data: bytes) -> bytes:
         return self._processor.report(report_data)
@@ -125,21 +130,39 @@ class Cvm:
     def processes(self) -> list[int]:
         """The session processes, also dead ones that nobody has buried."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        pids = [int(pid) for pid in children.read_text().split()]
+        return [pid for pid in pids if _name_of(pid) != NAME]
+
+    @property
+    def reporter(self) -> int:
+        """The process that asks for reports."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        (pid,) = [int(pid) for pid in children.read_text().split() if _name_of(int(pid)) == NAME]
+        return pid
 
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def stop(self) -> None:
-        if self._ended:
-            return
+        if not self._ended:
+            os.kill(self.pid, signal.SIGTERM)
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for its end."""
         self._ended = True
-        os.kill(self.pid, signal.SIGTERM)
         end = time.monotonic() + DEADLINE
         while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
             assert time.monotonic() < end, "it did not stop"
             os.sched_yield()
         os.close(self.log)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def start_cvm(
@@ -151,6 +174,8 @@ def start_cvm(
     patience: float | None = None,
     listener: socket.socket | None = None,
     lock_memory: bool = True,
+    delay: float = 0.0,
+    collector: Collector | None = None,
     **changes: Any,
 ) -> Cvm:
     """Fork a CVM; returns when it serves."""
@@ -158,7 +183,7 @@ def start_cvm(
     read, write = os.pipe()
     ready_read, ready_write = os.pipe()
     settings = settings_of(world, role.name, **changes)
-    collector = KitCollector(world, role.name, measurement=measurement)
+    collector = collector or KitCollector(world, role.name, measurement=measurement, delay=delay)
     bundle = collector.bundle()
     parent = os.getpid()
     pid = os.fork()
@@ -169,6 +194,7 @@ def start_cvm(
             for descriptor in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - keep:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)  # a test's connection must not stay open here
+            reporter = Reporter(collector)
             if patience is not None:
                 worker._PATIENCE = patience  # type: ignore[misc]
             machine = Machine(
@@ -184,8 +210,8 @@ def start_cvm(
                 with contextlib.suppress(OSError):
                     os.write(ready_write, b"1")
 
-            rehearse(machine, collector, log)
-            Server(machine, collector=collector, listener=listener, log=log, ready=ready).run()
+            rehearse(machine, reporter, log)
+            Server(machine, reporter=reporter, listener=listener, log=log, ready=ready).run()
         except BaseException:  # noqa: BLE001 - a test's process: say it and end
             os.write(2, traceback.format_exc().encode())
         finally:

@@ -70,10 +70,13 @@ class Change:
 class Configs:
     """The configurations of the world in `folder`."""
 
-    def __init__(self, folder: Path, state: WorldState, model: ModelFile) -> None:
+    def __init__(
+        self, folder: Path, state: WorldState, model: ModelFile, *, report_delay: float = 0.0
+    ) -> None:
         self._folder = folder
         self._state = state
         self._model = model
+        self._report_delay = report_delay
 
     def address(self, party: str) -> str:
         """Where `party` listens, as ADDRESS:PORT."""
@@ -102,6 +105,7 @@ class Configs:
             bundle=str(folder / "bundles" / name),
             wiring=wiring if role == "orchestrator" else {},
             code=str(change.code) if change.code else "",
+            report_delay=self._report_delay,
         )
 
     def settings(self, role: str) -> Settings:

@@ -27,7 +27,8 @@ from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, start_command
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
-from sottovoce.tee.collector import ENDORSEMENTS, LENGTH, REPORT, REPORT_DATA, Bundle
+from sottovoce.tee.collectors.base import REPORT_DATA, Bundle
+from sottovoce.tee.collectors.simulated import ENDORSEMENTS, LENGTH, REPORT
 
 __all__ = ["Config", "read_bundle", "run", "write_bundle"]
 
@@ -50,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Back end's role → "ADDRESS:PORT"; not measured."""
     code: str = ""
     """Folder that holds the package to run; the running one if empty."""
+    report_delay: float = 0.0
+    """Seconds that the security processor takes for a report; not measured."""
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -120,10 +123,13 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
 
     try:
         measurement = measure(settings=settings, artifacts=measure_files(artifacts), code=measure_code(root))
-        processor = SimulatedProcessor(chip, measurement.digest)
+        processor = SimulatedProcessor(chip, measurement.digest, delay=config.report_delay)
         _serve(ours, listens, processor, papers, ready)
-    finally:
+    except BaseException:
         child.terminate()
+        raise
+    finally:
+        # Its end of the channel closes when it ends: it is not asked to, so that its exit status is its own.
         code = _wait(child)
     if code > 0:
         raise ConfigError("the CVM stopped", hint="its own line above says why")

@@ -6,6 +6,7 @@ which 64 bytes of report data it wants. The measurement is the machine's, taken 
 
 import os
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -49,7 +50,11 @@ class ReportFields:
 
 
 class SimulatedProcessor:
-    """Signs reports for one launched CVM."""
+    """Signs reports for one launched CVM, one at a time. `delay` makes it as slow as a real one: seconds a report, at least.
+
+    Attributes:
+        reports: reports made.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,10 @@ class SimulatedProcessor:
         measurement: bytes,
         *,
         change: Callable[[ReportFields], ReportFields] = lambda fields: fields,
+        delay: float = 0.0,
     ) -> None:
+        self.reports = 0
+        self._delay = delay
         self._chip = chip
         self._measurement = measurement
         fields = ReportFields(chip_id=chip.chip_id, reported_tcb=chip.tcb, committed_tcb=chip.tcb)
@@ -68,6 +76,13 @@ class SimulatedProcessor:
         """A report over 64 bytes of report data: 1,184 bytes, layout as in `attest.snp.layout`."""
         if len(report_data) != _REPORT_DATA:
             raise UsageError("report data has 64 bytes")
+        due = time.monotonic() + self._delay
+        report = self._sign(report_data)
+        time.sleep(max(0.0, due - time.monotonic()))
+        self.reports += 1
+        return report
+
+    def _sign(self, report_data: bytes) -> bytes:
         f, tcb = self._fields, _tcb_bytes
         body = bytearray(SIGNED_SIZE)
         struct.pack_into("<IIQ", body, 0x000, f.version, 0, f.policy)

@@ -50,7 +50,7 @@ from sottovoce.simulator.operator import (
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
-from sottovoce.tee.collector import Bundle
+from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tlog.entries import Artifact, Directory, Host, Relay, Release
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
@@ -70,7 +70,7 @@ _FIRST: Final = (
 
 
 class World:
-    """The parties in `folder`; `model` is the predictor's."""
+    """The parties in `folder`; `model` is the predictor's. A report takes its security processors `report_delay` seconds."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class World:
         model: ModelFile,
         progress: Callable[[str], object] = lambda _: None,
         now: Callable[[], float] = time.time,
+        report_delay: float = 0.0,
     ) -> None:
         """Open the world in `folder`, or begin one.
 
@@ -91,7 +92,7 @@ class World:
         self._now = now
         self._parties = Parties(folder / "logs")
         self._state = WorldState(folder, now=int(now()))
-        self._configs = Configs(folder, self._state, model)
+        self._configs = Configs(folder, self._state, model, report_delay=report_delay)
         self._published: dict[str, Release] = {}
 
     def url(self, party: str) -> str:

@@ -8,7 +8,7 @@ from sottovoce.attest.evidence import Backend, Batch, Evidence, Platform
 from sottovoce.attest.verify import Connection, VerifiedSession, verify_session
 from sottovoce.core import cbor
 from sottovoce.core.errors import DecodeError
-from sottovoce.tee.collector import Bundle, Collector
+from sottovoce.tee.collectors.base import Bundle, Collector
 from sottovoce.tee.settings import Settings
 
 __all__ = ["Appraisal", "Attester", "Quote", "appraisal_of", "quote"]

@@ -1,8 +1,9 @@
 """The first program of a CVM (protocol section 8).
 
-    sottovoce.tee.boot --settings-fd N --wiring-fd N --listen-fd N --processor-fd N [--ready-fd N] [--artifact NAME=N]...
+    sottovoce.tee.boot --settings-fd N --wiring-fd N --listen-fd N [--processor-fd N] [--ready-fd N] [--artifact NAME=N]...
 
-It gets descriptors and nothing else: no path, no environment. Whatever is wrong stops the boot.
+It gets descriptors and nothing else: no path, no environment. `--processor-fd` is the socket to the host, which has the papers, and
+where the machine is simulated the security processor. Whatever is wrong stops the boot.
 """
 
 import argparse
@@ -18,9 +19,10 @@ from typing import Final
 from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.tee.attestation import Attester
-from sottovoce.tee.collector import SimulatedCollector
+from sottovoce.tee.collectors.choose import choose
 from sottovoce.tee.logfilter import Party, Started
 from sottovoce.tee.rehearsal import rehearse
+from sottovoce.tee.reporter import Reporter
 from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
@@ -60,23 +62,24 @@ def boot(arguments: argparse.Namespace) -> None:
         SottovoceError: something is not as it must be.
     """
     began = time.monotonic()
+    # First of all: it is forked while there is nothing to hand on but the hardware.
+    reporter = _reporter(arguments.processor_fd)
     settings = parse_settings(_document(arguments.settings_fd))
     wiring = parse_wiring(_document(arguments.wiring_fd), settings)
     artifacts = dict(arguments.artifact)
     if len(artifacts) != len(arguments.artifact):
         raise ConfigError("an artifact is given twice")
+    if settings.platform != reporter.kind:
+        raise ConfigError("the settings are for another platform")
     check_artifacts(settings, artifacts)
     role = load_role(settings.role)
     role.warm(settings, artifacts)
     log = EventLog(_write)
-    collector = SimulatedCollector(socket.socket(fileno=arguments.processor_fd))
-    if settings.platform != collector.kind:
-        raise ConfigError("the settings are for another platform")
-    attester = Attester(settings, kind=collector.kind, bundle=collector.bundle())
+    attester = Attester(settings, kind=reporter.kind, bundle=reporter.bundle())
     machine = Machine(
         role=role, settings=settings, attester=attester, wiring=wiring, lock_memory=swap_is_on()
     )
-    rehearse(machine, collector, log)
+    rehearse(machine, reporter, log)
 
     def ready() -> None:
         log.emit(Started(role=Party(settings.role), warm_ms=round((time.monotonic() - began) * 1000)))
@@ -86,7 +89,12 @@ def boot(arguments: argparse.Namespace) -> None:
             os.close(arguments.ready_fd)
 
     listener = socket.socket(fileno=arguments.listen_fd)
-    Server(machine, collector=collector, listener=listener, log=log, ready=ready).run()
+    Server(machine, reporter=reporter, listener=listener, log=log, ready=ready).run()
+
+
+def _reporter(fd: int | None) -> Reporter:
+    channel = socket.socket(fileno=fd) if fd is not None else None
+    return Reporter(choose(channel), owned=(channel,) if channel is not None else ())
 
 
 def _document(fd: int) -> bytes:
@@ -109,8 +117,9 @@ def _artifact(text: str) -> tuple[str, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sottovoce.tee.boot", allow_abbrev=False)
-    for name in ("settings", "wiring", "listen", "processor"):
+    for name in ("settings", "wiring", "listen"):
         parser.add_argument(f"--{name}-fd", type=int, required=True)
+    parser.add_argument("--processor-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--artifact", type=_artifact, action="append", default=[])
     return parser

@@ -13,7 +13,7 @@ from sottovoce.core.events import EventLog
 from sottovoce.core.frames import encode_message
 from sottovoce.core.tls import AttestationWanted, ClientHandshake, ServerConnection
 from sottovoce.tee.attestation import Quote, quote
-from sottovoce.tee.collector import Collector
+from sottovoce.tee.collectors.base import Collector
 from sottovoce.tee.http import Answer, ClientExchange, HttpServer, run_app
 from sottovoce.tee.roles import Session, pump
 from sottovoce.tee.sandbox import prepare

@@ -19,7 +19,7 @@ from typing import Final
 
 from sottovoce.core.errors import UnavailableError
 
-__all__ = ["Sealed", "die_with_parent", "prepare", "seal", "swap_is_on"]
+__all__ = ["Sealed", "die_with_parent", "name_process", "prepare", "seal", "swap_is_on"]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _PR_SET_MDWE = 1, 4, 22, 38, 65
@@ -170,6 +170,12 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def name_process(name: str) -> None:
+    """Show this process under `name`, at most 15 bytes, in lists of processes."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
 def prepare() -> None:

@@ -2,6 +2,8 @@
 
 It has no event loop, no key of a session and no plaintext. It is single-threaded, so that fork is safe, and knows each
 session's process by its channel: a channel that closes is a process that ended.
+
+It waits for no hardware: a process of its own asks for reports (tee.reporter), and sessions share them (tee.quotes).
 """
 
 import contextlib
@@ -16,13 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sottovoce.core.errors import DecodeError, PeerError, UnavailableError
+from sottovoce.core.errors import DecodeError, ProtocolError
 from sottovoce.core.events import EventLog
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee import channel as packets
-from sottovoce.tee.attestation import Attester, quote
-from sottovoce.tee.collector import Collector
+from sottovoce.tee.attestation import Attester, Quote
+from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.logfilter import Party, WorkerLost, decode_event
+from sottovoce.tee.quotes import WINDOW, QuoteService
+from sottovoce.tee.reporter import Reporter
 from sottovoce.tee.worker import Machine, run_process
 
 __all__ = ["Server"]
@@ -67,13 +71,16 @@ class Server:
         self,
         machine: Machine,
         *,
-        collector: Collector,
+        reporter: Reporter,
         listener: socket.socket,
         log: EventLog,
         ready: Callable[[], None],
     ) -> None:
         self._machine = machine
-        self._collector = collector
+        self._reporter = reporter
+        self._quotes: QuoteService[_Process] = QuoteService(
+            reporter, reply=self._answer_quote, papers=self._take_papers
+        )
         self._listener = listener
         self._log = log
         self._ready: Callable[[], None] | None = ready
@@ -90,13 +97,18 @@ class Server:
         self._bundle_due = time.monotonic() + _BUNDLE_LIFE
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; then every session ends at once."""
+        """Serve until SIGTERM or SIGINT; then every session ends at once, and so does the reporter.
+
+        Raises:
+            UnavailableError: the reporter ended. A CVM that cannot prove what it is has nothing left to do.
+        """
         wake, woken = socket.socketpair()
         wake.settimeout(0)
         signal.set_wakeup_fd(wake.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._selector.register(woken, selectors.EVENT_READ, None)
+        self._selector.register(self._quotes, selectors.EVENT_READ, self._quotes)
         self._listener.settimeout(0)
         gc.freeze()  # what is here now is shared with every process made later
         if not self._spares:
@@ -107,6 +119,8 @@ class Server:
                 self._listen_if_possible()
                 for key, _ in self._selector.select(self._patience()):
                     self._handle(key.data, woken)
+                    self._quotes.start(hold=WINDOW)
+                self._quotes.start()
                 self._expire()
         finally:
             self._end_all()
@@ -122,6 +136,8 @@ class Server:
     def _handle(self, what: object, woken: socket.socket) -> None:
         if isinstance(what, _Process):
             self._packet(what)
+        elif what is self._quotes:
+            self._quotes.receive()
         elif what is self._listener:
             self._accept()
         else:
@@ -195,10 +211,11 @@ class Server:
         if now < self._bundle_due:
             return
         self._bundle_due = now + _BUNDLE_LIFE
-        with contextlib.suppress(UnavailableError, PeerError):
-            bundle = self._collector.bundle()
-            attester = Attester(self._machine.settings, kind=self._collector.kind, bundle=bundle)
-            self._machine = replace(self._machine, attester=attester)
+        self._quotes.refresh()
+
+    def _take_papers(self, bundle: Bundle) -> None:
+        attester = Attester(self._machine.settings, kind=self._reporter.kind, bundle=bundle)
+        self._machine = replace(self._machine, attester=attester)
 
     def _packet(self, process: _Process) -> None:
         try:
@@ -214,7 +231,7 @@ class Server:
             process.connection.close()
             process.connection = None
         elif kind == packets.QUOTE and len(value) == packets.LEAF:
-            self._answer_quote(process, value)
+            self._ask_quote(process, value)
         elif kind == packets.SLOT:
             self._slots.append(process)
             self._grant()
@@ -239,12 +256,14 @@ class Server:
             self._end(old)
         self._hand_over()
 
-    def _answer_quote(self, process: _Process, leaf: bytes) -> None:
+    def _ask_quote(self, process: _Process, leaf: bytes) -> None:
         try:
-            answer = quote(self._collector, leaf).encode()
-        except (UnavailableError, PeerError):
-            answer = b""
-        self._reply(process, b"q" + answer)
+            self._quotes.ask(process, leaf)
+        except ProtocolError:
+            self._end(process)
+
+    def _answer_quote(self, process: _Process, quote: Quote | None) -> None:
+        self._reply(process, b"q" + (quote.encode() if quote is not None else b""))
 
     def _reply(self, process: _Process, packet: bytes) -> None:
         try:
@@ -270,6 +289,7 @@ class Server:
     # Ends.
 
     def _expire(self) -> None:
+        self._quotes.expire()
         now = time.monotonic()
         for process in [p for p in self._processes if p.deadline <= now]:
             if process.ready and not process.serving:
@@ -293,6 +313,7 @@ class Server:
             os.kill(process.pid, signal.SIGKILL)
         _, status = os.waitpid(process.pid, 0)
         self._spares_due = 0.0
+        self._quotes.drop(process)
         self._report_loss(process, status)
         self._free(process)
 
@@ -309,6 +330,7 @@ class Server:
             if process.connection is not None:
                 process.connection.close()
         self._processes.clear()
+        self._reporter.close()
         self._selector.close()
         signal.set_wakeup_fd(-1)
 
@@ -325,4 +347,5 @@ class Server:
         now = time.monotonic()
         moments = [process.deadline for process in self._processes]
         moments += [due for due in (self._not_before, self._spares_due) if due > now]
+        moments += [due for due in (self._quotes.due,) if due is not None]
         return max(0.0, min(moments) - now) if moments else 60.0

@@ -16,6 +16,7 @@ __all__ = [
     "InclusionError",
     "consistency_proof",
     "inclusion_proof",
+    "inclusion_proofs",
     "leaf_hash",
     "node_hash",
     "root_from_path",
@@ -88,6 +89,28 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     if index < split:
         return [*inclusion_proof(leaves[:split], index), tree_head(leaves[split:])]
     return [*inclusion_proof(leaves[split:], index - split), tree_head(leaves[:split])]
+
+
+def inclusion_proofs(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    """The root over leaf hashes, and the audit path of every leaf, from its sibling up.
+
+    For n leaves this hashes n - 1 times, where n calls of `inclusion_proof` hash about n² times.
+
+    Raises:
+        UsageError: there are no leaves.
+    """
+    if not leaves:
+        raise UsageError("a tree without leaves has no proofs")
+    # A node without a sibling goes up unchanged, which gives the trees of RFC 6962: full subtrees on the left.
+    levels = [list(leaves)]
+    while len(below := levels[-1]) > 1:
+        pairs = [node_hash(*pair) for pair in zip(below[::2], below[1::2], strict=False)]
+        levels.append(pairs + below[len(pairs) * 2 :])
+    paths = [
+        tuple(level[at] for depth, level in enumerate(levels) if (at := index >> depth ^ 1) < len(level))
+        for index in range(len(leaves))
+    ]
+    return levels[-1][0], paths
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:

@@ -1,4 +1,5 @@
 import os
+import select
 import signal
 import socket
 import time
@@ -9,13 +10,28 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
+from sottovoce.attest.evidence import Batch, Evidence
 from sottovoce.attest.verdict import VerificationRefused
+from sottovoce.attest.verify import verify_session
+from sottovoce.core.errors import UnavailableError
 from sottovoce.core.frames import FRAME, size_class
 from sottovoce.core.link import encode_turn
 from sottovoce.core.tls import ALPN, ClientHandshake
 from sottovoce.simulator.testing import EvidenceWorld
 from sottovoce.tee.http import ClientExchange
-from tee_kit import BACKENDS, Cvm, Device, KitRole, Link, Proof, respond, start_cvm, stopping, stream
+from tee_kit import (
+    BACKENDS,
+    Cvm,
+    Device,
+    KitCollector,
+    KitRole,
+    Link,
+    Proof,
+    respond,
+    start_cvm,
+    stopping,
+    stream,
+)
 
 pytestmark = pytest.mark.timeout(60)
 _TLS_RECORD = 22  # header 5, content type 1, tag 16
@@ -314,6 +330,114 @@ def holds(pid: int, needle: bytes) -> bool:
     return False
 
 
+# One report for many sessions.
+
+
+def flight(cvm: Cvm) -> tuple[Link, ClientHandshake]:
+    """A session that has begun, and waits for its evidence."""
+    link, handshake = Link(cvm.address), ClientHandshake()
+    link.sock.sendall(encode_turn(handshake.first_flight()))
+    return link, handshake
+
+
+def evidence(world: EvidenceWorld, link: Link, handshake: ClientHandshake, **policy: Any) -> Evidence:
+    offer = handshake.receive(link.answer())
+    assert offer is not None
+    connection = world.connection(offer.exporter, offer.spki)
+    return verify_session(offer.evidence, policy=world.policy(**policy), connection=connection).evidence
+
+
+def test_a_session_alone_has_a_report_of_its_own(world: EvidenceWorld, alone: Cvm) -> None:
+    link, handshake = flight(alone)
+    assert evidence(world, link, handshake, require_backends=()).batch == Batch(index=0, size=1, path=())
+    link.sock.close()
+
+
+def test_sessions_that_begin_together_share_few_reports(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo), delay=0.5)
+    with stopping(cvm):
+        sessions = [flight(cvm) for _ in range(8)]
+        shown = [evidence(world, *session, require_backends=()) for session in sessions]
+        reports = {one.platform.report for one in shown}
+        assert len(reports) < 5
+        for report in reports:
+            batches = [one.batch for one in shown if one.platform.report == report]
+            assert {batch.size for batch in batches} == {len(batches)}
+            assert sorted(batch.index for batch in batches) == list(range(len(batches)))
+        for link, _ in sessions:
+            link.sock.close()
+
+
+def test_the_server_does_not_wait_for_its_processor(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo), delay=0.7)
+    with stopping(cvm):
+        one = device(world, cvm)
+        one.accept()
+        waiting = flight(cvm)  # its report takes a while
+        for _ in range(3):
+            assert one.request("POST", "/", b"x") == (200, b"x")
+        assert not select.select([waiting[0].sock], [], [], 0)[0]
+        assert evidence(world, *waiting, require_backends=())
+        waiting[0].sock.close()
+        one.close()
+
+
+class Failing(KitCollector):
+    """Makes one report, for the rehearsal, and then none until a file is there."""
+
+    def __init__(self, world: EvidenceWorld, healed: Path) -> None:
+        super().__init__(world, "orchestrator")
+        self._healed = healed
+        self._made = 0
+
+    def report(self, report_data: bytes) -> bytes:
+        self._made += 1
+        if self._made > 1 and not self._healed.exists():
+            raise UnavailableError("broken", party="processor")
+        return super().report(report_data)
+
+
+def test_a_processor_that_fails_ends_the_sessions_that_wait_and_no_other(
+    world: EvidenceWorld, tmp_path: Path
+) -> None:
+    healed = tmp_path / "healed"
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo), collector=Failing(world, healed))
+    with stopping(cvm):
+        for link, _ in [flight(cvm) for _ in range(3)]:
+            assert link.is_closed()
+            link.sock.close()
+        assert cvm.events("SessionClosed", 3)[0]["code"] == "unavailable"
+        healed.touch()
+        one = device(world, cvm)
+        healed.unlink()
+        link, _ = flight(cvm)
+        assert link.is_closed()
+        link.sock.close()
+        assert one.request("POST", "/", b"goes on") == (200, b"goes on")
+        one.close()
+
+
+def test_a_session_that_leaves_while_it_waits_disturbs_nobody(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo), delay=0.4)
+    with stopping(cvm):
+        sessions = [flight(cvm) for _ in range(4)]
+        for link, _ in sessions[::2]:
+            link.sock.close()
+        for link, handshake in sessions[1::2]:
+            assert evidence(world, link, handshake, require_backends=())
+            link.sock.close()
+        settle(cvm)
+
+
+def test_a_cvm_that_can_prove_nothing_any_more_ends(world: EvidenceWorld) -> None:
+    cvm = start_cvm(world, KitRole("orchestrator", lambda _: echo))
+    one = device(world, cvm)
+    os.kill(cvm.reporter, signal.SIGKILL)
+    assert one.link.is_closed()
+    one.close()
+    cvm.wait()
+
+
 # Mutual attestation.
 
 
@@ -353,6 +477,40 @@ def test_orchestrator_and_back_ends(world: EvidenceWorld, backends: dict[str, Cv
         assert one.request("POST", "/", b"question") == (200, b"piece" * 3 + b"question")
         one.close()
         assert cvm.events("SessionClosed")[0]["code"] == "closed"
+
+
+class Counting(KitCollector):
+    """Says in a file how many reports it made."""
+
+    def __init__(self, world: EvidenceWorld, role: str, file: Path) -> None:
+        super().__init__(world, role, delay=0.4)
+        self._file = file
+        file.touch()
+
+    def report(self, report_data: bytes) -> bytes:
+        with self._file.open("ab") as file:
+            file.write(b".")
+        return super().report(report_data)
+
+
+def test_both_legs_share_reports(world: EvidenceWorld, tmp_path: Path) -> None:
+    files = {role: tmp_path / role for role in ("orchestrator", *BACKENDS)}
+    machines = {role: Counting(world, role, file) for role, file in files.items()}
+    cvms = {
+        role: start_cvm(world, KitRole(role, lambda _: echo), collector=machines[role]) for role in BACKENDS
+    }
+    role = KitRole("orchestrator", app_asking("predictor"), BACKENDS)
+    front = start_cvm(
+        world, role, wiring=wiring(cvms), spares=4, patience=5.0, collector=machines["orchestrator"]
+    )
+    with stopping(front, *cvms.values()):
+        for cvm in cvms.values():
+            cvm.events("SessionOpened", 4)
+        made = {role: file.stat().st_size for role, file in files.items()}
+    # One each for the rehearsal. Then four processes prove themselves to two back ends each, and these to them.
+    assert made["orchestrator"] < 1 + 4 * 2
+    # All four come to the predictor first, and at once; how they then follow each other to the guard is chance.
+    assert made["predictor"] < 1 + 4
 
 
 def test_a_device_cannot_talk_to_a_back_end(world: EvidenceWorld, backends: dict[str, Cvm]) -> None:
