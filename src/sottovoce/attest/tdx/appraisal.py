@@ -7,7 +7,7 @@ from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import TDX_PRODUCT, TdxPolicy
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
-from sottovoce.attest.tdx.policy import check_fields
+from sottovoce.attest.tdx.policy import HostConfig, check_fields
 from sottovoce.attest.tdx.signatures import (
     CollateralError,
     QuoteSignatureError,
@@ -20,6 +20,7 @@ from sottovoce.core.errors import PeerError
 
 __all__ = ["appraise", "launch_measurement"]
 
+_NO_CONFIG: Final = HostConfig()
 _NO_CLOCK: Final = "left to the device, which has a clock"
 _MEASUREMENT_LABEL: Final = b"sottovoce/1 tdx measurement"
 _SIGNED: Final = "by a quoting enclave that the pinned root vouches for"
@@ -31,25 +32,31 @@ def launch_measurement(quote: Quote) -> bytes:
 
 
 def appraise(
-    data: bytes, collateral: bytes, policy: TdxPolicy, checks: Checklist, *, now: int | None
+    data: bytes,
+    collateral: bytes,
+    policy: TdxPolicy,
+    checks: Checklist,
+    *,
+    now: int | None,
+    config: HostConfig | None = _NO_CONFIG,
 ) -> tuple[AppraisedPlatform, Quote] | None:
     """Record every line that can be evaluated for the quote `data`, at `now`, unix seconds; None where there is no clock.
 
-    Returns what the quote says, and the quote; None where there is none that parses.
+    `config` is what the host may have bound to the TD; None where nothing is known of that. Returns what the quote says, and the quote; None where there is none that parses.
     """
     quote = _quote(data, checks)
     vouched = _collateral(collateral, checks, now=now)
-    product = ""
+    product, ppid = "", b""
     if quote is not None and vouched is not None:
         verified = _signature(quote, vouched, policy, checks, now=now)
         if verified is not None:
-            product = TDX_PRODUCT
+            product, ppid = TDX_PRODUCT, verified.ppid
             _patches(verified, policy, checks)
         _evaluation(vouched, policy, checks)
     if quote is None:
         return None
-    check_fields(quote, checks)
-    ppid = platform_id(quote)
+    check_fields(quote, checks, config)
+    ppid = ppid or platform_id(quote)
     checks.add(
         "tdx-hardware-id", ok=any(ppid), found=f"{ppid.hex()[:16]}…" if any(ppid) else "none", wanted="an id"
     )

@@ -64,12 +64,13 @@ class Collateral:
         Raises:
             CollateralAgeError: one is not.
         """
-        if not self.issued <= now <= self.next_update:
+        if not self.issued <= now < self.next_update:
             raise CollateralAgeError("a part of the collateral is not valid at this time")
 
     def within(self, now: int | None) -> int:
         """The time nearest to `now` at which every part is valid; unix seconds. The end of its life without a clock."""
-        return self.next_update if now is None else max(self.issued, min(now, self.next_update))
+        last = self.next_update - 1
+        return last if now is None else max(self.issued, min(now, last))
 
 
 # The same collateral comes with every session of a host; failures are not kept.

@@ -20,7 +20,7 @@ from typing import Final
 
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["MAX_QUOTE", "Quote", "QuoteVersionError"]
+__all__ = ["MAX_QUOTE", "Quote", "QuoteVersionError", "require_quote"]
 
 MAX_QUOTE: Final = 16 * 1024
 """A quote has about 5 KB."""
@@ -48,9 +48,19 @@ _QE_REPORT, _PCK_CHAIN = 6, 5
 
 
 class QuoteVersionError(DecodeError):
-    """A quote of a version, or of a kind of enclave, that this code does not know."""
+    """A quote of a version that this code does not know."""
 
     code = "peer.decode.quote-version"
+
+
+def require_quote(data: bytes) -> None:
+    """Check that this may be a TDX quote at all.
+
+    Raises:
+        DecodeError: too short or too long for one, or of another kind of enclave.
+    """
+    if not _HEADER.size < len(data) <= MAX_QUOTE or _HEADER.unpack_from(data)[2] != _TDX:
+        raise DecodeError("this is not a TDX quote")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +101,13 @@ class Quote:
         """Parse a quote.
 
         Raises:
-            QuoteVersionError: another version than 4 or 5, or not of a trust domain.
-            DecodeError: too long, cut short, or from another vendor.
+            QuoteVersionError: another version than 4 or 5.
+            DecodeError: not a quote of a trust domain, cut short, or from another vendor.
         """
-        if not _HEADER.size < len(data) <= MAX_QUOTE:
-            raise DecodeError("this is not a TDX quote")
-        version, key_type, tee, reserved, vendor, _ = _HEADER.unpack_from(data)
+        require_quote(data)
+        version, key_type, _, reserved, vendor, _ = _HEADER.unpack_from(data)
         if version not in (_VERSION_4, _VERSION_5):
             raise QuoteVersionError("a quote of an unknown version")
-        if tee != _TDX:
-            raise QuoteVersionError("a quote that is not of a trust domain")
         if key_type != _ECDSA_P256 or vendor != _INTEL or (version == _VERSION_5 and any(reserved)):
             raise DecodeError("the TDX quote is of another vendor or signed with another algorithm")
         kind, start = _body(data, version)

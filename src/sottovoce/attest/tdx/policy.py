@@ -1,11 +1,13 @@
 """The attributes of a TD and what was bound to it (protocol section 6.6), one line each."""
 
+from dataclasses import dataclass
 from typing import Final
 
+from sottovoce.attest.references import NO_REFERENCE
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.verdict import Checklist
 
-__all__ = ["check_fields"]
+__all__ = ["HostConfig", "check_fields"]
 
 # Intel TDX module ABI 348551-008US, table 3.23. Bits 1 to 3 and 7 are reserved, and part of the group "under debug".
 _UNDER_DEBUG: Final = 0xFF
@@ -19,8 +21,20 @@ _XFAM_KNOWN: Final = 0x6DBE7
 _ZERO: Final = bytes(48)
 
 
-def check_fields(quote: Quote, checks: Checklist) -> None:
-    """Record one line for each attribute, and one for the unknown ones."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """What the host binds to a TD when it makes it, 48 bytes each; zero where it binds nothing."""
+
+    mr_config_id: bytes = _ZERO
+    mr_owner: bytes = _ZERO
+    mr_owner_config: bytes = _ZERO
+
+
+def check_fields(quote: Quote, checks: Checklist, config: HostConfig | None) -> None:
+    """Record one line for each attribute, one for the unknown ones, and those for what is bound to the TD.
+
+    `config` is what the host must have bound; None where nothing is known of that.
+    """
     attributes = quote.td_attributes
     debug = attributes & _UNDER_DEBUG
     checks.add("tdx-debug", ok=not debug, found=f"{debug:#x}", wanted="0x0")
@@ -45,3 +59,20 @@ def check_fields(quote: Quote, checks: Checklist) -> None:
     checks.add("tdx-partition", ok=quote.vm == 0, found=f"machine {quote.vm}", wanted="machine 0")
     devices = any(quote.devices)
     checks.add("tdx-devices", ok=not devices, found="there are some" if devices else "none", wanted="none")
+    _check_config(quote, checks, config)
+
+
+def _check_config(quote: Quote, checks: Checklist, config: HostConfig | None) -> None:
+    found = {name: getattr(quote, name) for name in HostConfig.__slots__}
+    if config is None and any(map(any, found.values())):
+        values = ", ".join(f"{name} {value.hex()}" for name, value in found.items() if any(value))
+        checks.skip("tdx-config", f"{values}; {NO_REFERENCE}")
+        return
+    wanted = config or HostConfig()
+    differs = [name for name, value in found.items() if value != getattr(wanted, name)]
+    checks.add(
+        "tdx-config",
+        ok=not differs,
+        found=f"other values: {', '.join(differs)}" if differs else "as wanted",
+        wanted="zero" if wanted == HostConfig() else "as given, else zero",
+    )
