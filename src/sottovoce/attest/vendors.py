@@ -4,11 +4,12 @@ import functools
 import importlib.resources
 from typing import Final
 
+from sottovoce.attest.nvidia.policy import NvidiaRoots
 from sottovoce.attest.pem import certificates
 from sottovoce.attest.policy import Root
 from sottovoce.core.errors import UsageError
 
-__all__ = ["AMD_PRODUCTS", "amd_intermediates", "amd_root", "amd_roots", "intel_root"]
+__all__ = ["AMD_PRODUCTS", "amd_intermediates", "amd_root", "amd_roots", "intel_root", "nvidia_roots"]
 
 AMD_PRODUCTS: Final = ("Milan", "Genoa", "Turin")
 """Product lines with a root of their own; Siena uses Genoa's."""
@@ -38,6 +39,12 @@ def amd_intermediates() -> tuple[bytes, ...]:
 def intel_root() -> bytes:
     """Intel's root for quotes of SGX and TDX (DER)."""
     return _read("intel_sgx_root.pem")
+
+
+@functools.cache
+def nvidia_roots() -> NvidiaRoots:
+    """NVIDIA's roots for devices and for reference manifests."""
+    return NvidiaRoots(devices=_read("nvidia_device_identity.pem"), manifests=_read("nvidia_rim.pem"))
 
 
 def _file(name: str, product: str) -> bytes:
