@@ -22,6 +22,11 @@
     [tdx.expect]
     mrtds = ["…"]
 
+    [nvidia]
+    architectures = ["HOPPER"]
+    modes = ["SPT", "PPCIE"]
+    revoked = ["…"]                        # SHA-256 of certificates
+
 What the file does not say is as in the strict policy. An unknown name is an error, and there is no name that switches off the
 signatures, the chain or the refusal of debug mode.
 """
@@ -32,13 +37,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from sottovoce.attest.nvidia.evidence import ARCHITECTURES
+from sottovoce.attest.nvidia.opaque import MODES
+from sottovoce.attest.nvidia.policy import NvidiaPolicy
+from sottovoce.attest.nvidia.verify import NVIDIA_CHAIN_ONLY, NVIDIA_RELAXABLE
 from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.snp.floors import FLOORS, PARTS, Floor
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
 from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences
 from sottovoce.attest.tdx.verify import TDX_CHAIN_ONLY, TDX_RELAXABLE, TdxReferences
-from sottovoce.attest.vendors import amd_roots, intel_root
+from sottovoce.attest.vendors import amd_roots, intel_root, nvidia_roots
 from sottovoce.core.errors import ConfigError, UsageError
 
 __all__ = ["BUILT_IN", "VerifierPolicy", "built_in", "parse_policy"]
@@ -59,6 +68,7 @@ _STATUSES: Final = frozenset(
         "OutOfDateConfigurationNeeded",
     }
 )
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}", re.ASCII)
 BUILT_IN: Final = ("strict", "chain-only")
 """Policies that need no file."""
@@ -81,6 +91,7 @@ class VerifierPolicy:
     snp_references: SnpReferences = field(default_factory=SnpReferences)
     tdx: TdxPolicy = field(default_factory=lambda: TdxPolicy(root=intel_root()))
     tdx_references: TdxReferences = field(default_factory=TdxReferences)
+    nvidia: NvidiaPolicy = field(default_factory=lambda: NvidiaPolicy(roots=nvidia_roots()))
 
     @property
     def snp_left_out(self) -> frozenset[str]:
@@ -91,6 +102,11 @@ class VerifierPolicy:
     def tdx_left_out(self) -> frozenset[str]:
         """The checks of a TDX quote that stand as not checked."""
         return TDX_CHAIN_ONLY if self.chain_only else frozenset()
+
+    @property
+    def nvidia_left_out(self) -> frozenset[str]:
+        """The checks of GPUs and switches that stand as not checked."""
+        return NVIDIA_CHAIN_ONLY if self.chain_only else frozenset()
 
     def for_session(self, pinned: SessionPolicy) -> SessionPolicy:
         """The session policy `pinned` with this policy's demands; the roots stay the pinned ones.
@@ -207,9 +223,9 @@ class _Table:
 def _policy(table: _Table, name: str) -> VerifierPolicy:
     if table.take("version", int) != _VERSION:
         raise ConfigError("the policy file is of an unknown version", hint="it begins with: version = 1")
-    relaxed = table.names("relax", SNP_RELAXABLE | TDX_RELAXABLE) or frozenset()
+    relaxed = table.names("relax", SNP_RELAXABLE | TDX_RELAXABLE | NVIDIA_RELAXABLE) or frozenset()
     demanded = table.names("demand", frozenset(SNP_OPTIONAL_RULES)) or frozenset()
-    snp, tdx = table.table("snp"), table.table("tdx")
+    snp, tdx, nvidia = table.table("snp"), table.table("tdx"), table.table("nvidia")
     table.end()
     policy = VerifierPolicy(
         name=name,
@@ -218,6 +234,7 @@ def _policy(table: _Table, name: str) -> VerifierPolicy:
         snp_references=_snp_references(snp.table("expect")),
         tdx=_tdx(tdx),
         tdx_references=_tdx_references(tdx.table("expect")),
+        nvidia=_nvidia(nvidia),
     )
     snp.end()
     tdx.end()
@@ -285,3 +302,13 @@ def _tdx_references(table: _Table) -> TdxReferences:
     )
     table.end()
     return references
+
+
+def _nvidia(table: _Table) -> NvidiaPolicy:
+    policy = NvidiaPolicy(roots=nvidia_roots(), revoked=table.many("revoked", _SHA256))
+    architectures = table.names("architectures", frozenset(ARCHITECTURES))
+    modes = table.names("modes", frozenset(MODES.values()))
+    table.end()
+    if architectures is not None:
+        policy = replace(policy, architectures=architectures)
+    return policy if modes is None else replace(policy, modes=modes)

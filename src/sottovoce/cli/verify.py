@@ -168,6 +168,39 @@ def tdx(
 
 
 @verify.command()
+@click.option("--evidence", required=True, type=_FILE, help="The JSON list of the vendor's tools.")
+@click.option("--nonce", default=None, metavar="HEX", help="The 32 bytes that the reports must answer.")
+@click.option(
+    "--rim", "rims", type=_FILE, multiple=True, help="A reference manifest; one for each driver and firmware."
+)
+@_at
+@_common
+def nvidia(
+    *,
+    evidence: Path,
+    nonce: str | None,
+    rims: tuple[Path, ...],
+    at: str | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """NVIDIA GPUs and NVLink switches: reports with their certificates, and the manifests to compare them with."""
+    from sottovoce.attest.nvidia.verify import NVIDIA_RELAXABLE, verify_gpus
+
+    policy, now = _policy(policy_name), _moment(at)
+    verdict = verify_gpus(
+        _read(evidence),
+        nonce=None if nonce is None else _hex(nonce, "--nonce", 32),
+        rims=tuple(map(_read, rims)),
+        policy=policy.nvidia,
+        now=now,
+        relaxed=policy.relaxed & NVIDIA_RELAXABLE,
+        left_out=policy.nvidia_left_out,
+    )
+    _conclude("nvidia", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
 @click.argument("report", type=_FILE)
 @click.option("--id", "report_id", default=None, help="Only the report whose id begins so.")
 @click.option(

@@ -46,6 +46,8 @@ def appraise_device(shown: DeviceEvidence, demands: Demands, lines: Lines) -> De
     """Record every line that can be evaluated for one device."""
     switch = shown.architecture.switch
     chip, leaf = _chain(shown, demands, lines)
+    if leaf is not None:
+        _debug(leaf, lines)
     read = lines.attempt("nvidia-report", lambda: _read(shown, switch=switch), wanted="SPDM 1.1, whole")
     fields = read[1] if read else None
     if read is not None:
@@ -137,6 +139,20 @@ def _firmware_id(fields: Fields, leaf: Certificate, lines: Lines) -> None:
         ok=reported == certified,
         found=f"{reported.hex()[:_SHORT]}…",
         wanted=f"{certified.hex()[:_SHORT]}…, the certificate's",
+    )
+
+
+def _debug(leaf: Certificate, lines: Lines) -> None:
+    try:
+        unsafe = signatures.operational_flags(leaf)
+    except DecodeError as error:
+        lines.add("nvidia-debug", ok=False, found=str(error), wanted="none of them")
+        return
+    if unsafe is None:
+        lines.skip("nvidia-debug", "the certificate of this architecture states no flags")
+        return
+    lines.add(
+        "nvidia-debug", ok=not unsafe, found="stated" if unsafe else "none of them", wanted="none of them"
     )
 
 

@@ -45,6 +45,11 @@ _COMMON: Final[Mapping[str, Rule]] = {
         "TCG DICE attestation architecture 1.1 §6.1.1",
         "sign with a key that other firmware has got hold of",
     ),
+    "nvidia-debug": _rule(
+        "device certificate states no debug or recovery mode",
+        "TCG DICE attestation architecture 1.1 §6.1.1, OperationalFlags",
+        "look into the device with a debugger",
+    ),
     "nvidia-vbios": _rule("report names the firmware's version", _VENDOR, _FIRMWARE),
     "nvidia-vbios-rim": _rule("firmware's manifest is signed by the vendor", f"{_RIM}; {_DSIG}", _REFERENCE),
     "nvidia-vbios-rim-dates": _rule("signer of the firmware's manifest is valid now", "RFC 5280 §4.1.2.5", _EXPIRED),

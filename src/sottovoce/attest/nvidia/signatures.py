@@ -21,6 +21,7 @@ __all__ = [
     "GpuChainError",
     "GpuSignatureError",
     "firmware_id",
+    "operational_flags",
     "require_valid",
     "verify_chain",
     "verify_ecdsa",
@@ -36,7 +37,9 @@ _SHA384: Final = ec.ECDSA(hashes.SHA384())
 # TCG DICE Layering Architecture, CompositeDeviceID; TCG DICE Attestation Architecture 1.1 section 6.1.1, DiceTcbInfo
 _COMPOSITE: Final = oid("2.23.133.5.4.1")
 _TCB_INFO: Final = oid("2.23.133.5.4.1.1")
-_FWIDS: Final = 0xA6
+_FWIDS, _FLAGS = 0xA6, 0x87
+_UNSAFE: Final = 0b0111_0000
+"""DiceTcbInfo's flags notSecure (1), recovery (2) and debug (3), counted from the highest bit."""
 _SHA384_OID: Final = oid("2.16.840.1.101.3.4.2.2")
 _DIGEST: Final = 48
 
@@ -173,6 +176,28 @@ def firmware_id(leaf: Certificate) -> bytes:
         return _digest(fields[-1]) if fields else _digest(None)
     lists = [one for one in der.values(der.one(info or b"", der.SEQUENCE).body) if one.tag == _FWIDS]
     return _digest(next(der.values(lists[0].body), None) if len(lists) == 1 else None)
+
+
+def operational_flags(leaf: Certificate) -> bool | None:
+    """Whether the device certificate says that the device is not secure, in recovery or in debug mode; None if it says nothing.
+
+    Only Blackwell's do, in the flags of a DiceTcbInfo.
+
+    Raises:
+        DecodeError: malformed.
+    """
+    info = leaf.extensions.get(_TCB_INFO)
+    flags = (
+        []
+        if info is None
+        else [one for one in der.values(der.one(info, der.SEQUENCE).body) if one.tag == _FLAGS]
+    )
+    if not flags:
+        return None
+    # X.690 section 8.6: a count of unused bits, then the bits
+    if len(flags) != 1 or flags[0].body[:1] != b"\0" or len(flags[0].body) == 1:
+        raise DecodeError("the device certificate has malformed flags")
+    return bool(flags[0].body[1] & _UNSAFE)
 
 
 def _digest(value: der.Value | None) -> bytes:
