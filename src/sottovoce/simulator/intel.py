@@ -169,16 +169,16 @@ class SimulatedIntel:
         self,
         *,
         now: int,
-        days: int = 30,
+        life: int = 30 * 86400,
         status: str = "UpToDate",
         advisories: tuple[str, ...] = (),
         change_tcb: Change = _same,
         change_enclave: Change = _same,
         revoked: tuple[int, ...] = (),
     ) -> bytes:
-        """Collateral issued an hour before `now`; the changes are made before it is signed. `revoked`: serials of platforms."""
+        """Collateral issued an hour before `now`, for `life` seconds; the changes are made before it is signed. `revoked`: serials of platforms."""
         start = dt.datetime.fromtimestamp(now - 3600, dt.UTC)
-        end = start + dt.timedelta(days=days)
+        end = start + dt.timedelta(seconds=life)
         dates = {"issueDate": _moment(start), "nextUpdate": _moment(end), "tcbEvaluationDataNumber": 17}
         tcb = json.dumps(change_tcb(_tcb_info(dates, status, advisories)))
         enclave = json.dumps(change_enclave(_enclave_identity(dates)))
