@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session_leaf
-from sottovoce.attest.evidence import Backend, Evidence, Logged
+from sottovoce.attest.evidence import TDX_KIND, Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.rules import session_rules
-from sottovoce.attest.snp.appraisal import appraise
+from sottovoce.attest.snp import appraisal as snp
 from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, quietly
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
@@ -96,9 +96,10 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
     Raises:
         VerificationRefused: a check failed; it carries the whole verdict.
     """
-    checks = Checklist(session_rules(policy.snp.tightened), relaxed=policy.relaxed)
-    decoded = checks.attempt(
-        "decode", lambda: Evidence.decode(evidence), wanted="one CMW record, at most 64 KiB"
+    decoded, fault = _decoded(evidence)
+    checks = _checklist(decoded, policy)
+    checks.add(
+        "decode", ok=decoded is not None, found=fault or "yes", wanted="one CMW record, at most 64 KiB"
     )
     parts = _Verifier(decoded, policy, connection, checks).run() if decoded else None
     unasked = {f"backend-{role}" for role in BACKEND_ROLES if role not in policy.require_backends}
@@ -116,6 +117,22 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
         host=parts.host,
         log_indexes=parts.log_indexes,
     )
+
+
+def _decoded(evidence: bytes) -> tuple[Evidence | None, str]:
+    try:
+        return Evidence.decode(evidence), ""
+    except PeerError as error:
+        return None, str(error)
+
+
+def _checklist(decoded: Evidence | None, policy: SessionPolicy) -> Checklist:
+    kind = decoded.platform.kind if decoded else ""
+    tightened = policy.snp.tightened
+    if kind == TDX_KIND:
+        demanded = policy.tdx is not None and policy.tdx.evaluation is not None
+        tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
+    return Checklist(session_rules(kind, tightened), relaxed=policy.relaxed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,18 +155,9 @@ class _Verifier:
 
     def run(self) -> _Parts | None:
         """Steps 2 to 12; None if one of them could not go on, which the checklist then says."""
-        evidence, at = self._evidence, self._at
+        evidence = self._evidence
         # 2, 3, 4, 6 and the certificate's side of 5.
-        appraised = appraise(
-            evidence.platform.report,
-            evidence.endorsements,
-            self._policy.snp,
-            self._checks,
-            kind=evidence.platform.kind,
-            now=at.now,
-            revoked=at.revocations.certificates if at.revocations else frozenset(),
-        )
-        platform = appraised[0] if appraised else None
+        platform = self._tdx() if evidence.platform.kind == TDX_KIND else self._snp()
         # 5 and 10.
         logged_host = self._log.entry("host", evidence.host)
         host = self._host(platform)
@@ -170,6 +178,30 @@ class _Verifier:
             return None
         indexes = logged_release.index, logged_host.index
         return _Parts(platform=platform, release=release, host=host, log_indexes=indexes)
+
+    def _snp(self) -> AppraisedPlatform | None:
+        at, shown = self._at, self._evidence
+        appraised = snp.appraise(
+            shown.platform.report,
+            shown.endorsements,
+            self._policy.snp,
+            self._checks,
+            kind=shown.platform.kind,
+            now=at.now,
+            revoked=at.revocations.certificates if at.revocations else frozenset(),
+        )
+        return appraised[0] if appraised else None
+
+    def _tdx(self) -> AppraisedPlatform | None:
+        from sottovoce.attest.tdx import appraisal as tdx  # noqa: PLC0415 - a large library, which only a quote needs
+
+        shown, policy = self._evidence, self._policy.tdx
+        if policy is None:
+            self._checks.add("tdx-signature", ok=False, found="a quote", wanted="no root for one is pinned")
+            return None
+        collateral = shown.endorsements.collateral
+        appraised = tdx.appraise(shown.platform.report, collateral, policy, self._checks, now=self._at.now)
+        return appraised[0] if appraised else None
 
     # 5. The host's entry, the directory's host list, the candidates.
     def _host(self, platform: AppraisedPlatform | None) -> Host | None:

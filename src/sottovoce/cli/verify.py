@@ -102,7 +102,7 @@ def snp(
     from dataclasses import replace
 
     from sottovoce.attest.pem import certificates, plain
-    from sottovoce.attest.snp.verify import verify_report
+    from sottovoce.attest.snp.verify import SNP_RELAXABLE, verify_report
     from sottovoce.attest.vendors import amd_intermediates
 
     policy, now = _policy(policy_name), _moment(at)
@@ -119,10 +119,52 @@ def snp(
         policy=policy.snp,
         now=now,
         references=references,
-        relaxed=policy.relaxed,
+        relaxed=policy.relaxed & SNP_RELAXABLE,
         left_out=policy.snp_left_out,
     )
     _conclude("sev-snp", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.option("--quote", required=True, type=_FILE, help="The quote: bytes or hexadecimal.")
+@click.option(
+    "--collateral", required=True, type=_FILE, help="Intel's collateral, as JSON (docs/verifying.md)."
+)
+@click.option("--event-log", type=_FILE, help="The data of the CCEL, to be replayed and compared.")
+@click.option("--report-data", default=None, metavar="HEX", help="The 64 bytes that the quote must hold.")
+@_at
+@_common
+def tdx(
+    *,
+    quote: Path,
+    collateral: Path,
+    event_log: Path | None,
+    report_data: str | None,
+    at: str | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """An Intel TDX quote with its collateral. The quote's file is binary or hexadecimal; its content tells which."""
+    from dataclasses import replace
+
+    from sottovoce.attest.pem import plain
+    from sottovoce.attest.tdx.verify import TDX_RELAXABLE, verify_quote
+
+    policy, now = _policy(policy_name), _moment(at)
+    references = policy.tdx_references
+    if report_data is not None:
+        references = replace(references, report_data=_hex(report_data, "--report-data", 64))
+    verdict = verify_quote(
+        plain(_read(quote)),
+        _read(collateral),
+        policy=policy.tdx,
+        now=now,
+        event_log=_read(event_log) if event_log else b"",
+        references=references,
+        relaxed=policy.relaxed & TDX_RELAXABLE,
+        left_out=policy.tdx_left_out,
+    )
+    _conclude("tdx", verdict, policy.name, now, as_json=as_json)
 
 
 @verify.command()

@@ -26,7 +26,7 @@ __all__ = [
 _ENTRY: Final = 256 * 1024
 _MEASUREMENT: Final = re.compile(r"[0-9a-f]{96}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{128}")
+_HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{128}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 ROLES: Final = ("orchestrator", "predictor", "guard")
 
@@ -189,7 +189,7 @@ class Host:
     """A machine that may run CVMs of one role.
 
     Attributes:
-        hardware_id: the processor's CHIP_ID, lower-case hex: 64 bytes, 8 on Turin.
+        hardware_id: the processor's CHIP_ID, lower-case hex: 64 bytes, 8 on Turin; on TDX the platform's PPID, 16 bytes.
     """
 
     id: str

@@ -7,6 +7,7 @@ from typing import Final
 from sottovoce.attest.paravisor.claims import USER_DATA, RuntimeClaims
 from sottovoce.attest.paravisor.quote import PCRS, SignedQuote, TpmQuote
 from sottovoce.attest.paravisor.signatures import claims_report_data, verify_quote
+from sottovoce.attest.references import NO_REFERENCE, compare, only
 from sottovoce.attest.verdict import Checklist
 from sottovoce.core.errors import UsageError
 
@@ -15,7 +16,6 @@ __all__ = ["ParavisorReferences", "appraise_claims", "appraise_quote"]
 _NONCE: Final = range(1, 65)
 _PCR: Final = 32
 _SHORT: Final = 16
-_NO_REFERENCE: Final = "no reference value was given"
 _NO_QUOTE: Final = "no quote was given"
 _TRUST: Final = "the report measures the paravisor as it was started, and nothing measures what it does; its maker is trusted"
 
@@ -69,7 +69,7 @@ def appraise_claims(
         ("paravisor-console", claims.console, False),
     ):
         checks.add(check, ok=value is wish, found=_switch(value), wanted=_switch(wish))
-    _compare("paravisor-user-data", claims.user_data, expected.user_data, checks)
+    compare("paravisor-user-data", claims.user_data, only(expected.user_data), checks)
     return claims
 
 
@@ -89,7 +89,7 @@ def appraise_quote(
             "paravisor-quote-signature", lambda: verify_quote(quote, key), wanted="RSASSA-PKCS1-v1_5, SHA-256"
         )
     if parsed is not None:
-        _compare("paravisor-nonce", parsed.nonce, expected.nonce, checks)
+        compare("paravisor-nonce", parsed.nonce, only(expected.nonce), checks)
         _registers(parsed, quote.pcrs, expected.pcrs, checks)
 
 
@@ -120,7 +120,7 @@ def _registers(
             wanted=f"{digest.hex()[:_SHORT]}…",
         )
     if not expected:
-        checks.skip("paravisor-pcrs", _NO_REFERENCE)
+        checks.skip("paravisor-pcrs", NO_REFERENCE)
         return
     # A register outside the selection is shown by nobody but the sender.
     wrong = [
@@ -134,13 +134,6 @@ def _registers(
         found=f"{_names(wrong)}: another value, or not quoted" if wrong else _names(expected),
         wanted=_names(expected),
     )
-
-
-def _compare(check: str, found: bytes, wanted: bytes | None, checks: Checklist) -> None:
-    if wanted is None:
-        checks.skip(check, f"{found.hex() or 'nothing'}; {_NO_REFERENCE}")
-    else:
-        checks.add(check, ok=found == wanted, found=found.hex() or "nothing", wanted=wanted.hex())
 
 
 def _names(numbers: "Mapping[int, bytes] | tuple[int, ...] | list[int]") -> str:

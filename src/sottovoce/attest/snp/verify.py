@@ -13,6 +13,7 @@ from typing import Final
 from sottovoce.attest.evidence import Endorsements
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import RELAXABLE, SnpPolicy
+from sottovoce.attest.references import NO_REFERENCE, compare, only, require_sizes
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp.appraisal import appraise
 from sottovoce.attest.snp.certificates import Certificate, RevocationList
@@ -57,7 +58,6 @@ _SIGNATURES: Final = frozenset(
 )
 SNP_CHAIN_ONLY: Final = frozenset(SNP_REPORT_RULES.keys() - _SIGNATURES)
 """What the policy `chain-only` leaves out: everything but signatures, chain and revocation."""
-_NO_REFERENCE: Final = "no reference value was given"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +81,11 @@ class SnpReferences:
     guest_svn: int | None = None
 
     def __post_init__(self) -> None:
-        sizes = {
-            "report data": (self.report_data, 64),
-            "host data": (self.host_data, 32),
-        }
-        for name, (value, size) in sizes.items():
-            if value is not None and len(value) != size:
-                raise UsageError(f"the expected {name} must have {size} bytes")
-        for name, values, allowed in (
-            ("measurement", self.measurements, (48,)),
-            ("chip id", self.chips, (64, 8)),
-            ("identity key digest", self.id_keys, (48,)),
-        ):
-            if values is not None and (not values or any(len(one) not in allowed for one in values)):
-                raise UsageError(f"an expected {name} has a wrong length, or there is none")
+        require_sizes("report data", only(self.report_data), (64,))
+        require_sizes("host data", only(self.host_data), (32,))
+        require_sizes("measurement", self.measurements, (48,))
+        require_sizes("chip id", self.chips, (64, 8))
+        require_sizes("identity key digest", self.id_keys, (48,))
         if self.vmpl is not None and self.vmpl not in range(4):
             raise UsageError("a VMPL is 0 to 3")
         if self.guest_svn is not None and self.guest_svn < 0:
@@ -226,31 +217,19 @@ def _issuer(vcek: bytes, intermediates: tuple[bytes, ...], policy: SnpPolicy) ->
 def _compare(
     report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist, *, bound_by_caller: bool
 ) -> None:
-    _one_of("chip", chip, wanted.chips, checks)
+    compare("chip", chip, wanted.chips, checks)
     if not bound_by_caller:
-        _one_of("report-data", report.report_data, _only(wanted.report_data), checks)
-    _one_of("measurement", report.measurement, wanted.measurements, checks)
-    _one_of("host-data", report.host_data, _only(wanted.host_data), checks)
-    _one_of("id-key", report.id_key_digest, wanted.id_keys, checks)
+        compare("report-data", report.report_data, only(wanted.report_data), checks)
+    compare("measurement", report.measurement, wanted.measurements, checks)
+    compare("host-data", report.host_data, only(wanted.host_data), checks)
+    compare("id-key", report.id_key_digest, wanted.id_keys, checks)
     if wanted.vmpl is None:
-        checks.skip("vmpl", f"{report.vmpl}; {_NO_REFERENCE}")
+        checks.skip("vmpl", f"{report.vmpl}; {NO_REFERENCE}")
     else:
         checks.add("vmpl", ok=report.vmpl == wanted.vmpl, found=str(report.vmpl), wanted=str(wanted.vmpl))
     if wanted.guest_svn is None:
-        checks.skip("guest-svn", f"{report.guest_svn}; {_NO_REFERENCE}")
+        checks.skip("guest-svn", f"{report.guest_svn}; {NO_REFERENCE}")
     else:
         at_least = f"at least {wanted.guest_svn}"
         ok = report.guest_svn >= wanted.guest_svn
         checks.add("guest-svn", ok=ok, found=str(report.guest_svn), wanted=at_least)
-
-
-def _only(value: bytes | None) -> frozenset[bytes] | None:
-    return None if value is None else frozenset({value})
-
-
-def _one_of(check: str, found: bytes, wanted: frozenset[bytes] | None, checks: Checklist) -> None:
-    if wanted is None:
-        checks.skip(check, f"{found.hex()}; {_NO_REFERENCE}")
-        return
-    names = " or ".join(sorted(value.hex() for value in wanted))
-    checks.add(check, ok=found in wanted, found=found.hex(), wanted=names)
