@@ -61,22 +61,28 @@ def verify_paravisor(
 ) -> Verdict:
     """Every check of a paravisor's report (`attest.paravisor.layout`) whose processor's key has the certificate `vcek` (DER).
 
-    `references` are compared with the SNP report, but for its report data and its VMPL, which this evidence fixes; `expected` with
-    claims and quote. The rest is as for `snp.verify.verify_report`.
+    `references` are compared with the SNP report, `expected` with claims and quote. References hold no report data, as those are the
+    claims' digest, and no VMPL but 0. The rest is as for `snp.verify.verify_report`.
 
     Raises:
         DecodeError: an input is not what it should be at all, or the report is one of TDX.
-        UsageError: `relaxed` names a check that cannot be relaxed.
+        UsageError: `relaxed` names a check that cannot be relaxed, or `references` what cannot be.
     """
     if not relaxed <= PARAVISOR_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    wanted = references or SnpReferences()
+    if wanted.report_data is not None or wanted.vmpl not in (None, _PARAVISOR_VMPL):
+        raise UsageError(
+            "a paravisor's report is asked for at VMPL 0, and its report data are the claims' digest",
+            hint="the values of one's own stand in the user data of the claims and in the quote's nonce",
+        )
     outer = HclReport.parse(report)
     if outer.kind != "sev-snp":
         raise DecodeError(
             "the paravisor's report holds a TDREPORT, which only its own machine can verify",
             hint="the TDX quote that was made from it can be verified",
         )
-    wanted = replace(references or SnpReferences(), vmpl=_PARAVISOR_VMPL)
+    wanted = replace(wanted, vmpl=_PARAVISOR_VMPL)
     compared = expected or ParavisorReferences()
     checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
     platform = examine(
