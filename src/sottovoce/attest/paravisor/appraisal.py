@@ -1,6 +1,6 @@
 """The lines of what a paravisor adds: claims under the report, key under the claims, quote under the key, registers under the quote."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,7 @@ _NONCE: Final = range(1, 65)
 _PCR: Final = 32
 _SHORT: Final = 16
 _NO_QUOTE: Final = "no quote was given"
-_TRUST: Final = "the report measures the paravisor as it was started, and nothing measures what it does; its maker is trusted"
+_TRUST: Final = "who controls the paravisor reads all memory, signs any quote and claims any setting; it is measured only when it starts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +136,16 @@ def _registers(
     )
 
 
-def _names(numbers: "Mapping[int, bytes] | tuple[int, ...] | list[int]") -> str:
-    return ", ".join(f"PCR {number}" for number in sorted(numbers))
+def _names(numbers: Iterable[int]) -> str:
+    # 0, 1, 2, 7 → PCR 0-2, 7
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    texts = [str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans]
+    return f"PCR {', '.join(texts)}" if texts else ""
 
 
 def _switch(value: bool | None) -> str:  # noqa: FBT001 - what the claims say

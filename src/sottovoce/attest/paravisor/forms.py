@@ -3,8 +3,8 @@
     {"hcl_report": …, "vcek": …, "tpm_quote": {"message": …, "signature": …, "pcrs": [24 of …]}}     also "report" and "quote"; "version"
     {"message": …, "signature": …, "pcrs": …}                                                       a quote alone
 
-Bytes are lists of numbers or hexadecimal; in `hcl_report` and `vcek` base64url without padding or PEM. What else stands there is an
-error, so that nobody takes for verified what was not read.
+Bytes are lists of numbers or hexadecimal; in `hcl_report` and `vcek` base64url (RFC 4648 section 5) or, for the certificate, PEM.
+What else stands there is an error, so that nobody takes for verified what was not read.
 """
 
 import re
@@ -104,7 +104,15 @@ def _octets(value: Any, *, encoded: bool = False) -> bytes:
     if isinstance(value, list) and all(type(one) is int and one in _BYTE for one in value):
         return bytes(value)
     if encoded:
-        return base64url(value, "the evidence's bytes")
+        return _base64url(value)
     if isinstance(value, str) and _HEX.fullmatch(value):
         return bytes.fromhex(value)
     raise DecodeError("the evidence has bytes in an unknown form")
+
+
+def _base64url(value: Any) -> bytes:
+    # RFC 4648 section 5; unlike a JWK's, with whole padding or none
+    text = value.rstrip("=") if isinstance(value, str) else value
+    if isinstance(value, str) and len(value) not in (len(text), len(text) + -len(text) % 4):
+        raise DecodeError("the evidence has base64url with wrong padding")
+    return base64url(text, "the evidence's bytes")
