@@ -40,13 +40,13 @@ PARAVISOR_RULES: Final[Mapping[str, Rule]] = {
         "6.7",
         "the quote holds the nonce expected",
         f"{_QUOTE}, extraData",
-        "show a quote from before the CVM was taken over; the report is as old as the CVM's start in any case",
+        "show a quote from before it took the CVM over",
     ),
     "paravisor-user-data": Rule(
         "6.7",
         "claims hold the user data expected",
         _CLAIMS,
-        "show a report that was made for something else",
+        "show a report that was made for something else, or long ago",
     ),
     "paravisor-pcr-digest": Rule(
         "6.8",
