@@ -27,12 +27,13 @@ from sottovoce.attest.paravisor.verify import (
 )
 from sottovoce.attest.policy import SnpPolicy
 from sottovoce.attest.snp.verify import SnpReferences
-from sottovoce.attest.verdict import Status, Verdict
+from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
+from sottovoce.attest.verify import verify_session
 from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.simulator.paravisor import SimulatedParavisor, simulated_quote
 from sottovoce.simulator.pki import SimulatedVendor
 from sottovoce.simulator.processor import ReportFields
-from sottovoce.simulator.testing import NOW, vendor
+from sottovoce.simulator.testing import NOW, EvidenceWorld, vendor
 
 VENDOR = vendor()
 CHIP = VENDOR.make_chip(now=NOW)
@@ -345,3 +346,18 @@ def test_an_unsigned_quote_is_not_taken_for_one() -> None:
     assert failed(verify(quote=SignedQuote(message=message, signature=bytes(256), pcrs=VTPM.pcrs))) == {
         "paravisor-quote-signature"
     }
+
+
+def test_no_session_accepts_it() -> None:
+    """Neither whole nor as the hardware report inside, whose data are the claims' digest."""
+    world = EvidenceWorld()
+    good = world.evidence(b"e" * 32, b"key")
+    chip = world.chips["orchestrator"]
+    hcl = SimulatedParavisor(chip, world.measurements["orchestrator"]).hcl_report()
+    for report, check in ((hcl, "version"), (HclReport.parse(hcl).hardware, "binding")):
+        evidence = replace(good, platform=replace(good.platform, report=report))
+        with pytest.raises(VerificationRefused) as caught:
+            verify_session(
+                evidence.encode(), policy=world.policy(), connection=world.connection(b"e" * 32, b"key")
+            )
+        assert check in {line.id for line in caught.value.verdict.failed}
