@@ -32,6 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from sottovoce.attest.paravisor.verify import PARAVISOR_CHAIN_ONLY, PARAVISOR_RELAXABLE
 from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.snp.floors import FLOORS, PARTS, Floor
 from sottovoce.attest.snp.layout import Tcb
@@ -86,6 +87,11 @@ class VerifierPolicy:
     def snp_left_out(self) -> frozenset[str]:
         """The checks of an SNP report that stand as not checked."""
         return SNP_CHAIN_ONLY if self.chain_only else frozenset()
+
+    @property
+    def paravisor_left_out(self) -> frozenset[str]:
+        """The checks of a paravisor's evidence that stand as not checked."""
+        return PARAVISOR_CHAIN_ONLY if self.chain_only else frozenset()
 
     @property
     def tdx_left_out(self) -> frozenset[str]:
@@ -207,7 +213,7 @@ class _Table:
 def _policy(table: _Table, name: str) -> VerifierPolicy:
     if table.take("version", int) != _VERSION:
         raise ConfigError("the policy file is of an unknown version", hint="it begins with: version = 1")
-    relaxed = table.names("relax", SNP_RELAXABLE | TDX_RELAXABLE) or frozenset()
+    relaxed = table.names("relax", SNP_RELAXABLE | TDX_RELAXABLE | PARAVISOR_RELAXABLE) or frozenset()
     demanded = table.names("demand", frozenset(SNP_OPTIONAL_RULES)) or frozenset()
     snp, tdx = table.table("snp"), table.table("tdx")
     table.end()
