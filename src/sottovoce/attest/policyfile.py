@@ -41,6 +41,7 @@ from sottovoce.attest.nvidia.evidence import ARCHITECTURES
 from sottovoce.attest.nvidia.opaque import MODES
 from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.nvidia.verify import NVIDIA_CHAIN_ONLY, NVIDIA_RELAXABLE
+from sottovoce.attest.paravisor.verify import PARAVISOR_CHAIN_ONLY, PARAVISOR_RELAXABLE
 from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.snp.floors import FLOORS, PARTS, Floor
 from sottovoce.attest.snp.layout import Tcb
@@ -97,6 +98,11 @@ class VerifierPolicy:
     def snp_left_out(self) -> frozenset[str]:
         """The checks of an SNP report that stand as not checked."""
         return SNP_CHAIN_ONLY if self.chain_only else frozenset()
+
+    @property
+    def paravisor_left_out(self) -> frozenset[str]:
+        """The checks of a paravisor's evidence that stand as not checked."""
+        return PARAVISOR_CHAIN_ONLY if self.chain_only else frozenset()
 
     @property
     def tdx_left_out(self) -> frozenset[str]:
@@ -223,7 +229,8 @@ class _Table:
 def _policy(table: _Table, name: str) -> VerifierPolicy:
     if table.take("version", int) != _VERSION:
         raise ConfigError("the policy file is of an unknown version", hint="it begins with: version = 1")
-    relaxed = table.names("relax", SNP_RELAXABLE | TDX_RELAXABLE | NVIDIA_RELAXABLE) or frozenset()
+    known = SNP_RELAXABLE | TDX_RELAXABLE | PARAVISOR_RELAXABLE | NVIDIA_RELAXABLE
+    relaxed = table.names("relax", known) or frozenset()
     demanded = table.names("demand", frozenset(SNP_OPTIONAL_RULES)) or frozenset()
     snp, tdx, nvidia = table.table("snp"), table.table("tdx"), table.table("nvidia")
     table.end()

@@ -101,18 +101,26 @@ def snp(
     """An AMD SEV-SNP report with its certificates. Files are DER, PEM or hexadecimal; their content tells which."""
     from dataclasses import replace
 
+    from sottovoce.attest.paravisor.layout import is_hcl_report
     from sottovoce.attest.pem import certificates, plain
     from sottovoce.attest.snp.verify import SNP_RELAXABLE, verify_report
     from sottovoce.attest.vendors import amd_intermediates
+    from sottovoce.core.errors import DecodeError
 
     policy, now = _policy(policy_name), _moment(at)
     references = policy.snp_references
     if report_data is not None:
         references = replace(references, report_data=_hex(report_data, "--report-data", 64))
+    data = plain(_read(report))
+    if is_hcl_report(data):
+        raise DecodeError(
+            "this is a paravisor's report with a hardware report inside",
+            hint="sottovoce verify paravisor takes it",
+        )
     keys = certificates(_read(vcek))
     given = certificates(_read(chain)) if chain else ()
     verdict = verify_report(
-        plain(_read(report)),
+        data,
         keys[0],
         intermediates=(*keys[1:], *given, *amd_intermediates()),
         crl=plain(_read(crl)) if crl else b"",
@@ -123,6 +131,56 @@ def snp(
         left_out=policy.snp_left_out,
     )
     _conclude("sev-snp", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.option(
+    "--report",
+    required=True,
+    type=_FILE,
+    help="The paravisor's report (HCLA…), or one JSON document with report, certificate and quote.",
+)
+@click.option(
+    "--vcek", type=_FILE, help="The certificate of the chip's key, where the report's file has none."
+)
+@click.option("--chain", type=_FILE, help="Intermediate certificates. Those that ship are tried as well.")
+@click.option("--crl", type=_FILE, help="The vendor's revocation list.")
+@click.option("--quote", type=_FILE, help="The TPM's quote: JSON, or the message alone.")
+@click.option("--signature", type=_FILE, help="The quote's signature, where the quote is the message alone.")
+@click.option("--nonce", default=None, metavar="HEX", help="What the quote must hold.")
+@click.option(
+    "--pcr", "pcrs", multiple=True, metavar="N=HEX", help="A register and its value; may be given again."
+)
+@click.option(
+    "--user-data", default=None, metavar="HEX", help="The 64 bytes that the runtime claims must hold."
+)
+@_at
+@_common
+def paravisor(*, at: str | None, policy_name: str, as_json: bool, **given: Any) -> None:
+    """Evidence of an Azure confidential VM: SNP report in the paravisor's, runtime claims, the virtual TPM's quote.
+
+    No session accepts it: a paravisor's maker can read the VM's memory and sign any quote (docs/adr/0015).
+    """
+    from sottovoce.attest.paravisor.verify import PARAVISOR_RELAXABLE, verify_paravisor
+    from sottovoce.attest.vendors import amd_intermediates
+    from sottovoce.cli.paravisor import gather
+
+    policy, now = _policy(policy_name), _moment(at)
+    papers = gather(_read, **given)
+    verdict = verify_paravisor(
+        papers.report,
+        papers.vcek,
+        quote=papers.quote,
+        intermediates=(*papers.intermediates, *amd_intermediates()),
+        crl=papers.crl,
+        policy=policy.snp,
+        now=now,
+        references=policy.snp_references,
+        expected=papers.expected,
+        relaxed=policy.relaxed & PARAVISOR_RELAXABLE,
+        left_out=policy.paravisor_left_out,
+    )
+    _conclude("paravisor-sev-snp", verdict, policy.name, now, as_json=as_json)
 
 
 @verify.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import RELAXABLE, SnpPolicy
 from sottovoce.attest.references import NO_REFERENCE, compare, only, require_sizes
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
@@ -22,7 +23,14 @@ from sottovoce.attest.snp.signatures import verify_chain
 from sottovoce.attest.verdict import Checklist, Verdict, quietly
 from sottovoce.core.errors import DecodeError, UsageError
 
-__all__ = ["SNP_CHAIN_ONLY", "SNP_RELAXABLE", "SnpReferences", "verify_report"]
+__all__ = [
+    "SNP_CHAIN_ONLY",
+    "SNP_RELAXABLE",
+    "SNP_REPORT_RULES",
+    "SnpReferences",
+    "examine",
+    "verify_report",
+]
 
 SNP_RELAXABLE: Final = RELAXABLE | {
     "signing-key",
@@ -35,7 +43,8 @@ SNP_RELAXABLE: Final = RELAXABLE | {
     "revoked",
 }
 """What a policy may relax for a report on its own. Signatures, the chain and its dates, and debug mode are never relaxed."""
-_RULES: Final = {**SNP_RULES, **SNP_OPTIONAL_RULES, **SNP_REFERENCE_RULES}
+SNP_REPORT_RULES: Final = {**SNP_RULES, **SNP_OPTIONAL_RULES, **SNP_REFERENCE_RULES}
+"""Every check of a report on its own."""
 _SIGNATURES: Final = frozenset(
     {
         "chain",
@@ -47,7 +56,7 @@ _SIGNATURES: Final = frozenset(
         "signature",
     }
 )
-SNP_CHAIN_ONLY: Final = frozenset(_RULES.keys() - _SIGNATURES)
+SNP_CHAIN_ONLY: Final = frozenset(SNP_REPORT_RULES.keys() - _SIGNATURES)
 """What the policy `chain-only` leaves out: everything but signatures, chain and revocation."""
 
 
@@ -120,10 +129,45 @@ def verify_report(
     """
     if not relaxed <= SNP_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
-    _require_usable(report, vcek, crl)
     wanted = references or SnpReferences()
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
-    if not crl and left_out:
+    checks = Checklist(SNP_REPORT_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    examine(
+        report,
+        vcek,
+        checks,
+        intermediates=intermediates,
+        crl=crl,
+        policy=policy,
+        now=now,
+        references=wanted,
+        list_optional=bool(left_out),
+    )
+    return checks.verdict()
+
+
+def examine(
+    report: bytes,
+    vcek: bytes,
+    checks: Checklist,
+    *,
+    intermediates: Iterable[bytes],
+    crl: bytes,
+    policy: SnpPolicy,
+    now: int,
+    references: SnpReferences,
+    list_optional: bool,
+    bound_by_caller: bool = False,
+) -> AppraisedPlatform | None:
+    """Record every line of `SNP_REPORT_RULES`, for evidence that holds an SNP report; the rest is as for `verify_report`.
+
+    `list_optional` leaves a missing revocation list to the reader. With `bound_by_caller`, there is no line for the report data.
+    Returns what the report says, whether or not it is believed; None where there is none that parses.
+
+    Raises:
+        DecodeError: an input is not what it should be at all, so that there is nothing to judge.
+    """
+    _require_usable(report, vcek, crl)
+    if not crl and list_optional:
         for check in ("revocation-list", "revocation-list-dates", "revoked"):
             checks.skip(check, "no revocation list was given")
     endorsements = Endorsements(vcek=vcek, ask=_issuer(vcek, tuple(intermediates), policy), crl=crl)
@@ -135,14 +179,15 @@ def verify_report(
         checks,
         kind=SIMULATED_KIND if simulated else "sev-snp",
         now=now,
-        without_list=not crl and bool(left_out),
+        without_list=not crl and list_optional,
     )
     for check in SNP_OPTIONAL_RULES.keys() - policy.tightened:
         checks.skip(check, "the policy does not demand it")
-    if appraised is not None:
-        platform, parsed = appraised
-        _compare(parsed, platform.hardware_id, wanted, checks)
-    return checks.verdict()
+    if appraised is None:
+        return None
+    platform, parsed = appraised
+    _compare(parsed, platform.hardware_id, references, checks, bound_by_caller=bound_by_caller)
+    return platform
 
 
 def _require_usable(report: bytes, vcek: bytes, crl: bytes) -> None:
@@ -169,9 +214,12 @@ def _issuer(vcek: bytes, intermediates: tuple[bytes, ...], policy: SnpPolicy) ->
     return intermediates[0] if intermediates else b""
 
 
-def _compare(report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist) -> None:
+def _compare(
+    report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist, *, bound_by_caller: bool
+) -> None:
     compare("chip", chip, wanted.chips, checks)
-    compare("report-data", report.report_data, only(wanted.report_data), checks)
+    if not bound_by_caller:
+        compare("report-data", report.report_data, only(wanted.report_data), checks)
     compare("measurement", report.measurement, wanted.measurements, checks)
     compare("host-data", report.host_data, only(wanted.host_data), checks)
     compare("id-key", report.id_key_digest, wanted.id_keys, checks)
