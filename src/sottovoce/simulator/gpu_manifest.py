@@ -8,7 +8,7 @@ from typing import Final
 from sottovoce.attest.nvidia import xml
 from sottovoce.simulator.gpu_pki import Signer, sign_raw
 
-__all__ = ["manifest_text", "sign_manifest"]
+__all__ = ["INFO", "manifest_text", "sign_manifest"]
 
 
 def manifest_text(product: str, version: str, golden: Mapping[int, Sequence[bytes]]) -> str:
@@ -29,7 +29,7 @@ def manifest_text(product: str, version: str, golden: Mapping[int, Sequence[byte
     )
 
 
-_INFO: Final = (
+INFO: Final = (
     '<ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2006/12/xml-c14n11"/>'
     '<ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384"/>'
     '<ds:Reference URI=""><ds:Transforms>'
@@ -41,7 +41,7 @@ _INFO: Final = (
 _END: Final = "</SoftwareIdentity>"
 
 
-def sign_manifest(text: str, signer: Signer, *, info: str = _INFO) -> bytes:
+def sign_manifest(text: str, signer: Signer, *, info: str = INFO) -> bytes:
     """The manifest with an enveloped signature (W3C XML Signature 1.1) and the signer's certificates."""
     digest = base64.b64encode(hashlib.sha384(xml.parse(text.encode()).canonical()).digest()).decode()
     keys = "".join(

@@ -105,7 +105,7 @@ def _constant(_: str) -> None:
 def _device(item: Any) -> DeviceEvidence:
     if not isinstance(item, dict) or not _NEEDED <= item.keys() <= _ALLOWED:
         raise DecodeError("the GPU evidence has missing or unknown members")
-    if not all(isinstance(value, str) and len(value) <= _MAX_TEXT for value in item.values()):
+    if not all(isinstance(value, str) and 0 < len(value) <= _MAX_TEXT for value in item.values()):
         raise DecodeError("the GPU evidence has a member of the wrong type or length")
     if item["arch"] not in ARCHITECTURES:
         raise DecodeError("the GPU evidence is of an unknown architecture")

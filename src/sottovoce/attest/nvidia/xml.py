@@ -23,7 +23,7 @@ MAX_DOCUMENT: Final = 256 * 1024
 _MAX_DEPTH: Final = 12
 _MAX_ELEMENTS: Final = 2000
 _MAX_ATTRIBUTES: Final = 40
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", re.ASCII)
 _TEXT: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
 _VALUE: Final = {"&": "&amp;", "<": "&lt;", '"': "&quot;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"}
 _ESCAPED_TEXT: Final = str.maketrans(_TEXT)
@@ -102,7 +102,12 @@ def parse(data: bytes) -> Element:
         raise DecodeError("the XML document is longer than its limit")
     reader = _Reader()
     try:
+        data.decode()
+        if b"\0" in data:  # expat would take it for UTF-16
+            raise DecodeError("the XML document is of another version or encoding")
         reader.parser.Parse(data, True)  # noqa: FBT003 - expat takes its end flag by position only
+    except UnicodeDecodeError:
+        raise DecodeError("the XML document is of another version or encoding") from None
     except expat.ExpatError:
         raise DecodeError("the document is not well-formed XML") from None
     if reader.root is None:
