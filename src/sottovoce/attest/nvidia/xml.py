@@ -23,7 +23,8 @@ MAX_DOCUMENT: Final = 256 * 1024
 _MAX_DEPTH: Final = 12
 _MAX_ELEMENTS: Final = 2000
 _MAX_ATTRIBUTES: Final = 40
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-%(-;=?-~]+", re.ASCII)
+"""An absolute URI without characters that are escaped: there, libxml2 writes another canonical form than the specification."""
 _TEXT: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
 _VALUE: Final = {"&": "&amp;", "<": "&lt;", '"': "&quot;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"}
 _ESCAPED_TEXT: Final = str.maketrans(_TEXT)
