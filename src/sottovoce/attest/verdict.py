@@ -8,9 +8,13 @@ from typing import Any, Final, TypeVar
 
 from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
-__all__ = ["Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
+__all__ = ["UNREACHED", "Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
 
 _T = TypeVar("_T")
+
+
+UNREACHED: Final = "could not be checked, as something before it failed"
+"""What is found where a check was never reached; it counts as a failure."""
 
 
 class Status(Enum):
@@ -205,7 +209,7 @@ class Checklist:
         for check in self._rules.keys() - set(without):
             if check not in self._lines:
                 failed = Status.RELAXED if check in self._relaxed else Status.FAIL
-                self._put(check, failed, "could not be checked, as something before it failed", "checked")
+                self._put(check, failed, UNREACHED, "checked")
         place = {check: number for number, check in enumerate(self._rules)}
         order = sorted(self._lines.values(), key=lambda line: (_numbers(line.section), place[line.id]))
         return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed)))

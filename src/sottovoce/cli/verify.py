@@ -40,13 +40,9 @@ class _Verify(click.Group):
             sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
 
 
-@click.group(cls=_Verify)
+@click.group(cls=_Verify, epilog="Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.")
 def verify() -> None:
-    r"""Verify evidence and see every check: what was found, what was wanted, and why it matters.
-
-    \b
-    Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.
-    """
+    """Verify evidence and see every check: what was found, what was wanted, and why it matters."""
 
 
 def _common(command: _F) -> _F:

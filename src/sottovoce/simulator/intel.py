@@ -111,7 +111,10 @@ class SimulatedPlatform:
 
     def quote(self, fields: QuoteFields) -> bytes:
         """A signed quote."""
-        signed = fields.encode()
+        return self.sign(fields.encode())
+
+    def sign(self, signed: bytes) -> bytes:
+        """The quote whose header and body are `signed`, whatever these say."""
         key = self.attestation_key.public_key().public_bytes(
             serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
         )[1:]
