@@ -23,6 +23,9 @@ from statistics import median
 from typing import Any, Final
 
 from sottovoce.attest.evidence import Evidence
+from sottovoce.attest.nvidia.manifest import verify_manifest
+from sottovoce.attest.nvidia.policy import NvidiaPolicy, NvidiaRoots
+from sottovoce.attest.nvidia.verify import verify_gpus
 from sottovoce.attest.policy import TdxPolicy
 from sottovoce.attest.snp import signatures
 from sottovoce.attest.snp.layout import Report
@@ -30,13 +33,15 @@ from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.tdx.signatures import verify_quote as verify_signatures
 from sottovoce.attest.tdx.verify import verify_quote
-from sottovoce.attest.vendors import amd_root, intel_root
+from sottovoce.attest.vendors import amd_root, intel_root, nvidia_roots
 from sottovoce.attest.verify import verify_session
 from sottovoce.tlog.proof import verify_proof
 
 FRESH, WARM = 15, 200
 COLD_BOUND: Final = 5.0
-WARM_BOUNDS: Final = {"simulated": 1.2, "simulated TDX": 1.5, "real TDX, a quote alone": 1.5}
+WARM_BOUNDS: Final = {"simulated": 1.2, "simulated TDX": 1.5, "real TDX, a quote alone": 1.5} | dict.fromkeys(
+    ("simulated GPU", "real switch"), 3.0
+)
 EXPORTER, SPKI = bytes(32), b"spki"
 OTHERS: Final = 4000
 """Other entries in the log, so that a proof is as long as it will be."""
@@ -97,6 +102,34 @@ def real_tdx() -> Case:
     return {"quote": quote.read_bytes(), "collateral": collateral.read_bytes()}
 
 
+def simulated_gpu() -> Case:
+    """A GPU's evidence as the vendor's tools write it, with manifests as large as the real ones."""
+    from sottovoce.simulator.accelerator import SimulatedGpuVendor, evidence_json  # noqa: PLC0415
+    from sottovoce.simulator.testing import NOW  # noqa: PLC0415
+
+    vendor = SimulatedGpuVendor.create(now=NOW)
+    gpu = vendor.make_device(now=NOW)
+    roots = vendor.roots
+    return {
+        "gpus": evidence_json([gpu], bytes(32)),
+        "rims": [vendor.manifest(gpu, part) for part in ("driver", "vbios")],
+        "roots": (roots.devices, roots.manifests),
+        "now": NOW,
+    }
+
+
+def real_switch() -> Case:
+    """A real NVLink switch with its manifest, at a time when both are valid."""
+    folder = FIXTURES.parent / "nvidia" / "attestation-sdk"
+    roots = nvidia_roots()
+    return {
+        "gpus": (folder / "switch_evidence_ls10.json").read_bytes(),
+        "rims": [next((folder / "unit-tests").glob("switchVBIOSRim*.xml")).read_bytes()],
+        "roots": (roots.devices, roots.manifests),
+        "now": 1_780_272_000,
+    }
+
+
 def pem(path: Path, label: str = "CERTIFICATE") -> list[bytes]:
     """The blocks of a PEM file."""
     found = re.findall(f"-----BEGIN {label}-----(.*?)-----END", path.read_text(), re.DOTALL)
@@ -124,6 +157,8 @@ def parts_of(case: Case) -> Parts:
     """The parts of a verification, in its order. What they leave over of the whole is comparing and writing the verdict."""
     if "quote" in case:
         return _quote(case["quote"], case["collateral"])
+    if "gpus" in case:
+        return _gpus(case)
     if "evidence" not in case:
         return _platform(case["report"], case["ark"], case["ask"], case["vcek"], case["crl"])
     data, policy = case["evidence"], case["policy"]
@@ -165,6 +200,20 @@ def _quote(quote: bytes, collateral: bytes, policy: TdxPolicy | None = None) -> 
         "collateral, parsed": lambda: Collateral.parse(collateral),
         "signatures": lambda: verify_signatures(Quote.parse(quote), document, root=policy.root, now=at),
         "verify_quote": lambda: verify_quote(quote, collateral, policy=policy, now=at),
+    }
+
+
+def _gpus(case: Case) -> Parts:
+    devices, manifests = case["roots"]
+    policy = NvidiaPolicy(roots=NvidiaRoots(devices=devices, manifests=manifests))
+    rims = case["rims"]
+
+    def verdict() -> None:
+        assert verify_gpus(case["gpus"], rims=rims, policy=policy, now=case["now"]).accepted
+
+    return {
+        "manifests": lambda: [verify_manifest(rim, manifests) for rim in rims],
+        "verify_gpus": verdict,
     }
 
 
@@ -242,10 +291,11 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.what, arguments.runs)
         return
-    cases = {"simulated": simulated(), "simulated TDX": simulated_tdx()}
+    cases = {"simulated": simulated(), "simulated TDX": simulated_tdx(), "simulated GPU": simulated_gpu()}
     if FIXTURES.is_dir() and GENOA.is_dir():
         cases |= {f"real {product}": real(product) for product in ("Milan", "Genoa")}
         cases["real TDX, a quote alone"] = real_tdx()
+        cases["real switch"] = real_switch()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -275,7 +325,9 @@ def show(result: Mapping[str, Any]) -> None:
             continue
         print(title)
         for name, value in row["cold"].items():
-            bound = f"   ({_bounds(title)})" if name in ("verify_session", "verify_quote") else ""
+            bound = (
+                f"   ({_bounds(title)})" if name in ("verify_session", "verify_quote", "verify_gpus") else ""
+            )
             print(f"  {name:40}{value:8.2f}{row['warm'][name]:8.3f}{bound}")
     if "warm_instructions" in result:
         print(f"{'instructions of a warm verification':42}{result['warm_instructions'] / 1e6:16.2f} million")
