@@ -18,7 +18,7 @@ from sottovoce.core.errors import DecodeError, PeerError
 
 __all__ = ["Device", "appraise_device", "appraise_together", "device_names"]
 
-_NO_CLOCK: Final = "left to the device, which has a clock"
+_NO_CLOCK: Final = "there is no trusted clock here"
 _SHORT: Final = 16
 _STATUS: Final = {ENABLED: "on", DISABLED: "off"}
 

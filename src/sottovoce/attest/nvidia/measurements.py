@@ -14,7 +14,7 @@ __all__ = ["compare"]
 _NVDEC_INDEX: Final = 36
 """The video decoder's measurement; its manifest's index is one less. It is empty where the decoder is off."""
 _NO_MANIFEST: Final = "no reference manifest was given"
-_NO_CLOCK: Final = "left to the device, which has a clock"
+_NO_CLOCK: Final = "there is no trusted clock here"
 
 
 def compare(
@@ -28,7 +28,7 @@ def compare(
 ) -> None:
     """Record the lines of the manifests and of the measurements. `chip` is the certificate's; a switch has no driver."""
     versions = {"vbios": fields.vbios} if switch else {"driver": fields.driver, "vbios": fields.vbios}
-    if not demands.references.manifests:
+    if not demands.references.manifests and not demands.references_needed:
         for part in versions:
             lines.skip(f"nvidia-{part}-rim", _NO_MANIFEST)
             lines.skip(f"nvidia-{part}-rim-dates", _NO_MANIFEST)
