@@ -330,9 +330,9 @@ _GPU_PASSES: Final = {
     "first block's head": _GPU_KIND,
     "other blocks": f"{_GPU_KIND}; index 35, as the video decoder is off",
     "device's nonce": "the device draws it anew each time",
-    "NVDEC0 status": "",
     "feature flag": "another mode that the policy accepts",
-    "version of the fields": "",
+    "firmware id: type, size": "another type: without a firmware id, as in reports of older firmware, it is shown as not checked",
+    "protected PCIe status: type, size": "another type: the feature flag says the mode",
 }
 
 
