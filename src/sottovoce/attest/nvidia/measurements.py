@@ -7,7 +7,7 @@ from sottovoce.attest.nvidia.demands import Demands, Lines
 from sottovoce.attest.nvidia.layout import Report
 from sottovoce.attest.nvidia.manifest import Golden, Manifest, VerifiedManifest, verify_manifest
 from sottovoce.attest.nvidia.opaque import DISABLED, Fields
-from sottovoce.attest.nvidia.signatures import require_valid
+from sottovoce.attest.nvidia.signatures import require_not_revoked, require_valid
 
 __all__ = ["compare"]
 
@@ -69,11 +69,17 @@ def _manifest(
         text = f"{len(candidates)} of the {len(references.manifests)} that were given are for it"
         lines.add(check, ok=False, found=text, wanted=wanted)
         return None
-    verified = lines.attempt(check, lambda: verify_manifest(candidates[0], references.root), wanted=wanted)
+    verified = lines.attempt(check, lambda: _verified(candidates[0], demands), wanted=wanted)
     if verified is not None and now is None:
         lines.skip(f"{check}-dates", _NO_CLOCK)
     elif verified is not None and now is not None:
         lines.attempt(f"{check}-dates", lambda: require_valid(verified.chain, now=now), wanted="all valid")
+    return verified
+
+
+def _verified(data: bytes, demands: Demands) -> VerifiedManifest:
+    verified = verify_manifest(data, demands.references.root)
+    require_not_revoked(verified.chain, demands.policy.revoked or frozenset())
     return verified
 
 

@@ -181,7 +181,7 @@ def test_a_batch_of_several_sessions_has_one_nonce() -> None:
 def test_a_revoked_gpu() -> None:
     digest = hashlib.sha256(gpus()[1].chain[1]).hexdigest()
     found = failed(evidence(good()), revocations=Revocations(certificates=frozenset({digest})))
-    assert found == {"gpu-1/nvidia-revoked": "revoked"}
+    assert found == {"gpu-1/nvidia-revoked": "a certificate is revoked"}
 
 
 def test_without_a_clock() -> None:
