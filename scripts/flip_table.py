@@ -25,7 +25,7 @@ from sottovoce.attest.snp.verify import SnpReferences, verify_report
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.tdx.verify import TdxReferences, verify_quote
 from sottovoce.attest.vendors import amd_intermediates, amd_roots, intel_root, nvidia_roots
-from sottovoce.attest.verdict import UNREACHED, Verdict
+from sottovoce.attest.verdict import Verdict
 from sottovoce.core.errors import SottovoceError
 from sottovoce.simulator.accelerator import DRIVER_PART, VBIOS_PART, SimulatedGpuVendor, State, member
 from sottovoce.simulator.gpu_pki import sign_raw
@@ -84,13 +84,12 @@ def refusal(subject: Subject, data: bytes, before: frozenset[str]) -> set[str]:
         verdict = subject.judge(data)
     except SottovoceError:
         return {NOT_PARSED}
-    # What was never reached has refused nothing.
-    return {check.id for check in verdict.failed if check.found != UNREACHED} - before
+    return {check.id for check in verdict.causes} - before
 
 
 def rows(subject: Subject, *, step: int = 1) -> Iterator[Row]:
     """Flip every bit of every field, or each `step`th."""
-    before = frozenset(check.id for check in subject.judge(subject.data).failed)
+    before = frozenset(check.id for check in subject.judge(subject.data).causes)
     for one in subject.fields:
         row = Row(field=one)
         for bit in range(one.at * BITS, (one.at + one.size) * BITS, step):

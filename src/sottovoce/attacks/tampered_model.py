@@ -4,19 +4,21 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sottovoce.attacks.attack import HOST, Attack, Result
 from sottovoce.simulator.world import Change
 
 if TYPE_CHECKING:
+    from sottovoce.attacks.lab import Lab
     from sottovoce.simulator.world import World
     from sottovoce.tee.settings import Settings
 
-__all__ = ["CHECKS", "TRIES", "attack"]
+__all__ = ["ATTACK", "CHECKS", "TRIES", "attack"]
 
 TRIES: Final = (
     "The operator changes one byte of the model, puts the new digest in the predictor's settings so that it starts, and leaves "
@@ -46,3 +48,21 @@ def attack(world: "World") -> Iterator[Callable[[], str]]:
 def _with(settings: "Settings", digest: str) -> "Settings":
     model = msgspec.structs.replace(settings.model, sha256=digest) if settings.model else None
     return msgspec.structs.replace(settings, model=model)
+
+
+def _live(lab: "Lab") -> Iterator[Result]:
+    with ExitStack() as stack:
+        outcome = lab.change(
+            ("predictor-1", *lab.world.orchestrators), lambda: stack.enter_context(attack(lab.world))
+        )
+    yield Result(tries="the predictor started so", wanted=frozenset({"backend-predictor"}), outcome=outcome)
+
+
+ATTACK: Final = Attack(
+    name="tampered-model",
+    row="23",
+    who=HOST,
+    tries="one byte of the model changed, with the new digest in the predictor's settings",
+    stopped_by=("backend-predictor",),
+    live=_live,
+)

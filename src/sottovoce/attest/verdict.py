@@ -8,12 +8,12 @@ from typing import Any, Final, TypeVar
 
 from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
-__all__ = ["UNREACHED", "Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
+__all__ = ["Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
 
 _T = TypeVar("_T")
 
 
-UNREACHED: Final = "could not be checked, as something before it failed"
+_UNREACHED: Final = "could not be checked, as something before it failed"
 """What is found where a check was never reached; it counts as a failure."""
 
 
@@ -82,6 +82,11 @@ class Verdict:
     def failed(self) -> tuple[Check, ...]:
         """The lines that refuse."""
         return tuple(check for check in self.checks if check.status is Status.FAIL)
+
+    @property
+    def causes(self) -> tuple[Check, ...]:
+        """The lines that refuse on their own account, without those that could not be checked for that."""
+        return tuple(check for check in self.failed if check.found != _UNREACHED)
 
     def count(self, status: Status) -> int:
         """How many lines have this outcome."""
@@ -209,7 +214,7 @@ class Checklist:
         for check in self._rules.keys() - set(without):
             if check not in self._lines:
                 failed = Status.RELAXED if check in self._relaxed else Status.FAIL
-                self._put(check, failed, UNREACHED, "checked")
+                self._put(check, failed, _UNREACHED, "checked")
         place = {check: number for number, check in enumerate(self._rules)}
         order = sorted(self._lines.values(), key=lambda line: (_numbers(line.section), place[line.id]))
         return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed)))

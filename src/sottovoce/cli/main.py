@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "rewrite": "Suggest three other wordings of a draft.",
     "report": "What was sent, to what, and what was verified.",
     "verify": "Verify evidence, and see every check.",
+    "attack": "Attack a world of parties, and see what stops it.",
     "wallet": "Show or refill the anonymous tokens.",
     "model": "Fetch the embedded language model.",
     "serve": "Run one party as a service.",

@@ -2,8 +2,8 @@
 
 import base64
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -59,12 +59,14 @@ _QUOTA: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a dishonest host starts instead of what was published."""
+    """What a dishonest operator starts instead of what was published."""
 
     code: Path | None = None
     """Folder that holds another `sottovoce` package."""
     settings: Callable[[Settings], Settings] = lambda settings: settings
     model: Path | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Where its router finds hosts: id → ADDRESS:PORT."""
 
 
 class Configs:
@@ -86,10 +88,14 @@ class Configs:
         """Where `party` listens, as a URL."""
         return f"http://{self.address(party)}"
 
-    def service(self, party: str) -> msgspec.Struct:
+    def service(self, party: str, change: Change) -> msgspec.Struct:
         """The configuration of a party that is no machine."""
         make: Callable[[str], msgspec.Struct] = getattr(self, f"_{PARTIES[party]}")
-        return make(party)
+        config = make(party)
+        if change.hosts and isinstance(config, router.Config):
+            hosts = [router.HostAddress(id=name, address=address) for name, address in change.hosts.items()]
+            config = msgspec.structs.replace(config, hosts=hosts)
+        return config
 
     def machine(self, name: str, change: Change) -> launcher.Config:
         """The configuration of a machine; its settings document is written."""

@@ -22,7 +22,7 @@ from sottovoce.attest.policy import Root
 from sottovoce.attest.simulated import SIMULATED_FLOOR, SIMULATED_PRODUCT
 from sottovoce.attest.snp import der
 from sottovoce.attest.snp.layout import CHIP_ID, Tcb
-from sottovoce.attest.snp.vcek import VCEK_NAME
+from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.simulator.derwriter import integer, wrap
 
@@ -110,8 +110,9 @@ def _vcek(
     *,
     now: int,
     extensions: Mapping[str, bytes],
+    name: str = VCEK_NAME,
 ) -> bytes:
-    builder = _builder(VCEK_NAME, public_key, _ASK_NAME, serial=1, now=now)
+    builder = _builder(name, public_key, _ASK_NAME, serial=1, now=now)
     for dotted, value in extensions.items():
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(dotted), value)
         builder = builder.add_extension(extension, critical=False)
@@ -223,6 +224,15 @@ class SimulatedVendor:
         extensions = _vcek_extensions(chip_id, tcb, product)
         vcek = _vcek(key.public_key(), self.ask_key, now=now, extensions=extensions)
         return SimulatedChip(chip_id=chip_id, key=key, vcek=vcek, tcb=tcb)
+
+    def make_shared_key(self, *, now: int, chip_id: bytes, operator: str) -> SimulatedChip:
+        """A key that a cloud operator loads into many of its chips (VLEK): its certificate names the operator and no chip."""
+        key = ec.generate_private_key(ec.SECP384R1())
+        extensions = dict(_vcek_extensions(chip_id, GOOD_TCB, SIMULATED_PRODUCT))
+        del extensions[f"{_AMD}.4"]
+        extensions[f"{_AMD}.5"] = bytes([der.IA5, len(operator)]) + operator.encode()
+        vlek = _vcek(key.public_key(), self.ask_key, now=now, extensions=extensions, name=VLEK_NAME)
+        return SimulatedChip(chip_id=chip_id, key=key, vcek=vlek, tcb=GOOD_TCB)
 
     def save(self, folder: Path) -> None:
         """Write the vendor's keys and certificates; the keys only for their owner."""

@@ -237,7 +237,7 @@ class World:
 
     def _launch(self, name: str, change: Change, sock: socket.socket) -> None:
         configs = self._configs
-        config = configs.machine(name, change) if name in MACHINES else configs.service(name)
+        config = configs.machine(name, change) if name in MACHINES else configs.service(name, change)
         path = self.folder / "configs" / f"{name}.toml"
         write_config(path, config)
         self._parties.start(name, PARTIES[name], path, sock)
@@ -255,7 +255,7 @@ class World:
         self._parties.stop_one(name)
 
     def restart(self, name: str, change: Change | None = None, *, wait: bool = True) -> None:
-        """Start a stopped or running party again, on its port; a CVM with `change`, if one is given.
+        """Start a stopped or running party again, on its port; with `change`, if one is given.
 
         An orchestrator serves from the moment when it has its back ends. One that they will refuse is not to be waited for.
 
