@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.attest.snp.floors import FLOORS, Floor
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
 from sottovoce.core.errors import UsageError
 from sottovoce.tlog.entries import ROLES
 from sottovoce.tlog.policy import LogPolicy
+
+if TYPE_CHECKING:
+    from sottovoce.attest.nvidia.policy import NvidiaPolicy
 
 __all__ = [
     "ACCEPTED_PRODUCTS",
@@ -149,7 +151,7 @@ class SessionPolicy:
     require_backends: tuple[str, ...]
     relaxed: frozenset[str] = frozenset()
     tdx: TdxPolicy | None = None
-    nvidia: NvidiaPolicy | None = None
+    nvidia: "NvidiaPolicy | None" = None
     manifests: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,12 +2,14 @@
 
 import functools
 import importlib.resources
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sottovoce.attest.nvidia.policy import NvidiaRoots
 from sottovoce.attest.pem import certificates
 from sottovoce.attest.policy import Root
 from sottovoce.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sottovoce.attest.nvidia.policy import NvidiaRoots
 
 __all__ = ["AMD_PRODUCTS", "amd_intermediates", "amd_root", "amd_roots", "intel_root", "nvidia_roots"]
 
@@ -42,8 +44,10 @@ def intel_root() -> bytes:
 
 
 @functools.cache
-def nvidia_roots() -> NvidiaRoots:
+def nvidia_roots() -> "NvidiaRoots":
     """NVIDIA's roots for devices and for reference manifests."""
+    from sottovoce.attest.nvidia.policy import NvidiaRoots  # noqa: PLC0415 - only who verifies GPUs needs it
+
     return NvidiaRoots(devices=_read("nvidia_device_identity.pem"), manifests=_read("nvidia_rim.pem"))
 
 

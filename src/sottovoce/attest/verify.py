@@ -14,13 +14,11 @@ import functools
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sottovoce.attest.binding import accelerator_nonce, batch_root, peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import TDX_KIND, Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
-from sottovoce.attest.nvidia.evidence import DeviceEvidence
-from sottovoce.attest.nvidia.session import accelerator_rules, appraise_accelerators, decode_devices
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.rules import session_rules
@@ -29,6 +27,9 @@ from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, qu
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
 from sottovoce.tlog.policy import VerifiedCheckpoint
+
+if TYPE_CHECKING:
+    from sottovoce.attest.nvidia.evidence import DeviceEvidence
 
 __all__ = ["Connection", "VerifiedSession", "verify_session"]
 
@@ -99,7 +100,7 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
         VerificationRefused: a check failed; it carries the whole verdict.
     """
     decoded, fault = _decoded(evidence)
-    devices = quietly(lambda: decode_devices(decoded.accelerators)) if decoded and policy.nvidia else None
+    devices = _devices(decoded) if decoded and policy.nvidia else None
     checks = _checklist(decoded, policy, devices or ())
     checks.add(
         "decode", ok=decoded is not None, found=fault or "yes", wanted="one CMW record, at most 64 KiB"
@@ -129,15 +130,27 @@ def _decoded(evidence: bytes) -> tuple[Evidence | None, str]:
         return None, str(error)
 
 
+def _devices(decoded: Evidence) -> "tuple[DeviceEvidence, ...] | None":
+    if not decoded.accelerators:
+        return ()
+    from sottovoce.attest.nvidia.session import decode_devices  # noqa: PLC0415 - only a release with GPUs needs it
+
+    return quietly(lambda: decode_devices(decoded.accelerators))
+
+
 def _checklist(
-    decoded: Evidence | None, policy: SessionPolicy, devices: tuple[DeviceEvidence, ...]
+    decoded: Evidence | None, policy: SessionPolicy, devices: "tuple[DeviceEvidence, ...]"
 ) -> Checklist:
     kind = decoded.platform.kind if decoded else ""
     tightened = policy.snp.tightened
     if kind == TDX_KIND:
         demanded = policy.tdx is not None and policy.tdx.evaluation is not None
         tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
-    rules = {**session_rules(kind, tightened), **accelerator_rules(devices)}
+    rules = session_rules(kind, tightened)
+    if devices:
+        from sottovoce.attest.nvidia.session import accelerator_rules  # noqa: PLC0415 - as above
+
+        rules = {**rules, **accelerator_rules(devices)}
     return Checklist(rules, relaxed=policy.relaxed)
 
 
@@ -156,7 +169,7 @@ class _Verifier:
         policy: SessionPolicy,
         connection: Connection,
         checks: Checklist,
-        devices: tuple[DeviceEvidence, ...] | None,
+        devices: "tuple[DeviceEvidence, ...] | None",
     ) -> None:
         self._evidence = evidence
         self._policy = policy
@@ -323,6 +336,8 @@ class _Verifier:
             return
         if release is None or self._root is None:
             return  # every line stands as one that could not be checked, which refuses
+        from sottovoce.attest.nvidia.session import appraise_accelerators  # noqa: PLC0415 - as above
+
         appraise_accelerators(
             self._devices,
             declared,
