@@ -6,21 +6,29 @@ Two questions are asked of each field. What refuses a flip as it is? And if whoe
 processor does), what refuses it then? Real evidence comes from ../shared/fixtures; without it, its sections are left out.
 """
 
+import base64
+import json
+import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sottovoce.attest.nvidia.layout import Report
+from sottovoce.attest.nvidia.policy import NvidiaPolicy
+from sottovoce.attest.nvidia.verify import verify_gpus
 from sottovoce.attest.pem import certificates
 from sottovoce.attest.policy import SnpPolicy, TdxPolicy
 from sottovoce.attest.snp.layout import SIGNED_SIZE
 from sottovoce.attest.snp.verify import SnpReferences, verify_report
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.tdx.verify import TdxReferences, verify_quote
-from sottovoce.attest.vendors import amd_intermediates, amd_roots, intel_root
+from sottovoce.attest.vendors import amd_intermediates, amd_roots, intel_root, nvidia_roots
 from sottovoce.attest.verdict import Verdict
 from sottovoce.core.errors import SottovoceError
+from sottovoce.simulator.accelerator import DRIVER_PART, VBIOS_PART, SimulatedGpuVendor, State, member
+from sottovoce.simulator.gpu_pki import sign_raw
 from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.pki import GOOD_TCB
 from sottovoce.simulator.processor import SimulatedProcessor, sign_report
@@ -266,9 +274,111 @@ def real_tdx(now: int) -> Subject:
     )
 
 
+# attest.nvidia.opaque
+_GPU_NAMES: Final = {
+    3: "driver version",
+    6: "firmware version",
+    11: "NVDEC0 status",
+    12: "measurement counts",
+    20: "firmware id",
+    21: "protected PCIe status",
+    22: "device ids",
+    23: "disabled ports",
+    24: "position",
+    25: "lock status",
+    26: "GPU ids and ports",
+    34: "version of the fields",
+    36: "feature flag",
+}
+
+
+def gpu_fields(data: bytes, passes: Mapping[str, str]) -> list[Field]:
+    """The fields of a GPU's or switch's report (attest.nvidia.layout); `passes` says why a signed flip of one may pass."""
+    report = Report.parse(data)
+    record = len(data) - len(report.opaque) - 34 - 96
+    sizes: list[tuple[str, int]] = [
+        ("request: version, code", 2),
+        ("request: attributes, operation", 2),
+        ("request: nonce", 32),
+        ("request: slot", 1),
+        ("version, code", 2),
+        ("reserved, slot", 2),
+        ("number of blocks, length", 4),
+        ("first block's head", 7),
+        ("first block's value", 48),
+        ("other blocks", record - 45 - 55),
+        ("device's nonce", 32),
+        ("length of the fields", 2),
+    ]
+    at = 0
+    while at < len(report.opaque):
+        kind, size = struct.unpack_from("<HH", report.opaque, at)
+        name = _GPU_NAMES.get(kind, f"field {kind}")
+        sizes += [(f"{name}: type, size", 4), (name, size)]
+        at += 4 + size
+    sizes.append(("signature", 96))
+    found, at = [], 0
+    for name, size in sizes:
+        found.append(Field(name=name, at=at, size=size, passes=passes.get(name, "")))
+        at += size
+    return found
+
+
+_GPU_KIND: Final = "the type, which says what kind of thing is measured: no manifest names it"
+_GPU_PASSES: Final = {
+    "first block's head": _GPU_KIND,
+    "other blocks": f"{_GPU_KIND}; index 35, as the video decoder is off",
+    "device's nonce": "the device draws it anew each time",
+    "feature flag": "another mode that the policy accepts",
+    "firmware id: type, size": "another type: without a firmware id, as in reports of older firmware, it is shown as not checked",
+    "protected PCIe status: type, size": "another type: the feature flag says the mode",
+}
+
+
+def _gpu_judge(
+    member: Mapping[str, str], nonce: bytes, rims: Sequence[bytes], policy: NvidiaPolicy, now: int
+) -> Callable[[bytes], Verdict]:
+    def judge(data: bytes) -> Verdict:
+        shown = {**member, "evidence": base64.b64encode(data).decode()}
+        return verify_gpus(json.dumps([shown]).encode(), nonce=nonce, rims=rims, policy=policy, now=now)
+
+    return judge
+
+
+def simulated_gpu() -> Subject:
+    """A report of a simulated GPU with its two manifests."""
+    maker = SimulatedGpuVendor.create(now=NOW)
+    measured = {index: bytes([index]) * 48 for index in sorted(VBIOS_PART | DRIVER_PART)}
+    gpu = maker.make_device(now=NOW, state=State(measurements=measured))
+    rims = [maker.manifest(gpu, part) for part in ("driver", "vbios")]
+    data = gpu.report(b"n" * 32)
+    return Subject(
+        title="A simulated GPU's report, signed anew",
+        data=data,
+        fields=gpu_fields(data, _GPU_PASSES)[:-1],
+        judge=_gpu_judge(member(gpu, data), b"n" * 32, rims, NvidiaPolicy(roots=maker.roots), NOW),
+        resign=lambda changed: changed[:-96] + sign_raw(gpu.key, changed[:-96]),
+    )
+
+
+def real_gpu(name: str, rims: Sequence[str], now: int) -> Subject:
+    """A real report in the form of the vendor's tools, with manifests, as it is."""
+    folder = FIXTURES / "nvidia" / "attestation-sdk"
+    (shown,) = json.loads((folder / name).read_bytes())
+    data = base64.b64decode(shown["evidence"])
+    policy = NvidiaPolicy(roots=nvidia_roots())
+    manifests = [(folder / "unit-tests" / rim).read_bytes() for rim in rims]
+    return Subject(
+        title=f"A real report of a {shown['arch']} device (attestation-sdk/{name})",
+        data=data,
+        fields=gpu_fields(data, {}),
+        judge=_gpu_judge(shown, bytes.fromhex(shown["nonce"]), manifests, policy, now),
+    )
+
+
 def simulated() -> list[Subject]:
     """What can be made anywhere."""
-    return [simulated_snp(resign=True), simulated_tdx()]
+    return [simulated_snp(resign=True), simulated_tdx(), simulated_gpu()]
 
 
 def real() -> list[Subject]:
@@ -278,6 +388,12 @@ def real() -> list[Subject]:
     return [
         real_snp("teekit/sev-gcp.bin", "teekit/sev-gcp-vcek.pem", "milan", 1_777_593_600),
         real_tdx(1_750_400_000),
+        real_gpu(
+            "switch_evidence_ls10.json",
+            ["switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml"],
+            1_780_272_000,
+        ),
+        real_gpu("hopper_evidence.json", [], 1_780_272_000),
     ]
 
 

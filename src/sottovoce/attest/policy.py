@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.attest.snp.floors import FLOORS, Floor
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
@@ -132,6 +133,8 @@ class SessionPolicy:
         environment: the name of the environment, for the report.
         role: the role that the CVM must have.
         tdx: None where a quote of Intel's is not accepted.
+        nvidia: None where releases with accelerators are not accepted.
+        manifests: the reference manifests (XML) at hand; a release says by digest which of them count.
         allow_simulated: whether a root of simulated hardware may be among the roots; never in production.
         relaxed: checks whose failure is shown but does not refuse; names of `RELAXABLE` only.
         require_backends: roles whose appraisals the evidence must hold; it may hold no others.
@@ -146,6 +149,8 @@ class SessionPolicy:
     require_backends: tuple[str, ...]
     relaxed: frozenset[str] = frozenset()
     tdx: TdxPolicy | None = None
+    nvidia: NvidiaPolicy | None = None
+    manifests: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -157,7 +162,9 @@ class SessionPolicy:
         if len(set(self.require_backends)) != len(self.require_backends):
             raise UsageError("a session policy names a back end twice")
         simulated = any(root.product == SIMULATED_PRODUCT for root in self.snp.roots)
-        if not self.allow_simulated and (simulated or (self.tdx is not None and self.tdx.simulated)):
+        simulated |= self.tdx is not None and self.tdx.simulated
+        simulated |= self.nvidia is not None and self.nvidia.roots.simulated
+        if not self.allow_simulated and simulated:
             raise UsageError("a production policy does not hold a root of simulated hardware")
         if self.minimum_security_version < 0:
             raise UsageError("a session policy needs a lowest security version")

@@ -13,12 +13,14 @@ Every line that can be evaluated is, so that a refusal shows all that is wrong; 
 import functools
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session_leaf
+from sottovoce.attest.binding import accelerator_nonce, batch_root, peer_leaf, report_data, session_leaf
 from sottovoce.attest.evidence import TDX_KIND, Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
+from sottovoce.attest.nvidia.evidence import DeviceEvidence
+from sottovoce.attest.nvidia.session import accelerator_rules, appraise_accelerators, decode_devices
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.rules import session_rules
@@ -97,11 +99,12 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
         VerificationRefused: a check failed; it carries the whole verdict.
     """
     decoded, fault = _decoded(evidence)
-    checks = _checklist(decoded, policy)
+    devices = quietly(lambda: decode_devices(decoded.accelerators)) if decoded and policy.nvidia else None
+    checks = _checklist(decoded, policy, devices or ())
     checks.add(
         "decode", ok=decoded is not None, found=fault or "yes", wanted="one CMW record, at most 64 KiB"
     )
-    parts = _Verifier(decoded, policy, connection, checks).run() if decoded else None
+    parts = _Verifier(decoded, policy, connection, checks, devices).run() if decoded else None
     unasked = {f"backend-{role}" for role in BACKEND_ROLES if role not in policy.require_backends}
     verdict = checks.verdict(without=unasked)
     if verdict.failed or decoded is None or parts is None:
@@ -126,13 +129,16 @@ def _decoded(evidence: bytes) -> tuple[Evidence | None, str]:
         return None, str(error)
 
 
-def _checklist(decoded: Evidence | None, policy: SessionPolicy) -> Checklist:
+def _checklist(
+    decoded: Evidence | None, policy: SessionPolicy, devices: tuple[DeviceEvidence, ...]
+) -> Checklist:
     kind = decoded.platform.kind if decoded else ""
     tightened = policy.snp.tightened
     if kind == TDX_KIND:
         demanded = policy.tdx is not None and policy.tdx.evaluation is not None
         tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
-    return Checklist(session_rules(kind, tightened), relaxed=policy.relaxed)
+    rules = {**session_rules(kind, tightened), **accelerator_rules(devices)}
+    return Checklist(rules, relaxed=policy.relaxed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +151,21 @@ class _Parts:
 
 class _Verifier:
     def __init__(
-        self, evidence: Evidence, policy: SessionPolicy, connection: Connection, checks: Checklist
+        self,
+        evidence: Evidence,
+        policy: SessionPolicy,
+        connection: Connection,
+        checks: Checklist,
+        devices: tuple[DeviceEvidence, ...] | None,
     ) -> None:
         self._evidence = evidence
         self._policy = policy
         self._at = connection
         self._checks = checks
+        self._devices = devices
+        leaf_of, batch = peer_leaf if connection.from_client else session_leaf, evidence.batch
+        leaf = leaf_of(connection.exporter, connection.spki)
+        self._root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
         self._log = LogSteps(policy.log, checks, now=connection.now, seen=connection.seen)
 
     def run(self) -> _Parts | None:
@@ -239,10 +254,7 @@ class _Verifier:
 
     # 7. Binding.
     def _binding(self, platform: AppraisedPlatform) -> None:
-        leaf_of = peer_leaf if self._at.from_client else session_leaf
-        leaf, batch = leaf_of(self._at.exporter, self._at.spki), self._evidence.batch
-        root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
-        wanted = report_data(root) if root is not None else None
+        wanted = report_data(self._root) if self._root is not None else None
         self._checks.add(
             "binding",
             ok=wanted is not None and platform.report_data == wanted,
@@ -299,13 +311,27 @@ class _Verifier:
 
     # 11. Accelerators.
     def _accelerators(self, release: Release | None) -> None:
-        shown, declared = len(self._evidence.accelerators), len(release.accelerators) if release else 0
-        # UNSPECIFIED: protocol 6.11 says how to verify one; this version knows none, so it refuses them all.
-        ok = release is not None and not shown and not declared
-        found = (
-            "not declared, none shown" if ok else f"{shown} shown, {declared} declared, none can be verified"
+        declared = release.accelerators if release else ()
+        if not self._evidence.accelerators and not declared:
+            found = "not declared, none shown"
+            self._checks.add("accelerators", ok=release is not None, found=found, wanted="those declared")
+            return
+        policy, at = self._policy.nvidia, self._at
+        if policy is None or self._devices is None:
+            found = "malformed evidence" if policy else "no vendor's root is pinned"
+            self._checks.add("accelerators", ok=False, found=found, wanted="those declared")
+            return
+        if release is None or self._root is None:
+            return  # every line stands as one that could not be checked, which refuses
+        appraise_accelerators(
+            self._devices,
+            declared,
+            nonce=accelerator_nonce(self._root),
+            policy=replace(policy, revoked=at.revocations.certificates if at.revocations else None),
+            manifests=self._policy.manifests,
+            now=at.now,
+            checks=self._checks,
         )
-        self._checks.add("accelerators", ok=ok, found=found, wanted="those that the release declares")
 
     # 12. Back ends.
     def _backends(self) -> None:

@@ -44,7 +44,18 @@ def subjects(make: Any, number: int) -> Any:
     return found[number]
 
 
-@pytest.mark.parametrize(("make", "number"), [("simulated", 0), ("simulated", 1), ("real", 0), ("real", 1)])
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        ("simulated", 0),
+        ("simulated", 1),
+        ("simulated", 2),
+        ("real", 0),
+        ("real", 1),
+        ("real", 2),
+        ("real", 3),
+    ],
+)
 def test_the_page_is_current(make: str, number: int) -> None:
     """Each 11th bit, so that every field is there and every place in a byte."""
     subject = subjects(getattr(FLIPS, make), number)
@@ -60,7 +71,7 @@ def test_the_page_is_current(make: str, number: int) -> None:
         assert "nobody says why" not in why, row.field
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_no_flip_of_real_evidence_is_accepted(number: int) -> None:
     subject = subjects(FLIPS.real, number)
     assert all(cells[4] == "0" for cells in written(subject.title).values())

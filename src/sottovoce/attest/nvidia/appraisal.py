@@ -18,7 +18,7 @@ from sottovoce.core.errors import DecodeError, PeerError
 
 __all__ = ["Device", "appraise_device", "appraise_together", "device_names"]
 
-_NO_CLOCK: Final = "left to the device, which has a clock"
+_NO_CLOCK: Final = "there is no trusted clock here"
 _SHORT: Final = 16
 _STATUS: Final = {ENABLED: "on", DISABLED: "off"}
 
@@ -100,9 +100,10 @@ def _revoked(chain: tuple[Certificate, ...], revoked: frozenset[str] | None, lin
     if revoked is None:
         lines.skip("nvidia-revoked", "no list was given")
         return
-    bad = any(hashlib.sha256(certificate.der).hexdigest() in revoked for certificate in chain)
-    lines.add(
-        "nvidia-revoked", ok=not bad, found="revoked" if bad else "not in the list", wanted="not in the list"
+    lines.attempt(
+        "nvidia-revoked",
+        lambda: signatures.require_not_revoked(chain, revoked),
+        wanted="not in the list",
     )
 
 

@@ -46,12 +46,14 @@ class Demands:
         nonce: 32 bytes; None if none was demanded.
         references: reference manifests; empty if none were given.
         now: unix seconds; None where there is no trusted clock.
+        references_needed: a device without a reference manifest is refused, and not just compared with nothing.
     """
 
     policy: NvidiaPolicy
     nonce: bytes | None
     references: References
     now: int | None
+    references_needed: bool = False
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""The attestation report's bytes: an SPDM 1.1 request and the device's answer to it (DMTF DSP0274 1.1.1, sections 10.11.1, 10.11.2).
+"""The attestation report's bytes: an SPDM 1.1 request and the device's answer to it (DMTF DSP0274 1.1.1, section 10.11).
 
     GET_MEASUREMENTS, 37 bytes            MEASUREMENTS
       0 version 0x11                        0 version 0x11
@@ -35,11 +35,11 @@ _GET_MEASUREMENTS, _MEASUREMENTS = 0xE0, 0x60
 _SIGNED, _ALL = 0x01, 0xFF
 _SLOT: Final = 0x0F
 _DMTF: Final = 1
-_MAX_OPAQUE: Final = 1024  # DSP0274 section 10.11.2
+_MAX_OPAQUE: Final = 1024  # DSP0274 section 10.11
 _HEAD: Final = struct.Struct("<BBBBB3s")
 _BLOCK: Final = struct.Struct("<BBHBH")
 _BLOCK_HEAD, _VALUE_HEAD = 4, 3
-_TYPES: Final = frozenset(range(5))  # DSP0274 table 40: the kinds of what is measured
+_TYPES: Final = frozenset(range(5))  # DSP0274 section 10.11, the kinds of what is measured: ROM to manifest
 _RAW: Final = 0x80  # the value is no digest
 
 

@@ -7,14 +7,14 @@ from sottovoce.attest.nvidia.demands import Demands, Lines
 from sottovoce.attest.nvidia.layout import Report
 from sottovoce.attest.nvidia.manifest import Golden, Manifest, VerifiedManifest, verify_manifest
 from sottovoce.attest.nvidia.opaque import DISABLED, Fields
-from sottovoce.attest.nvidia.signatures import require_valid
+from sottovoce.attest.nvidia.signatures import require_not_revoked, require_valid
 
 __all__ = ["compare"]
 
 _NVDEC_INDEX: Final = 36
 """The video decoder's measurement; its manifest's index is one less. It is empty where the decoder is off."""
 _NO_MANIFEST: Final = "no reference manifest was given"
-_NO_CLOCK: Final = "left to the device, which has a clock"
+_NO_CLOCK: Final = "there is no trusted clock here"
 
 
 def compare(
@@ -28,7 +28,7 @@ def compare(
 ) -> None:
     """Record the lines of the manifests and of the measurements. `chip` is the certificate's; a switch has no driver."""
     versions = {"vbios": fields.vbios} if switch else {"driver": fields.driver, "vbios": fields.vbios}
-    if not demands.references.manifests:
+    if not demands.references.manifests and not demands.references_needed:
         for part in versions:
             lines.skip(f"nvidia-{part}-rim", _NO_MANIFEST)
             lines.skip(f"nvidia-{part}-rim-dates", _NO_MANIFEST)
@@ -69,11 +69,17 @@ def _manifest(
         text = f"{len(candidates)} of the {len(references.manifests)} that were given are for it"
         lines.add(check, ok=False, found=text, wanted=wanted)
         return None
-    verified = lines.attempt(check, lambda: verify_manifest(candidates[0], references.root), wanted=wanted)
+    verified = lines.attempt(check, lambda: _verified(candidates[0], demands), wanted=wanted)
     if verified is not None and now is None:
         lines.skip(f"{check}-dates", _NO_CLOCK)
     elif verified is not None and now is not None:
         lines.attempt(f"{check}-dates", lambda: require_valid(verified.chain, now=now), wanted="all valid")
+    return verified
+
+
+def _verified(data: bytes, demands: Demands) -> VerifiedManifest:
+    verified = verify_manifest(data, demands.references.root)
+    require_not_revoked(verified.chain, demands.policy.revoked or frozenset())
     return verified
 
 

@@ -4,6 +4,7 @@ All keys are P-384 and all signatures ECDSA with SHA-384; anything else is refus
 """
 
 import functools
+import hashlib
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +23,7 @@ __all__ = [
     "GpuSignatureError",
     "firmware_id",
     "operational_flags",
+    "require_not_revoked",
     "require_valid",
     "verify_chain",
     "verify_ecdsa",
@@ -157,6 +159,16 @@ def require_valid(certificates: tuple[Certificate, ...], *, now: int) -> None:
     """
     if any(not certificate.not_before <= now <= certificate.not_after for certificate in certificates):
         raise GpuChainError("a certificate is not valid at this time")
+
+
+def require_not_revoked(certificates: tuple[Certificate, ...], revoked: frozenset[str]) -> None:
+    """Check that no certificate is among `revoked`, SHA-256 digests in hex.
+
+    Raises:
+        GpuChainError: one is.
+    """
+    if any(hashlib.sha256(certificate.der).hexdigest() in revoked for certificate in certificates):
+        raise GpuChainError("a certificate is revoked")
 
 
 def firmware_id(leaf: Certificate) -> bytes:

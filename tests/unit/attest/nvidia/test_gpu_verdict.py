@@ -262,7 +262,15 @@ def test_out_of_date() -> None:
 def test_a_revoked_certificate(place: int) -> None:
     digest = hashlib.sha256(device().chain[place]).hexdigest()
     found = failed(judge(shown(device()), rims(), policy=simulated(revoked=frozenset({digest}))))
-    assert found == {"gpu-0/nvidia-revoked": "revoked"}
+    assert found == {"gpu-0/nvidia-revoked": "a certificate is revoked"}
+
+
+def test_a_revoked_signer_of_a_manifest() -> None:
+    for certificate in vendor().manifest_signer.chain:
+        revoked = frozenset({hashlib.sha256(certificate).hexdigest()})
+        found = failed(judge(shown(device()), rims(), policy=simulated(revoked=revoked)))
+        assert found["gpu-0/nvidia-driver-rim"] == "a certificate is revoked"
+        assert "gpu-0/nvidia-revoked" not in found
 
 
 def test_a_report_signed_by_another_device() -> None:
