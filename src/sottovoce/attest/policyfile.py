@@ -118,13 +118,16 @@ class VerifierPolicy:
         """The session policy `pinned` with this policy's demands; the roots stay the pinned ones.
 
         Raises:
-            ConfigError: it relaxes what a session cannot do without.
+            ConfigError: it relaxes what a session cannot do without, or has reference values.
         """
+        if self.snp_references.given or self.tdx_references.given:
+            raise ConfigError("a session takes its reference values from its release", hint=_HINT)
         if self.chain_only or not self.relaxed <= RELAXABLE:
             raise ConfigError("this policy leaves out what a session cannot do without", hint=_HINT)
         snp = replace(self.snp, roots=pinned.snp.roots)
         tdx = pinned.tdx and replace(self.tdx, root=pinned.tdx.root, simulated=pinned.tdx.simulated)
-        return replace(pinned, snp=snp, tdx=tdx, relaxed=pinned.relaxed | self.relaxed)
+        nvidia = pinned.nvidia and replace(self.nvidia, roots=pinned.nvidia.roots)
+        return replace(pinned, snp=snp, tdx=tdx, nvidia=nvidia, relaxed=pinned.relaxed | self.relaxed)
 
 
 def built_in(name: str) -> VerifierPolicy:
