@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, Self
 
@@ -14,34 +14,43 @@ from sottovoce.core.link import END_OF_TURN, LinkReader, encode_turn, link_messa
 from sottovoce.core.tls import AttestationWanted, ClientHandshake, Data
 from sottovoce.simulator.processes import bind
 
-__all__ = ["Between", "Impostor", "LinkSocket", "Passing", "Script", "evidence_of"]
+__all__ = ["Between", "Impostor", "LinkSocket", "Passing", "Script", "Spoil", "evidence_of"]
 
 _READ: Final = 64 * 1024
 _TIMEOUT: Final = 60.0
 
 
 class LinkSocket:
-    """A socket that carries link messages, read a turn at a time."""
+    """A socket that carries link messages, read a turn at a time.
+
+    Attributes:
+        is_closed: the other side sends no more.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._reader = LinkReader()
         self._inbox: deque[bytes] = deque()
+        self.is_closed = False
         sock.settimeout(_TIMEOUT)
 
-    def turn(self) -> tuple[bytes, bool]:
-        """The next turn, and whether the other side ended it; it may have closed instead."""
-        data = b""
+    def pieces(self) -> Iterator[bytes]:
+        """The messages of the next turn as they come; `is_closed` says whether the other side closed in place of ending it."""
         while True:
             while self._inbox:
                 message = self._inbox.popleft()
                 if not message:
-                    return data, True
-                data += message
+                    return
+                yield message
             received = self._sock.recv(_READ)
             if not received:
-                return data, False
+                self.is_closed = True
+                return
             self._inbox.extend(self._reader.feed(received))
+
+    def turn(self) -> bytes:
+        """The next turn, whole."""
+        return b"".join(self.pieces())
 
     def send(self, data: bytes, *, end: bool = True) -> None:
         """Send a turn, or with `end` false a part of one."""
@@ -55,28 +64,34 @@ class Script(Protocol):
         """Talk to the router, which believes that this is the CVM of `machine`."""
 
 
-class Passing:
-    """Passes every turn on to the genuine CVM and back. `spoil` gets each answer, with its number, and gives what is passed on."""
+Spoil = Callable[[int, Iterator[bytes]], Iterator[bytes]]
+"""Gets the number of an answer and its pieces as they come; gives what is passed on."""
 
-    def __init__(
-        self, ports: Callable[[str], int], spoil: Callable[[int, bytes], bytes] = lambda _, data: data
-    ) -> None:
+
+def _unspoilt(_: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    return pieces
+
+
+class Passing:
+    """Passes every turn on to the genuine CVM, on the port that `ports` gives, and what `spoil` leaves of its answers back."""
+
+    def __init__(self, ports: Callable[[str], int], spoil: Spoil = _unspoilt) -> None:
         self._ports = ports
         self._spoil = spoil
 
     def play(self, machine: str, sock: socket.socket) -> None:
-        """Pass on until either side closes."""
+        """Pass on until either side closes. Every answer ends in order, whatever is left of it."""
         router = LinkSocket(sock)
         with socket.create_connection(("127.0.0.1", self._ports(machine)), timeout=_TIMEOUT) as genuine:
-            cvm, number, is_open = LinkSocket(genuine), 0, True
-            while is_open:
-                said, is_open = router.turn()
-                if not is_open:
-                    return
+            cvm, number = LinkSocket(genuine), 0
+            while said := router.turn():
                 cvm.send(said)
-                answer, is_open = cvm.turn()
-                router.send(self._spoil(number, answer), end=is_open)
+                for piece in self._spoil(number, cvm.pieces()):
+                    router.send(piece, end=False)
+                router.send(b"")
                 number += 1
+                if cvm.is_closed:
+                    return
 
 
 class Impostor:
@@ -100,12 +115,10 @@ class Impostor:
 
     def play(self, machine: str, sock: socket.socket) -> None:
         """One session."""
-        link, tls, is_open = LinkSocket(sock), self._server(machine), True
-        while is_open:
-            said, is_open = link.turn()
-            if said:
-                self._take(machine, tls, said)
-                link.send(tls.outgoing())
+        link, tls = LinkSocket(sock), self._server(machine)
+        while said := link.turn():
+            self._take(machine, tls, said)
+            link.send(tls.outgoing())
 
     def _take(self, machine: str, tls: RogueServer, said: bytes) -> None:
         for event in tls.receive(said):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from sottovoce.attacks.attack import Attack, Outcome, Trial
-from sottovoce.attacks.between import Between, Impostor, Passing, Script, evidence_of
+from sottovoce.attacks.between import Between, Impostor, Passing, Script, Spoil, evidence_of
 from sottovoce.attacks.stage import ORCHESTRATOR, Stage, Target
 from sottovoce.attest.evidence import Evidence, Logged
 from sottovoce.attest.verdict import VerificationRefused
@@ -183,8 +183,8 @@ class Lab:
                 return Outcome(stopped_by=stopped, read=impostor.read)
         raise UnavailableError("the device drew the same machine each time", party=ORCHESTRATOR)
 
-    def spoil(self, spoil: Callable[[int, bytes], bytes]) -> Outcome:
-        """The genuine client asks a genuine CVM, and gets `spoil(n, answer)` in place of its n-th answer."""
+    def spoil(self, spoil: Spoil) -> Outcome:
+        """The genuine client asks a genuine CVM, and gets of each answer what `spoil` leaves."""
         with self.playing(Passing(self.world.port, spoil), third=False):
             return Outcome(stopped_by=self.ask())
 

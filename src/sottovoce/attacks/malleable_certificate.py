@@ -21,7 +21,7 @@ def _for_the_key(stage: Stage, spki: bytes) -> Evidence:
 
 def _dressed(stage: Stage) -> RogueServer:
     server = RogueServer()
-    server.wear(_for_the_key(stage, server.spki).encode())
+    server.wear(lambda spki: _for_the_key(stage, spki).encode())
     return server
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
@@ -28,8 +29,8 @@ class RogueServer(ServerConnection):
         super().__init__()
         self.declared = declared
 
-    def wear(self, claim: bytes) -> None:
-        """Present a certificate with `claim` in an extension, signed by another key than its own."""
+    def wear(self, claim: Callable[[bytes], bytes]) -> None:
+        """Present a certificate with `claim` of its key (DER) in an extension, signed by another key than its own."""
         key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         self._spki = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -38,16 +39,11 @@ class RogueServer(ServerConnection):
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "attested, approved, trusted")])
         certificate = (
             x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
-            .add_extension(x509.UnrecognizedExtension(CLAIM, claim), critical=True)
+            .add_extension(x509.UnrecognizedExtension(CLAIM, claim(self._spki)), critical=True)
             .sign(other, hashes.SHA256())
         )
         self._tls.connection.use_certificate(certificate)
         self._tls.connection.use_privatekey(key)
-
-    @property
-    def spki(self) -> bytes:
-        """Its public key, DER."""
-        return self._spki
 
     def attest(self, evidence: bytes) -> None:
         """Send `evidence` in the first flight, of whatever length."""

@@ -1,4 +1,4 @@
-"""The operator starts CVMs whose code differs by one byte from what was published."""
+"""The operator starts CVMs whose code differs by one byte from what was published (row 18)."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""The operator gives the predictor another model: one byte of the file, and the settings' digest to go with it."""
+"""The operator gives the predictor another model: one byte of the file, and the settings' digest to go with it (row 23)."""
 
 import hashlib
 import shutil

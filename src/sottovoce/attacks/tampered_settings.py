@@ -1,4 +1,4 @@
-"""The operator starts CVMs with the published code and other settings."""
+"""The operator starts CVMs with the published code and other settings (row 13)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

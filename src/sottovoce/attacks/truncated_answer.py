@@ -1,5 +1,6 @@
 """An answer that is cut short, in order, is taken for a whole one (part B)."""
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sottovoce.attacks.attack import Attack, Result
 
 if TYPE_CHECKING:
+    from sottovoce.attacks.between import Spoil
     from sottovoce.attacks.lab import Lab
 
 __all__ = ["ATTACK", "records"]
@@ -15,55 +17,85 @@ __all__ = ["ATTACK", "records"]
 _HEADER: Final = struct.Struct(">BHH")
 _ANSWER: Final = 1
 """The CVM's second turn; its first is handshake and evidence."""
+_AT: Final = 12
+"""The record at which something is done: the answer's head has come then, and its end has not."""
 
 
-def records(data: bytes) -> list[bytes]:
-    """The TLS records in `data`."""
-    found = []
-    while data:
-        _, _, length = _HEADER.unpack_from(data)
-        end = _HEADER.size + length
-        found.append(data[:end])
-        data = data[end:]
-    return found
+def records(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The TLS records in a stream, one by one."""
+    buffer = b""
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= _HEADER.size:
+            end = _HEADER.size + _HEADER.unpack_from(buffer)[2]
+            if len(buffer) < end:
+                break
+            yield buffer[:end]
+            buffer = buffer[end:]
 
 
-def _cut(keep: Callable[[list[bytes]], bytes]) -> Callable[[int, bytes], bytes]:
-    def spoil(number: int, answer: bytes) -> bytes:
-        return keep(records(answer)) if number == _ANSWER else answer
+def _spoil(change: Callable[[Iterator[bytes]], Iterator[bytes]]) -> "Spoil":
+    def spoil(number: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        return change(records(pieces)) if number == _ANSWER else pieces
 
     return spoil
 
 
-def _half(found: list[bytes]) -> bytes:
-    return b"".join(found[: len(found) // 2])
+def _cut(found: Iterator[bytes]) -> Iterator[bytes]:
+    return itertools.islice(found, _AT)
 
 
-def _within(found: list[bytes]) -> bytes:
-    return b"".join(found)[:-100]
+def _cut_within(found: Iterator[bytes]) -> Iterator[bytes]:
+    yield from itertools.islice(found, _AT)
+    last = next(found)
+    yield last[: len(last) // 2]
 
 
-def _without_one(found: list[bytes]) -> bytes:
-    middle = len(found) // 2
-    return b"".join(found[:middle] + found[middle + 1 :])
+def _nothing(_: Iterator[bytes]) -> Iterator[bytes]:
+    return iter(())
+
+
+def _one_out(found: Iterator[bytes]) -> Iterator[bytes]:
+    yield from itertools.islice(found, _AT)
+    next(found)
+    yield from found
+
+
+def _one_twice(found: Iterator[bytes]) -> Iterator[bytes]:
+    yield from itertools.islice(found, _AT)
+    again = next(found)
+    yield from (again, again)
+    yield from found
+
+
+def _two_swapped(found: Iterator[bytes]) -> Iterator[bytes]:
+    yield from itertools.islice(found, _AT)
+    first, second = next(found), next(found)
+    yield from (second, first)
+    yield from found
+
+
+_CUT, _FORGED = "peer.decode", "peer.tls"
+_TRIALS: Final = (
+    (f"an orderly end after {_AT} records", _cut, _CUT),
+    ("an orderly end within a record", _cut_within, _CUT),
+    ("an orderly end before the first record", _nothing, _CUT),
+    ("one record taken out", _one_out, _FORGED),
+    ("one record sent twice", _one_twice, _FORGED),
+    ("two records swapped", _two_swapped, _FORGED),
+)
 
 
 def _live(lab: "Lab") -> Iterator[Result]:
-    for tries, keep, code in (
-        ("half of the answer's records, and then an orderly end", _half, "peer.decode"),
-        ("the first three records only", lambda found: b"".join(found[:3]), "peer.decode"),
-        ("no record at all", lambda _: b"", "peer.decode"),
-        ("the last 100 bytes are missing", _within, "peer.decode"),
-        ("one record taken out of the middle", _without_one, "peer.tls"),
-    ):
-        yield Result(tries=tries, wanted=frozenset({code}), outcome=lab.spoil(_cut(keep)))
+    for tries, change, code in _TRIALS:
+        yield Result(tries=tries, wanted=frozenset({code}), outcome=lab.spoil(_spoil(change)))
 
 
 ATTACK: Final = Attack(
     name="truncated-answer",
     row="B",
     who="router or gateway, which carry TLS records and say themselves where the answer ends",
-    tries="the answer's end, or a part of it, held back, with every layer below closed in order",
-    stopped_by=("peer.decode", "peer.tls"),
+    tries="an answer cut short, with every layer below closed in order; records held back, repeated, swapped",
+    stopped_by=(_CUT, _FORGED),
     live=_live,
 )

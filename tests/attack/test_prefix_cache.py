@@ -1,0 +1,61 @@
+"""Nothing of a session is in the state from which the next one starts, so no time can tell of it."""
+
+import os
+from collections.abc import Iterator
+
+import llama_cpp.llama_cpp as llama
+import pytest
+
+from sottovoce.cli.model import default_folder
+from sottovoce.simulator.models import SMALL
+from sottovoce.tee.engines.llama import LlamaEngine
+from sottovoce.tee.predictor import PROMPTS
+
+SECRET = "the eagle lands at noon, tell nobody, and bring the red suitcase"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LlamaEngine]:
+    path = default_folder() / SMALL.file
+    if not path.exists():
+        pytest.skip("the small model is not here: sottovoce model fetch --small")
+    fd = os.open(path, os.O_RDONLY)
+    yield LlamaEngine(fd, name=SMALL.name, threads=1, prompts=PROMPTS)
+    os.close(fd)
+
+
+def session(engine: LlamaEngine) -> None:
+    for _ in engine.generate("rewrite", SECRET, max_tokens=4):
+        pass
+
+
+def state(engine: LlamaEngine) -> tuple[int, ...]:
+    """How many positions each sequence holds: the fixed prompts', and the one that a session works in."""
+    sequences = range(len(PROMPTS) + 1)
+    return tuple(llama.llama_memory_seq_pos_max(engine._memory, sequence) for sequence in sequences)
+
+
+def in_a_process_of_its_own(engine: LlamaEngine) -> int:
+    """A session as a CVM runs it; its exit status."""
+    pid = os.fork()
+    if not pid:
+        try:
+            session(engine)
+        except BaseException:  # noqa: BLE001 - the test's own process must not go on as a second one
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_session_leaves_nothing_behind(engine: LlamaEngine) -> None:
+    before = state(engine)
+    assert in_a_process_of_its_own(engine) == 0
+    assert state(engine) == before
+
+
+def test_sessions_of_one_process_would(engine: LlamaEngine) -> None:
+    """The control: a server that serves two sessions in one process keeps the first one's prompt in its cache."""
+    before = state(engine)
+    session(engine)
+    assert state(engine)[-1] > max(before[-1], 0)
+    assert state(engine)[:-1] == before[:-1]
