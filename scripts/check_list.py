@@ -3,7 +3,6 @@
 python scripts/check_list.py > docs/checks.md
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -64,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,11 +7,11 @@ processor does), what refuses it then? Real evidence comes from ../shared/fixtur
 """
 
 import base64
+import dataclasses
 import json
 import struct
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ class Row:
     flips: int = 0
     accepted: int = 0
     always: set[str] | None = None
-    ever: set[str] = field(default_factory=set)
+    ever: set[str] = dataclasses.field(default_factory=set)
 
     def count(self, refused_by: set[str]) -> None:
         """Enter one flip."""
@@ -445,4 +445,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

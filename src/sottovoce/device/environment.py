@@ -81,7 +81,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             environment.directory_verifier()
         except OSError:
             raise ConfigError("there is no environment to talk to", hint=hint) from None
-        except (msgspec.DecodeError, DecodeError, binascii.Error):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, binascii.Error):
             raise ConfigError("the environment file is wrong", hint=hint) from None
         return environment
 
