@@ -34,7 +34,7 @@ from sottovoce.core.frames import FrameReader
 from sottovoce.core.httpdate import parse_http_date
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.link import LinkReader
-from sottovoce.core.ohttp_keys import decode_key_configs, encode_key_configs
+from sottovoce.core.ohttp_keys import decode_key_configs
 from sottovoce.core.tokenkeys import TokenKey
 from sottovoce.core.tokens import Token, TokenRequest, parse_authorization
 from sottovoce.device.answers import AnswerDecoder
@@ -141,7 +141,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "bhttp-request": Target(parse=bhttp.decode_request, seeds=seeds.bhttp_messages),
     "bhttp-response": Target(parse=bhttp.decode_response, seeds=seeds.bhttp_messages),
-    "key-configs": Target(parse=decode_key_configs, seeds=seeds.key_configs, encode=encode_key_configs),
+    # Not canonical: a configuration that we cannot use is left out (RFC 9458 section 3.2).
+    "key-configs": Target(parse=decode_key_configs, seeds=seeds.key_configs),
     "token": Target(parse=Token.decode, seeds=seeds.tokens, encode=Token.encode),
     "token-request": Target(parse=TokenRequest.decode, seeds=seeds.tokens, encode=TokenRequest.encode),
     "token-challenge": Target(
