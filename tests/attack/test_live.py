@@ -1,0 +1,103 @@
+"""The lab against a running world: every attack is stopped, and one of them succeeds against a device without the check."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import CHATS, Device, small_model
+from sottovoce.attacks import NAMES, find
+from sottovoce.attacks.lab import CONTROL, Lab
+from sottovoce.attest.verdict import Checklist, Status
+from sottovoce.device.chats import read_chat
+from sottovoce.device.client import Attested, Client, ClientEvent
+from sottovoce.simulator.world import World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+RUN = [name for name in NAMES if find(name).runs]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("lab")
+    world = World(folder / "world", model=small_model())
+    world.start()
+    try:
+        with Lab(world, folder, now=time.time()) as lab:
+            lab.prepare(find(name) for name in NAMES)
+            yield lab
+    finally:
+        world.stop()
+
+
+def test_the_control_is_believed(lab: Lab) -> None:
+    outcome = lab.show(CONTROL)
+    assert outcome.read > 0
+
+
+def served(lab: Lab) -> bool:
+    """Whether a genuine CVM, through the attacker's hands, gives a device a whole summary."""
+
+    async def run() -> list[ClientEvent]:
+        async with Client(lab.home) as client:
+            chat = read_chat(CHATS / "book-club.txt")
+            async with aclosing(client.summarize(chat, 10)) as events:
+                return [event async for event in events]
+
+    with lab.passing():
+        return any(isinstance(event, Attested) for event in asyncio.run(run()))
+
+
+def test_a_genuine_session_through_the_attackers_hands_is_served(lab: Lab) -> None:
+    assert served(lab)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_it_is_stopped_for_the_reason_named(lab: Lab, name: str) -> None:
+    results = list(find(name).run(lab))
+    assert results
+    assert [result.to_json() for result in results if not result.is_stopped] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["diverted-evidence", "steered-choice", "expired-release", "swapped-machine"]
+)
+def test_a_device_without_the_check_sends_its_words(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Checklist._put
+    trial = find(name).trials[0]
+
+    def put(self: Checklist, check: str, status: Status, found: str, wanted: str) -> None:
+        genuine(self, check, Status.PASS if check in trial.stopped_by else status, found, wanted)
+
+    monkeypatch.setattr(Checklist, "_put", put)
+    outcome = lab.show(trial)
+    assert outcome.read > 0
+    assert not outcome.stopped_by & trial.stopped_by
+
+
+def test_the_world_is_right_afterwards(lab: Lab) -> None:
+    assert lab.world.dead() == []
+    assert served(lab)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    small_model()
+    (tmp_path / "tmp").mkdir()
+    person = Device(tmp_path / "home", {"TMPDIR": str(tmp_path / "tmp")})
+    done = person.run("attack", "replay", "moved-clock", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["good"] is True
+    assert [(row["attack"], row["outcome"]) for row in document["attacks"]] == [
+        ("replay", "stopped"),
+        ("moved-clock", "not run here"),
+    ]
+    assert "Control:" in done.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / "home").exists()
