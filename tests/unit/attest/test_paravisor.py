@@ -172,6 +172,12 @@ def test_a_quote_for_another_nonce(nonce: bytes) -> None:
     assert failed(verify(quote=VTPM.quote(nonce))) == {"paravisor-nonce"}
 
 
+@pytest.mark.parametrize("size", [1, 64])
+def test_the_shortest_and_the_longest_nonce(size: int) -> None:
+    nonce = b"n" * size
+    assert verify(quote=VTPM.quote(nonce), expected=replace(EXPECTED, nonce=nonce)).accepted
+
+
 def test_without_a_nonce_freshness_is_not_checked() -> None:
     verdict = verify(expected=replace(EXPECTED, nonce=None))
     assert verdict.accepted

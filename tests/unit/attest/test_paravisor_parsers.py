@@ -142,6 +142,13 @@ def test_good_claims() -> None:
     assert RuntimeClaims.parse(claims_with(lambda c: c["vm-configuration"].update(new=[1, {}]))).secure_boot
 
 
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_the_smallest_number_of_a_size_is_of_that_size(bits: int) -> None:
+    modulus = integer(1 << bits - 1 | 1)
+    key = RuntimeClaims.parse(claims_with(lambda c: c["keys"][0].update(n=modulus))).attestation_key
+    assert key.key_size == bits
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -265,6 +272,27 @@ def test_a_good_quote() -> None:
     assert (quote.nonce, quote.selected) == (b"x" * 64, (0, 8, 23))
     assert quote.digest_of(VTPM.pcrs) == quote.pcr_digest
     assert TpmQuote.parse(simulated_quote(b"", VTPM.pcrs, (5,))).nonce == b""
+
+
+def test_a_quote_whose_clock_is_not_safe_is_still_a_quote() -> None:
+    assert TpmQuote.parse(patched(65, "B", 0, data=MESSAGE)).nonce == b"nonce"
+
+
+def test_names_and_digests_of_another_length_are_refused_where_all_else_fits() -> None:
+    for size in (0, 2, 20, 33):
+        signer = struct.pack(">HH", size, 0x000B)[: 2 + size] + bytes(max(0, size - 2))
+        with pytest.raises(DecodeError, match="hash"):
+            TpmQuote.parse(MESSAGE[:6] + signer + MESSAGE[42:])
+        with pytest.raises(DecodeError, match="digest"):
+            TpmQuote.parse(MESSAGE[:84] + struct.pack(">H", size if size < 33 else 31) + bytes(min(size, 31)))
+
+
+def test_a_signature_of_another_length_behind_the_right_scheme() -> None:
+    head = bytes.fromhex("0014000b0100")
+    assert signature_bytes(head + bytes(256), size=256) == bytes(256)
+    for size in (0, 255, 257):
+        with pytest.raises(DecodeError, match="RSASSA"):
+            signature_bytes(head + bytes(size), size=256)
 
 
 # Where things stand in MESSAGE: signer at 6, extra data at 42, clock at 49, selection at 74, digest at 84.

@@ -133,9 +133,9 @@ def _attestation_key(keys: Any) -> rsa.RSAPublicKey:
         raise DecodeError("the attestation key is not an RSA key for signing")
     exponent, modulus = (base64url(key[name], "the attestation key's numbers") for name in ("e", "n"))
     # RFC 7518 section 2, Base64urlUInt: no leading zeros
-    if int.from_bytes(exponent, "big") != _EXPONENT or not exponent[0] or not modulus[0]:
+    if int.from_bytes(exponent, "big") != _EXPONENT or not exponent[0]:
         raise DecodeError("the attestation key has numbers in another form")
-    if len(modulus) not in _MODULUS_BYTES or modulus[0] < 0x80 or not modulus[-1] & 1:  # noqa: PLR2004 - all bits of the size
+    if len(modulus) not in _MODULUS_BYTES or modulus[0] < 0x80 or not modulus[-1] & 1:  # noqa: PLR2004 - all bits of the size, so no zeros either
         raise DecodeError("the attestation key is not of 2,048 to 4,096 bits")
     try:
         return rsa.RSAPublicNumbers(_EXPONENT, int.from_bytes(modulus, "big")).public_key()
