@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 
-.PHONY: demo test check unit bench setup peers clean
+.PHONY: demo test check unit fuzz bench setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
@@ -21,6 +21,9 @@ check: setup
 unit: setup
 	@$(BIN)/sottovoce model fetch --small
 	$(BIN)/pytest
+
+fuzz: setup
+	$(BIN)/python -m fuzz --runs 1000000
 
 bench: setup
 	$(BIN)/python -m benchmarks

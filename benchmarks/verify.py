@@ -3,7 +3,7 @@
 Cold is the first verification in a fresh process, imports done: what the command line pays. Warm is the same evidence
 again, for which the chain, the revocation list and more are remembered: what a device that stays running pays. The
 evidence is the in-memory world's with certificates as large as AMD's. For real chips there is no whole evidence, so only
-their certificates, lists and reports are measured.
+their certificates, lists and reports are measured, or a quote with its collateral.
 """
 
 import argparse
@@ -23,14 +23,25 @@ from statistics import median
 from typing import Any, Final
 
 from sottovoce.attest.evidence import Evidence
+from sottovoce.attest.nvidia.manifest import verify_manifest
+from sottovoce.attest.nvidia.policy import NvidiaPolicy, NvidiaRoots
+from sottovoce.attest.nvidia.verify import verify_gpus
+from sottovoce.attest.policy import TdxPolicy
 from sottovoce.attest.snp import signatures
 from sottovoce.attest.snp.layout import Report
-from sottovoce.attest.vendors import amd_root
+from sottovoce.attest.tdx.collateral import Collateral
+from sottovoce.attest.tdx.layout import Quote
+from sottovoce.attest.tdx.signatures import verify_quote as verify_signatures
+from sottovoce.attest.tdx.verify import verify_quote
+from sottovoce.attest.vendors import amd_root, intel_root, nvidia_roots
 from sottovoce.attest.verify import verify_session
 from sottovoce.tlog.proof import verify_proof
 
 FRESH, WARM = 15, 200
-BOUND: Final = 5.0
+COLD_BOUND: Final = 5.0
+WARM_BOUNDS: Final = {"simulated": 1.2, "simulated TDX": 1.5, "real TDX, a quote alone": 1.5} | dict.fromkeys(
+    ("simulated GPU", "real switch"), 3.0
+)
 EXPORTER, SPKI = bytes(32), b"spki"
 OTHERS: Final = 4000
 """Other entries in the log, so that a proof is as long as it will be."""
@@ -41,26 +52,81 @@ Parts = dict[str, Callable[[], object]]
 
 
 def simulated() -> Case:
-    """A whole session's evidence, and all that a device knows when it verifies it."""
+    """A whole session's evidence, and all that a device knows when it verifies it; on SEV-SNP."""
     from sottovoce.simulator.pki import SimulatedVendor  # noqa: PLC0415 - not in the processes that measure
     from sottovoce.simulator.testing import NOW, EvidenceWorld  # noqa: PLC0415
-    from sottovoce.tlog.checkpoint import Checkpoint  # noqa: PLC0415
-    from sottovoce.tlog.policy import VerifiedCheckpoint  # noqa: PLC0415
 
     world = EvidenceWorld()
     world.vendor = SimulatedVendor.create(now=NOW)
     world.chips = {role: world.vendor.make_chip(now=NOW) for role in world.chips}
     world.hosts = {role: world.host(role) for role in world.hosts}
+    seen = grown(world)
+    return {
+        "evidence": world.evidence(EXPORTER, SPKI).encode(),
+        "policy": world.policy(),
+        "connection": world.connection(EXPORTER, SPKI, seen=seen),
+    }
+
+
+def simulated_tdx() -> Case:
+    """The same on TDX."""
+    from sottovoce.simulator.testing import TdxEvidenceWorld  # noqa: PLC0415 - not in the processes that measure
+
+    world = TdxEvidenceWorld()
+    seen = grown(world)
+    return {
+        "evidence": world.quoted(EXPORTER, SPKI).encode(),
+        "policy": world.policy(),
+        "connection": world.connection(EXPORTER, SPKI, seen=seen),
+    }
+
+
+def grown(world: Any) -> object:
+    """The head of the world's log after many others' entries."""
+    from sottovoce.simulator.testing import NOW  # noqa: PLC0415
+    from sottovoce.tlog.checkpoint import Checkpoint  # noqa: PLC0415
+    from sottovoce.tlog.policy import VerifiedCheckpoint  # noqa: PLC0415
+
     for number in range(OTHERS):
         world.log.append(b"%d" % number)
     for host in world.hosts.values():
         world.append(host.encode())
     head = Checkpoint.parse(world.log.checkpoint(now=NOW).text)
-    seen = VerifiedCheckpoint(origin=head.origin, size=head.size, root=head.root, time=NOW)
+    return VerifiedCheckpoint(origin=head.origin, size=head.size, root=head.root, time=NOW)
+
+
+def real_tdx() -> Case:
+    """A real quote with its collateral."""
+    folder = FIXTURES.parent / "tdx" / "dcap-qvl"
+    quote, collateral = (folder / name for name in ("tdx_quote", "tdx_quote_collateral.json"))
+    return {"quote": quote.read_bytes(), "collateral": collateral.read_bytes()}
+
+
+def simulated_gpu() -> Case:
+    """A GPU's evidence as the vendor's tools write it, with manifests as large as the real ones."""
+    from sottovoce.simulator.accelerator import SimulatedGpuVendor, evidence_json  # noqa: PLC0415
+    from sottovoce.simulator.testing import NOW  # noqa: PLC0415
+
+    vendor = SimulatedGpuVendor.create(now=NOW)
+    gpu = vendor.make_device(now=NOW)
+    roots = vendor.roots
     return {
-        "evidence": world.evidence(EXPORTER, SPKI).encode(),
-        "policy": world.policy(),
-        "connection": world.connection(EXPORTER, SPKI, seen=seen),
+        "gpus": evidence_json([gpu], bytes(32)),
+        "rims": [vendor.manifest(gpu, part) for part in ("driver", "vbios")],
+        "roots": (roots.devices, roots.manifests),
+        "now": NOW,
+    }
+
+
+def real_switch() -> Case:
+    """A real NVLink switch with its manifest, at a time when both are valid."""
+    folder = FIXTURES.parent / "nvidia" / "attestation-sdk"
+    roots = nvidia_roots()
+    return {
+        "gpus": (folder / "switch_evidence_ls10.json").read_bytes(),
+        "rims": [next((folder / "unit-tests").glob("switchVBIOSRim*.xml")).read_bytes()],
+        "roots": (roots.devices, roots.manifests),
+        "now": 1_780_272_000,
     }
 
 
@@ -89,11 +155,20 @@ def real(product: str) -> Case:
 
 def parts_of(case: Case) -> Parts:
     """The parts of a verification, in its order. What they leave over of the whole is comparing and writing the verdict."""
+    if "quote" in case:
+        return _quote(case["quote"], case["collateral"])
+    if "gpus" in case:
+        return _gpus(case)
     if "evidence" not in case:
         return _platform(case["report"], case["ark"], case["ask"], case["vcek"], case["crl"])
     data, policy = case["evidence"], case["policy"]
     shown = Evidence.decode(pickle.loads(pickle.dumps(data)))  # noqa: S301 - our own bytes, so that nothing is shared
-    papers, root = shown.endorsements, policy.roots[0]
+    papers, root = shown.endorsements, policy.snp.roots[0]
+    if papers.collateral:
+        return {
+            "decode": lambda: Evidence.decode(data),
+            **_quote(shown.platform.report, papers.collateral, policy.tdx),
+        }
     logged = [shown.host, shown.release, *(backend.release for backend in shown.backends)]
 
     def proofs() -> None:
@@ -114,6 +189,31 @@ def _platform(report: bytes, ark: bytes, ask: bytes, vcek: bytes, crl: bytes) ->
         "chain": chain,
         "revocation list": lambda: signatures.verify_revocation_list(crl, ark=made[0]),
         "report signature": lambda: signatures.verify_report(Report.parse(report), made[2]),
+    }
+
+
+def _quote(quote: bytes, collateral: bytes, policy: TdxPolicy | None = None) -> Parts:
+    policy = policy or TdxPolicy(root=intel_root())
+    document = Collateral.parse(collateral)
+    at = document.within(None)
+    return {
+        "collateral, parsed": lambda: Collateral.parse(collateral),
+        "signatures": lambda: verify_signatures(Quote.parse(quote), document, root=policy.root, now=at),
+        "verify_quote": lambda: verify_quote(quote, collateral, policy=policy, now=at),
+    }
+
+
+def _gpus(case: Case) -> Parts:
+    devices, manifests = case["roots"]
+    policy = NvidiaPolicy(roots=NvidiaRoots(devices=devices, manifests=manifests))
+    rims = case["rims"]
+
+    def verdict() -> None:
+        assert verify_gpus(case["gpus"], rims=rims, policy=policy, now=case["now"]).accepted
+
+    return {
+        "manifests": lambda: [verify_manifest(rim, manifests) for rim in rims],
+        "verify_gpus": verdict,
     }
 
 
@@ -191,9 +291,11 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.what, arguments.runs)
         return
-    cases = {"simulated": simulated()}
+    cases = {"simulated": simulated(), "simulated TDX": simulated_tdx(), "simulated GPU": simulated_gpu()}
     if FIXTURES.is_dir() and GENOA.is_dir():
         cases |= {f"real {product}": real(product) for product in ("Milan", "Genoa")}
+        cases["real TDX, a quote alone"] = real_tdx()
+        cases["real switch"] = real_switch()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -210,6 +312,11 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result))
 
 
+def _bounds(title: str) -> str:
+    warm = WARM_BOUNDS.get(title)
+    return f"bounds {COLD_BOUND:.0f} and {warm}" if warm else ""
+
+
 def show(result: Mapping[str, Any]) -> None:
     """Print the table."""
     print(f"{'CPU time, ms':42}{'cold':>8}{'warm':>8}")
@@ -218,7 +325,9 @@ def show(result: Mapping[str, Any]) -> None:
             continue
         print(title)
         for name, value in row["cold"].items():
-            bound = f"   (bound {BOUND:.0f})" if name == "verify_session" else ""
+            bound = (
+                f"   ({_bounds(title)})" if name in ("verify_session", "verify_quote", "verify_gpus") else ""
+            )
             print(f"  {name:40}{value:8.2f}{row['warm'][name]:8.3f}{bound}")
     if "warm_instructions" in result:
         print(f"{'instructions of a warm verification':42}{result['warm_instructions'] / 1e6:16.2f} million")

@@ -7,6 +7,7 @@ import pytest
 
 from e2e.conftest import CHATS, Device, nobody_connects
 from sottovoce.attest.rules import session_rules
+from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.device.reports import ReportStore, decode_export
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -46,11 +47,11 @@ def test_rewrites_differ_from_the_draft_and_from_each_other(device: Device) -> N
 def test_every_check_is_shown_and_reported(device: Device) -> None:
     done = device.run("summarize", str(CHATS / "book-club.txt"), "--unread", "10", "--verbose")
     assert done.returncode == 0, done.stderr
-    for title in (rule.title for rule in session_rules().values()):
+    for title in (rule.title for rule in session_rules(SIMULATED_KIND).values()):
         assert title in done.stdout
     (report,) = ReportStore(device.home).list()
     assert report.outcome == "done"
-    assert {line.id for line in report.verdict} == set(session_rules())
+    assert {line.id for line in report.verdict} == set(session_rules(SIMULATED_KIND))
     assert {line.status for line in report.verdict} == {"pass"}
     assert report.simulated
     assert report.message_count == len(report.messages) > 0

@@ -6,13 +6,16 @@ from typing import Final
 from sottovoce.attacks.attack import OPERATOR, Attack, Trial
 from sottovoce.attacks.stage import Stage, Target
 from sottovoce.attest.evidence import Evidence
-from sottovoce.tlog.entries import Release
+from sottovoce.tlog.entries import Accelerator, Release
 
 __all__ = ["ATTACK"]
 
 
+_GPU: Final = Accelerator(architecture="HOPPER", manifests=("ab" * 32,))
+
+
 def _declares(stage: Stage) -> Release:
-    return replace(stage.release, accelerators=("gpu-hopper",))
+    return replace(stage.release, accelerators=(_GPU,))
 
 
 def _silent(stage: Stage, target: Target) -> Evidence:

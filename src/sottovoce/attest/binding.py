@@ -3,6 +3,7 @@
 leaf        = SHA-256(0x00 ‖ label ‖ exporter ‖ SHA-256(SPKI))
 root        = RFC 6962 head over the leaves of the sessions that arrived together
 REPORT_DATA = SHA-512("sottovoce/1 report" ‖ root)
+GPU nonce   = SHA-256("sottovoce/1 accelerators" ‖ root)
 """
 
 import hashlib
@@ -12,11 +13,12 @@ from typing import Final
 from sottovoce.core.errors import UsageError
 from sottovoce.tlog.merkle import root_from_path
 
-__all__ = ["batch_root", "peer_leaf", "report_data", "session_leaf"]
+__all__ = ["accelerator_nonce", "batch_root", "peer_leaf", "report_data", "session_leaf"]
 
 _SESSION: Final = b"sottovoce/1 session"
 _PEER: Final = b"sottovoce/1 peer"
 _REPORT: Final = b"sottovoce/1 report"
+_ACCELERATORS: Final = b"sottovoce/1 accelerators"
 _EXPORTER: Final = 32
 
 
@@ -48,3 +50,8 @@ def batch_root(leaf: bytes, *, index: int, size: int, path: Sequence[bytes]) -> 
 def report_data(root: bytes) -> bytes:
     """REPORT_DATA, 64 bytes."""
     return hashlib.sha512(_REPORT + root).digest()
+
+
+def accelerator_nonce(root: bytes) -> bytes:
+    """The nonce that every GPU and switch of these sessions answers, 32 bytes."""
+    return hashlib.sha256(_ACCELERATORS + root).digest()

@@ -56,7 +56,8 @@ def plain(data: bytes) -> bytes:
     Raises:
         DecodeError: PEM or hexadecimal that is not whole, or several blocks.
     """
-    if _BEGIN in data:
+    # A TDX quote is binary and has certificates inside, as PEM.
+    if _BEGIN in data and data.isascii():
         blocks = _blocks(data)
         if len(blocks) != 1:
             raise DecodeError("there are several PEM blocks where one is expected")

@@ -11,9 +11,9 @@ class AppraisedPlatform:
 
     Attributes:
         product: the processor's product line; empty where the chain does not verify.
-        hardware_id: the chip's id: 64 bytes, 8 on Turin.
+        hardware_id: the chip's id: 64 bytes, 8 on Turin; on TDX the platform's, 16 bytes.
         report_data: 64 bytes.
-        measurement: what was launched, 48 bytes.
+        measurement: what was launched, 48 bytes; on TDX `tdx.appraisal.launch_measurement`.
         vmpl: the privilege level that asked for the report; None where the platform has none.
     """
 

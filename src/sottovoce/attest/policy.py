@@ -1,8 +1,8 @@
 """What a verifier demands. An empty policy cannot be written down; an unknown name in it is an error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.attest.snp.floors import FLOORS, Floor
@@ -11,14 +11,20 @@ from sottovoce.core.errors import UsageError
 from sottovoce.tlog.entries import ROLES
 from sottovoce.tlog.policy import LogPolicy
 
+if TYPE_CHECKING:
+    from sottovoce.attest.nvidia.policy import NvidiaPolicy
+
 __all__ = [
     "ACCEPTED_PRODUCTS",
     "BACKEND_ROLES",
     "RELAXABLE",
     "SIMULATED_PRODUCT",
+    "TDX_PRODUCT",
     "Root",
     "SessionPolicy",
     "SnpPolicy",
+    "TdxPolicy",
+    "platform_policies",
 ]
 
 BACKEND_ROLES: Final = ("predictor", "guard")
@@ -35,9 +41,13 @@ RELAXABLE: Final = frozenset(
         "platform-ciphertext-hiding",
         "platform-alias-check",
         "product",
+        "tdx-perfmon",
     }
 )
 """Checks that some platforms cannot offer (protocol 6.6). No other check can be relaxed at all."""
+
+TDX_PRODUCT: Final = "TDX"
+"""What stands for every processor of Intel's: which it is, the collateral knows."""
 
 ACCEPTED_PRODUCTS: Final = frozenset({"Genoa", "Siena", "Turin", SIMULATED_PRODUCT})
 """Not Milan: it can hide no ciphertext (protocol 6.2). Simulated hardware still needs its root in the policy."""
@@ -79,12 +89,54 @@ class SnpPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TdxPolicy:
+    """The demands on a quote and its collateral.
+
+    Attributes:
+        root: the certificate that all of Intel's signatures lead to (DER).
+        statuses: Intel's words for patch levels that are accepted.
+        advisories: Intel's advisories that are accepted although they apply.
+        evaluation: the lowest accepted number of Intel's evaluation of patch levels; None where none is demanded.
+        simulated: the root is one of simulated hardware.
+    """
+
+    root: bytes
+    statuses: frozenset[str] = frozenset({"UpToDate"})
+    advisories: frozenset[str] = frozenset()
+    evaluation: int | None = None
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.root or not self.statuses:
+            raise UsageError("a policy needs a root and an accepted status")
+
+
+def platform_policies(roots: Iterable[Root]) -> tuple[SnpPolicy, TdxPolicy | None]:
+    """The strict policies of the platforms whose roots are given, one root for each product.
+
+    Raises:
+        UsageError: no root of AMD's, or two for one product.
+    """
+    by_product: dict[str, bytes] = {}
+    for root in roots:
+        if root.product in by_product:
+            raise UsageError("a policy needs one root for each product")
+        by_product[root.product] = root.ark_der
+    tdx = by_product.pop(TDX_PRODUCT, None)
+    snp = SnpPolicy(roots=tuple(Root(product=name, ark_der=der) for name, der in by_product.items()))
+    return snp, TdxPolicy(root=tdx) if tdx else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPolicy:
     """The demands on one session.
 
     Attributes:
         environment: the name of the environment, for the report.
         role: the role that the CVM must have.
+        tdx: None where a quote of Intel's is not accepted.
+        nvidia: None where releases with accelerators are not accepted.
+        manifests: the reference manifests (XML) at hand; a release says by digest which of them count.
         allow_simulated: whether a root of simulated hardware may be among the roots; never in production.
         relaxed: checks whose failure is shown but does not refuse; names of `RELAXABLE` only.
         require_backends: roles whose appraisals the evidence must hold; it may hold no others.
@@ -98,6 +150,9 @@ class SessionPolicy:
     log: LogPolicy
     require_backends: tuple[str, ...]
     relaxed: frozenset[str] = frozenset()
+    tdx: TdxPolicy | None = None
+    nvidia: "NvidiaPolicy | None" = None
+    manifests: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -108,7 +163,10 @@ class SessionPolicy:
             raise UsageError("a session policy needs an environment and known roles")
         if len(set(self.require_backends)) != len(self.require_backends):
             raise UsageError("a session policy names a back end twice")
-        if not self.allow_simulated and any(root.product == SIMULATED_PRODUCT for root in self.snp.roots):
+        simulated = any(root.product == SIMULATED_PRODUCT for root in self.snp.roots)
+        simulated |= self.tdx is not None and self.tdx.simulated
+        simulated |= self.nvidia is not None and self.nvidia.roots.simulated
+        if not self.allow_simulated and simulated:
             raise UsageError("a production policy does not hold a root of simulated hardware")
         if self.minimum_security_version < 0:
             raise UsageError("a session policy needs a lowest security version")

@@ -15,21 +15,40 @@
     [snp.expect]                           # reference values, lower-case hexadecimal
     measurements = ["…"]
 
+    [tdx]
+    statuses = ["UpToDate", "SWHardeningNeeded"]
+    advisories = ["INTEL-SA-00000"]        # accepted although they apply
+    evaluation = 17                        # lowest number of Intel's evaluation of patch levels
+    [tdx.expect]
+    mrtds = ["…"]
+
+    [nvidia]
+    architectures = ["HOPPER"]
+    modes = ["SPT", "PPCIE"]
+    revoked = ["…"]                        # SHA-256 of certificates
+
 What the file does not say is as in the strict policy. An unknown name is an error, and there is no name that switches off the
 signatures, the chain or the refusal of debug mode.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy
+from sottovoce.attest.nvidia.evidence import ARCHITECTURES
+from sottovoce.attest.nvidia.opaque import MODES
+from sottovoce.attest.nvidia.policy import NvidiaPolicy
+from sottovoce.attest.nvidia.verify import NVIDIA_CHAIN_ONLY, NVIDIA_RELAXABLE
+from sottovoce.attest.paravisor.verify import PARAVISOR_CHAIN_ONLY, PARAVISOR_RELAXABLE
+from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.snp.floors import FLOORS, PARTS, Floor
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
 from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences
-from sottovoce.attest.vendors import amd_roots
+from sottovoce.attest.tdx.verify import TDX_CHAIN_ONLY, TDX_RELAXABLE, TdxReferences
+from sottovoce.attest.vendors import amd_roots, intel_root, nvidia_roots
 from sottovoce.core.errors import ConfigError, UsageError
 
 __all__ = ["BUILT_IN", "VerifierPolicy", "built_in", "parse_policy"]
@@ -39,6 +58,19 @@ _VERSION: Final = 1
 _LEVEL: Final = 255
 _HINT: Final = "docs/policy.md lists what a policy file may say"
 _LINES: Final = frozenset({"Milan", "Genoa", "Siena", "Turin"})
+# Intel PCS API v4, tcbStatus, without the one that is never accepted.
+_STATUSES: Final = frozenset(
+    {
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+    }
+)
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}", re.ASCII)
 BUILT_IN: Final = ("strict", "chain-only")
 """Policies that need no file."""
 
@@ -58,22 +90,44 @@ class VerifierPolicy:
     chain_only: bool = False
     snp: SnpPolicy = field(default_factory=lambda: SnpPolicy(roots=amd_roots()))
     snp_references: SnpReferences = field(default_factory=SnpReferences)
+    tdx: TdxPolicy = field(default_factory=lambda: TdxPolicy(root=intel_root()))
+    tdx_references: TdxReferences = field(default_factory=TdxReferences)
+    nvidia: NvidiaPolicy = field(default_factory=lambda: NvidiaPolicy(roots=nvidia_roots()))
 
     @property
     def snp_left_out(self) -> frozenset[str]:
         """The checks of an SNP report that stand as not checked."""
         return SNP_CHAIN_ONLY if self.chain_only else frozenset()
 
+    @property
+    def paravisor_left_out(self) -> frozenset[str]:
+        """The checks of a paravisor's evidence that stand as not checked."""
+        return PARAVISOR_CHAIN_ONLY if self.chain_only else frozenset()
+
+    @property
+    def tdx_left_out(self) -> frozenset[str]:
+        """The checks of a TDX quote that stand as not checked."""
+        return TDX_CHAIN_ONLY if self.chain_only else frozenset()
+
+    @property
+    def nvidia_left_out(self) -> frozenset[str]:
+        """The checks of GPUs and switches that stand as not checked."""
+        return NVIDIA_CHAIN_ONLY if self.chain_only else frozenset()
+
     def for_session(self, pinned: SessionPolicy) -> SessionPolicy:
         """The session policy `pinned` with this policy's demands; the roots stay the pinned ones.
 
         Raises:
-            ConfigError: it relaxes what a session cannot do without.
+            ConfigError: it relaxes what a session cannot do without, or has reference values.
         """
+        if self.snp_references.given or self.tdx_references.given:
+            raise ConfigError("a session takes its reference values from its release", hint=_HINT)
         if self.chain_only or not self.relaxed <= RELAXABLE:
             raise ConfigError("this policy leaves out what a session cannot do without", hint=_HINT)
         snp = replace(self.snp, roots=pinned.snp.roots)
-        return replace(pinned, snp=snp, relaxed=pinned.relaxed | self.relaxed)
+        tdx = pinned.tdx and replace(self.tdx, root=pinned.tdx.root, simulated=pinned.tdx.simulated)
+        nvidia = pinned.nvidia and replace(self.nvidia, roots=pinned.nvidia.roots)
+        return replace(pinned, snp=snp, tdx=tdx, nvidia=nvidia, relaxed=pinned.relaxed | self.relaxed)
 
 
 def built_in(name: str) -> VerifierPolicy:
@@ -141,6 +195,14 @@ class _Table:
             raise ConfigError(f"{self._what}: {name} has an unknown name: {unknown[0]:.60}", hint=_HINT)
         return frozenset(values)
 
+    def many(self, name: str, form: re.Pattern[str]) -> frozenset[str] | None:
+        values = self.take(name, list)
+        if values is None:
+            return None
+        if not all(isinstance(one, str) and form.fullmatch(one) for one in values):
+            raise self._wrong(name)
+        return frozenset(values)
+
     def octets(self, name: str) -> bytes | None:
         value = self.take(name, str)
         return None if value is None else self._unhex(name, value)
@@ -170,14 +232,23 @@ class _Table:
 def _policy(table: _Table, name: str) -> VerifierPolicy:
     if table.take("version", int) != _VERSION:
         raise ConfigError("the policy file is of an unknown version", hint="it begins with: version = 1")
-    relaxed = table.names("relax", SNP_RELAXABLE) or frozenset()
+    known = SNP_RELAXABLE | TDX_RELAXABLE | PARAVISOR_RELAXABLE | NVIDIA_RELAXABLE
+    relaxed = table.names("relax", known) or frozenset()
     demanded = table.names("demand", frozenset(SNP_OPTIONAL_RULES)) or frozenset()
-    snp = table.table("snp")
+    snp, tdx, nvidia = table.table("snp"), table.table("tdx"), table.table("nvidia")
     table.end()
-    policy = _snp(snp, demanded)
-    references = _references(snp.table("expect"))
+    policy = VerifierPolicy(
+        name=name,
+        relaxed=relaxed,
+        snp=_snp(snp, demanded),
+        snp_references=_snp_references(snp.table("expect")),
+        tdx=_tdx(tdx),
+        tdx_references=_tdx_references(tdx.table("expect")),
+        nvidia=_nvidia(nvidia),
+    )
     snp.end()
-    return VerifierPolicy(name=name, relaxed=relaxed, snp=policy, snp_references=references)
+    tdx.end()
+    return policy
 
 
 def _snp(table: _Table, demanded: frozenset[str]) -> SnpPolicy:
@@ -205,7 +276,7 @@ def _floor(value: Any, part: str) -> Floor:
     return Floor(tcb=Tcb(**levels), source=source)  # type: ignore[arg-type]  # None is refused above
 
 
-def _references(table: _Table) -> SnpReferences:
+def _snp_references(table: _Table) -> SnpReferences:
     references = SnpReferences(
         report_data=table.octets("report_data"),
         measurements=table.many_octets("measurements"),
@@ -217,3 +288,37 @@ def _references(table: _Table) -> SnpReferences:
     )
     table.end()
     return references
+
+
+def _tdx(table: _Table) -> TdxPolicy:
+    policy = TdxPolicy(root=intel_root(), evaluation=table.number("evaluation"))
+    statuses = table.names("statuses", _STATUSES)
+    advisories = table.many("advisories", _ADVISORY)
+    if statuses is not None:
+        policy = replace(policy, statuses=statuses)
+    return policy if advisories is None else replace(policy, advisories=advisories)
+
+
+def _tdx_references(table: _Table) -> TdxReferences:
+    references = TdxReferences(
+        report_data=table.octets("report_data"),
+        platforms=table.many_octets("platforms"),
+        modules=table.many_octets("modules"),
+        mrtds=table.many_octets("mrtds"),
+        rtmrs=tuple(table.many_octets(f"rtmr{number}") for number in range(4)),
+        mr_config_id=table.octets("mr_config_id"),
+        mr_owner=table.octets("mr_owner"),
+        mr_owner_config=table.octets("mr_owner_config"),
+    )
+    table.end()
+    return references
+
+
+def _nvidia(table: _Table) -> NvidiaPolicy:
+    policy = NvidiaPolicy(roots=nvidia_roots(), revoked=table.many("revoked", _SHA256))
+    architectures = table.names("architectures", frozenset(ARCHITECTURES))
+    modes = table.names("modes", frozenset(MODES.values()))
+    table.end()
+    if architectures is not None:
+        policy = replace(policy, architectures=architectures)
+    return policy if modes is None else replace(policy, modes=modes)

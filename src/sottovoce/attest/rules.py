@@ -4,7 +4,9 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
+from sottovoce.attest.evidence import TDX_KIND
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES, SNP_RULES
+from sottovoce.attest.tdx.rules import TDX_OPTIONAL_RULES, TDX_RULES
 from sottovoce.attest.verdict import Rule
 
 __all__ = ["SESSION_RULES", "session_rules"]
@@ -101,7 +103,11 @@ SESSION_RULES: Final[Mapping[str, Rule]] = {
 }
 
 
+_OPTIONAL: Final = {**SNP_OPTIONAL_RULES, **TDX_OPTIONAL_RULES}
+
+
 @functools.cache
-def session_rules(tightened: frozenset[str] = frozenset()) -> Mapping[str, Rule]:
-    """The checks of a session on SEV-SNP, real or simulated, with the optional ones that a policy demands."""
-    return {**SESSION_RULES, **SNP_RULES, **{check: SNP_OPTIONAL_RULES[check] for check in sorted(tightened)}}
+def session_rules(kind: str, tightened: frozenset[str] = frozenset()) -> Mapping[str, Rule]:
+    """The checks of a session on a platform of `kind`, with the optional ones of that platform that a policy demands."""
+    platform = TDX_RULES if kind == TDX_KIND else SNP_RULES
+    return {**SESSION_RULES, **platform, **{check: _OPTIONAL[check] for check in sorted(tightened)}}

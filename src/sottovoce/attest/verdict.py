@@ -11,7 +11,10 @@ from sottovoce.core.errors import PeerError, UsageError, VerificationError
 __all__ = ["Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
 
 _T = TypeVar("_T")
+
+
 _UNREACHED: Final = "could not be checked, as something before it failed"
+"""What is found where a check was never reached; it counts as a failure."""
 
 
 class Status(Enum):

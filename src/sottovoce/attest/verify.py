@@ -13,20 +13,23 @@ Every line that can be evaluated is, so that a refusal shows all that is wrong; 
 import functools
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from sottovoce.attest.binding import batch_root, peer_leaf, report_data, session_leaf
-from sottovoce.attest.evidence import Backend, Evidence, Logged
+from sottovoce.attest.binding import accelerator_nonce, batch_root, peer_leaf, report_data, session_leaf
+from sottovoce.attest.evidence import TDX_KIND, Backend, Evidence, Logged
 from sottovoce.attest.logged import LogSteps
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import BACKEND_ROLES, SessionPolicy
 from sottovoce.attest.rules import session_rules
-from sottovoce.attest.snp.appraisal import appraise
+from sottovoce.attest.snp import appraisal as snp
 from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, quietly
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
 from sottovoce.tlog.policy import VerifiedCheckpoint
+
+if TYPE_CHECKING:
+    from sottovoce.attest.nvidia.evidence import DeviceEvidence
 
 __all__ = ["Connection", "VerifiedSession", "verify_session"]
 
@@ -96,11 +99,13 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
     Raises:
         VerificationRefused: a check failed; it carries the whole verdict.
     """
-    checks = Checklist(session_rules(policy.snp.tightened), relaxed=policy.relaxed)
-    decoded = checks.attempt(
-        "decode", lambda: Evidence.decode(evidence), wanted="one CMW record, at most 64 KiB"
+    decoded, fault = _decoded(evidence)
+    devices = _devices(decoded) if decoded and policy.nvidia else None
+    checks = _checklist(decoded, policy, devices or ())
+    checks.add(
+        "decode", ok=decoded is not None, found=fault or "yes", wanted="one CMW record, at most 64 KiB"
     )
-    parts = _Verifier(decoded, policy, connection, checks).run() if decoded else None
+    parts = _Verifier(decoded, policy, connection, checks, devices).run() if decoded else None
     unasked = {f"backend-{role}" for role in BACKEND_ROLES if role not in policy.require_backends}
     verdict = checks.verdict(without=unasked)
     if verdict.failed or decoded is None or parts is None:
@@ -118,6 +123,37 @@ def verify_session(evidence: bytes, *, policy: SessionPolicy, connection: Connec
     )
 
 
+def _decoded(evidence: bytes) -> tuple[Evidence | None, str]:
+    try:
+        return Evidence.decode(evidence), ""
+    except PeerError as error:
+        return None, str(error)
+
+
+def _devices(decoded: Evidence) -> "tuple[DeviceEvidence, ...] | None":
+    if not decoded.accelerators:
+        return ()
+    from sottovoce.attest.nvidia.session import decode_devices  # noqa: PLC0415 - only a release with GPUs needs it
+
+    return quietly(lambda: decode_devices(decoded.accelerators))
+
+
+def _checklist(
+    decoded: Evidence | None, policy: SessionPolicy, devices: "tuple[DeviceEvidence, ...]"
+) -> Checklist:
+    kind = decoded.platform.kind if decoded else ""
+    tightened = policy.snp.tightened
+    if kind == TDX_KIND:
+        demanded = policy.tdx is not None and policy.tdx.evaluation is not None
+        tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
+    rules = session_rules(kind, tightened)
+    if devices:
+        from sottovoce.attest.nvidia.session import accelerator_rules  # noqa: PLC0415 - as above
+
+        rules = {**rules, **accelerator_rules(devices)}
+    return Checklist(rules, relaxed=policy.relaxed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
     platform: AppraisedPlatform
@@ -128,28 +164,28 @@ class _Parts:
 
 class _Verifier:
     def __init__(
-        self, evidence: Evidence, policy: SessionPolicy, connection: Connection, checks: Checklist
+        self,
+        evidence: Evidence,
+        policy: SessionPolicy,
+        connection: Connection,
+        checks: Checklist,
+        devices: "tuple[DeviceEvidence, ...] | None",
     ) -> None:
         self._evidence = evidence
         self._policy = policy
         self._at = connection
         self._checks = checks
+        self._devices = devices
+        leaf_of, batch = peer_leaf if connection.from_client else session_leaf, evidence.batch
+        leaf = leaf_of(connection.exporter, connection.spki)
+        self._root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
         self._log = LogSteps(policy.log, checks, now=connection.now, seen=connection.seen)
 
     def run(self) -> _Parts | None:
         """Steps 2 to 12; None if one of them could not go on, which the checklist then says."""
-        evidence, at = self._evidence, self._at
+        evidence = self._evidence
         # 2, 3, 4, 6 and the certificate's side of 5.
-        appraised = appraise(
-            evidence.platform.report,
-            evidence.endorsements,
-            self._policy.snp,
-            self._checks,
-            kind=evidence.platform.kind,
-            now=at.now,
-            revoked=at.revocations.certificates if at.revocations else frozenset(),
-        )
-        platform = appraised[0] if appraised else None
+        platform = self._tdx() if evidence.platform.kind == TDX_KIND else self._snp()
         # 5 and 10.
         logged_host = self._log.entry("host", evidence.host)
         host = self._host(platform)
@@ -170,6 +206,30 @@ class _Verifier:
             return None
         indexes = logged_release.index, logged_host.index
         return _Parts(platform=platform, release=release, host=host, log_indexes=indexes)
+
+    def _snp(self) -> AppraisedPlatform | None:
+        at, shown = self._at, self._evidence
+        appraised = snp.appraise(
+            shown.platform.report,
+            shown.endorsements,
+            self._policy.snp,
+            self._checks,
+            kind=shown.platform.kind,
+            now=at.now,
+            revoked=at.revocations.certificates if at.revocations else frozenset(),
+        )
+        return appraised[0] if appraised else None
+
+    def _tdx(self) -> AppraisedPlatform | None:
+        from sottovoce.attest.tdx import appraisal as tdx  # noqa: PLC0415 - a large library, which only a quote needs
+
+        shown, policy = self._evidence, self._policy.tdx
+        if policy is None:
+            self._checks.add("tdx-signature", ok=False, found="a quote", wanted="no root for one is pinned")
+            return None
+        collateral = shown.endorsements.collateral
+        appraised = tdx.appraise(shown.platform.report, collateral, policy, self._checks, now=self._at.now)
+        return appraised[0] if appraised else None
 
     # 5. The host's entry, the directory's host list, the candidates.
     def _host(self, platform: AppraisedPlatform | None) -> Host | None:
@@ -207,10 +267,7 @@ class _Verifier:
 
     # 7. Binding.
     def _binding(self, platform: AppraisedPlatform) -> None:
-        leaf_of = peer_leaf if self._at.from_client else session_leaf
-        leaf, batch = leaf_of(self._at.exporter, self._at.spki), self._evidence.batch
-        root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
-        wanted = report_data(root) if root is not None else None
+        wanted = report_data(self._root) if self._root is not None else None
         self._checks.add(
             "binding",
             ok=wanted is not None and platform.report_data == wanted,
@@ -267,13 +324,29 @@ class _Verifier:
 
     # 11. Accelerators.
     def _accelerators(self, release: Release | None) -> None:
-        shown, declared = len(self._evidence.accelerators), len(release.accelerators) if release else 0
-        # UNSPECIFIED: protocol 6.11 says how to verify one; this version knows none, so it refuses them all.
-        ok = release is not None and not shown and not declared
-        found = (
-            "not declared, none shown" if ok else f"{shown} shown, {declared} declared, none can be verified"
+        declared = release.accelerators if release else ()
+        if not self._evidence.accelerators and not declared:
+            found = "not declared, none shown"
+            self._checks.add("accelerators", ok=release is not None, found=found, wanted="those declared")
+            return
+        policy, at = self._policy.nvidia, self._at
+        if policy is None or self._devices is None:
+            found = "malformed evidence" if policy else "no vendor's root is pinned"
+            self._checks.add("accelerators", ok=False, found=found, wanted="those declared")
+            return
+        if release is None or self._root is None:
+            return  # every line stands as one that could not be checked, which refuses
+        from sottovoce.attest.nvidia.session import appraise_accelerators  # noqa: PLC0415 - as above
+
+        appraise_accelerators(
+            self._devices,
+            declared,
+            nonce=accelerator_nonce(self._root),
+            policy=replace(policy, revoked=at.revocations.certificates if at.revocations else None),
+            manifests=self._policy.manifests,
+            now=at.now,
+            checks=self._checks,
         )
-        self._checks.add("accelerators", ok=ok, found=found, wanted="those that the release declares")
 
     # 12. Back ends.
     def _backends(self) -> None:

@@ -82,7 +82,7 @@ def load_config(kind: type[_T], data: bytes) -> _T:
         return msgspec.toml.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"the configuration file is wrong: {error}") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ConfigError("the configuration file is not TOML") from None
 
 

@@ -40,13 +40,9 @@ class _Verify(click.Group):
             sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
 
 
-@click.group(cls=_Verify)
+@click.group(cls=_Verify, epilog="Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.")
 def verify() -> None:
-    r"""Verify evidence and see every check: what was found, what was wanted, and why it matters.
-
-    \b
-    Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.
-    """
+    """Verify evidence and see every check: what was found, what was wanted, and why it matters."""
 
 
 def _common(command: _F) -> _F:
@@ -101,28 +97,161 @@ def snp(
     """An AMD SEV-SNP report with its certificates. Files are DER, PEM or hexadecimal; their content tells which."""
     from dataclasses import replace
 
+    from sottovoce.attest.paravisor.layout import is_hcl_report
     from sottovoce.attest.pem import certificates, plain
-    from sottovoce.attest.snp.verify import verify_report
+    from sottovoce.attest.snp.verify import SNP_RELAXABLE, verify_report
     from sottovoce.attest.vendors import amd_intermediates
+    from sottovoce.core.errors import DecodeError
 
     policy, now = _policy(policy_name), _moment(at)
     references = policy.snp_references
     if report_data is not None:
         references = replace(references, report_data=_hex(report_data, "--report-data", 64))
+    data = plain(_read(report))
+    if is_hcl_report(data):
+        raise DecodeError(
+            "this is a paravisor's report with a hardware report inside",
+            hint="sottovoce verify paravisor takes it",
+        )
     keys = certificates(_read(vcek))
     given = certificates(_read(chain)) if chain else ()
     verdict = verify_report(
-        plain(_read(report)),
+        data,
         keys[0],
         intermediates=(*keys[1:], *given, *amd_intermediates()),
         crl=plain(_read(crl)) if crl else b"",
         policy=policy.snp,
         now=now,
         references=references,
-        relaxed=policy.relaxed,
+        relaxed=policy.relaxed & SNP_RELAXABLE,
         left_out=policy.snp_left_out,
     )
     _conclude("sev-snp", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.option(
+    "--report",
+    required=True,
+    type=_FILE,
+    help="The paravisor's report (HCLA…), or one JSON document with report, certificate and quote.",
+)
+@click.option(
+    "--vcek", type=_FILE, help="The certificate of the chip's key, where the report's file has none."
+)
+@click.option("--chain", type=_FILE, help="Intermediate certificates. Those that ship are tried as well.")
+@click.option("--crl", type=_FILE, help="The vendor's revocation list.")
+@click.option("--quote", type=_FILE, help="The TPM's quote: JSON, or the message alone.")
+@click.option("--signature", type=_FILE, help="The quote's signature, where the quote is the message alone.")
+@click.option("--nonce", default=None, metavar="HEX", help="What the quote must hold.")
+@click.option(
+    "--pcr", "pcrs", multiple=True, metavar="N=HEX", help="A register and its value; may be given again."
+)
+@click.option(
+    "--user-data", default=None, metavar="HEX", help="The 64 bytes that the runtime claims must hold."
+)
+@_at
+@_common
+def paravisor(*, at: str | None, policy_name: str, as_json: bool, **given: Any) -> None:
+    """Evidence of an Azure confidential VM: SNP report in the paravisor's, runtime claims, the virtual TPM's quote.
+
+    No session accepts it: a paravisor's maker can read the VM's memory and sign any quote (docs/adr/0015).
+    """
+    from sottovoce.attest.paravisor.verify import PARAVISOR_RELAXABLE, verify_paravisor
+    from sottovoce.attest.vendors import amd_intermediates
+    from sottovoce.cli.paravisor import gather
+
+    policy, now = _policy(policy_name), _moment(at)
+    papers = gather(_read, **given)
+    verdict = verify_paravisor(
+        papers.report,
+        papers.vcek,
+        quote=papers.quote,
+        intermediates=(*papers.intermediates, *amd_intermediates()),
+        crl=papers.crl,
+        policy=policy.snp,
+        now=now,
+        references=policy.snp_references,
+        expected=papers.expected,
+        relaxed=policy.relaxed & PARAVISOR_RELAXABLE,
+        left_out=policy.paravisor_left_out,
+    )
+    _conclude("paravisor-sev-snp", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.option("--quote", required=True, type=_FILE, help="The quote: bytes or hexadecimal.")
+@click.option(
+    "--collateral", required=True, type=_FILE, help="Intel's collateral, as JSON (docs/verifying.md)."
+)
+@click.option("--event-log", type=_FILE, help="The data of the CCEL, to be replayed and compared.")
+@click.option("--report-data", default=None, metavar="HEX", help="The 64 bytes that the quote must hold.")
+@_at
+@_common
+def tdx(
+    *,
+    quote: Path,
+    collateral: Path,
+    event_log: Path | None,
+    report_data: str | None,
+    at: str | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """An Intel TDX quote with its collateral. The quote's file is binary or hexadecimal; its content tells which."""
+    from dataclasses import replace
+
+    from sottovoce.attest.pem import plain
+    from sottovoce.attest.tdx.verify import TDX_RELAXABLE, verify_quote
+
+    policy, now = _policy(policy_name), _moment(at)
+    references = policy.tdx_references
+    if report_data is not None:
+        references = replace(references, report_data=_hex(report_data, "--report-data", 64))
+    verdict = verify_quote(
+        plain(_read(quote)),
+        _read(collateral),
+        policy=policy.tdx,
+        now=now,
+        event_log=_read(event_log) if event_log else b"",
+        references=references,
+        relaxed=policy.relaxed & TDX_RELAXABLE,
+        left_out=policy.tdx_left_out,
+    )
+    _conclude("tdx", verdict, policy.name, now, as_json=as_json)
+
+
+@verify.command()
+@click.option("--evidence", required=True, type=_FILE, help="The JSON list of the vendor's tools.")
+@click.option("--nonce", default=None, metavar="HEX", help="The 32 bytes that the reports must answer.")
+@click.option(
+    "--rim", "rims", type=_FILE, multiple=True, help="A reference manifest; one for each driver and firmware."
+)
+@_at
+@_common
+def nvidia(
+    *,
+    evidence: Path,
+    nonce: str | None,
+    rims: tuple[Path, ...],
+    at: str | None,
+    policy_name: str,
+    as_json: bool,
+) -> None:
+    """NVIDIA GPUs and NVLink switches: reports with their certificates, and the manifests to compare them with."""
+    from sottovoce.attest.nvidia.verify import NVIDIA_RELAXABLE, verify_gpus
+
+    policy, now = _policy(policy_name), _moment(at)
+    verdict = verify_gpus(
+        _read(evidence),
+        nonce=None if nonce is None else _hex(nonce, "--nonce", 32),
+        rims=tuple(map(_read, rims)),
+        policy=policy.nvidia,
+        now=now,
+        relaxed=policy.relaxed & NVIDIA_RELAXABLE,
+        left_out=policy.nvidia_left_out,
+    )
+    _conclude("nvidia", verdict, policy.name, now, as_json=as_json)
 
 
 @verify.command()

@@ -119,7 +119,7 @@ class AnswerDecoder:
             raise DecodeError("the answer goes on after its end")
         try:
             event: AnswerEvent = _DECODER.decode(line)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise DecodeError("a line of the answer has an unknown form") from None
         if isinstance(event, Failed):
             raise ServiceError("the service could not answer", hint="nothing is kept; try again")

@@ -111,7 +111,7 @@ class DirectorySource:
                 return None
             note, proof = (base64.b64decode(text, validate=True) for text in (kept.note, kept.proof))
             return self._accept(note, note, proof, now, last)
-        except (OSError, msgspec.DecodeError, binascii.Error, SottovoceError):
+        except (OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error, SottovoceError):
             # Expired, damaged or of another environment: the network has the right one.
             return None
 

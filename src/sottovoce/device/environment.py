@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.attest.policy import Root, SessionPolicy, SnpPolicy
+from sottovoce.attest.policy import Root, SessionPolicy, platform_policies
 from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.device.files import private_directory, write_private
 from sottovoce.tlog.note import VerifierKey
@@ -81,7 +81,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             environment.directory_verifier()
         except OSError:
             raise ConfigError("there is no environment to talk to", hint=hint) from None
-        except (msgspec.DecodeError, DecodeError, binascii.Error):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, binascii.Error):
             raise ConfigError("the environment file is wrong", hint=hint) from None
         return environment
 
@@ -129,10 +129,12 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             Root(product=root.product, ark_der=base64.b64decode(root.ark, validate=True))
             for root in self.vendor_roots
         )
+        snp, tdx = platform_policies(roots)
         return SessionPolicy(
             environment=self.name,
             role="orchestrator",
-            snp=SnpPolicy(roots=tuple(roots)),
+            snp=snp,
+            tdx=tdx,
             allow_simulated=self.simulated,
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

@@ -218,7 +218,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 def _code(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Refusal).code
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
 
 

@@ -139,7 +139,7 @@ class _Answer:
             return TooMuchError("the request is longer than the service allows", hint="send fewer messages")
         try:
             known = msgspec.json.decode(self._problem, type=_Problem).code.startswith("unavailable")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             known = False
         what = "a part of the service is down" if known else "the service could not answer"
         return ServiceError(what, hint="nothing is kept; try again")

@@ -173,7 +173,7 @@ class SettingsStore:
         try:
             canonical.decode(data, limit=_LIMIT)
             document = msgspec.json.decode(data, type=_Document)
-        except (DecodeError, msgspec.DecodeError, RecursionError):
+        except (DecodeError, msgspec.DecodeError, UnicodeError, RecursionError):
             raise self._corrupt("the settings file is damaged") from None
         if document.version != _VERSION:
             raise self._corrupt("the settings file is of another version")

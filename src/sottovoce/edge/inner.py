@@ -204,7 +204,7 @@ async def _require(response: aiohttp.ClientResponse, status: int) -> None:
     body = await _whole(response.content.iter_any(), _MAX_ERROR)
     try:
         code = msgspec.json.decode(body, type=_Refusal).code
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         code = ""
     if response.status not in _REFUSALS or not _CODE.fullmatch(code):
         raise UnavailableError("the router gave no answer of its protocol", party="router")

@@ -24,6 +24,7 @@ from sottovoce.attest.snp import der
 from sottovoce.attest.snp.layout import CHIP_ID, Tcb
 from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import ConfigError, UsageError
+from sottovoce.simulator.derwriter import integer, wrap
 
 __all__ = ["GOOD_TCB", "SimulatedChip", "SimulatedVendor"]
 
@@ -48,20 +49,15 @@ def _name(common: str) -> x509.Name:
     )
 
 
-def _integer(value: int) -> bytes:
-    body = value.to_bytes(value.bit_length() // 8 + 1, "big")
-    return bytes([der.INTEGER, len(body)]) + body
-
-
 def _vcek_extensions(chip_id: bytes, tcb: Tcb, product: str) -> Mapping[str, bytes]:
     # AMD 57230, VCEK certificate extensions; 3.4 to 3.7 are reserved levels
     levels = {1: tcb.bootloader, 2: tcb.tee, 3: tcb.snp, 4: 0, 5: 0, 6: 0, 7: 0, 8: tcb.microcode}
     if tcb.fmc is not None:
         levels[9] = tcb.fmc
     return {
-        f"{_AMD}.1": _integer(0),
+        f"{_AMD}.1": integer(0),
         f"{_AMD}.2": bytes([der.IA5, len(product)]) + product.encode(),
-        **{f"{_AMD}.3.{number}": _integer(level) for number, level in levels.items()},
+        **{f"{_AMD}.3.{number}": integer(level) for number, level in levels.items()},
         f"{_AMD}.4": chip_id,
     }
 
@@ -132,15 +128,7 @@ def _with_serial_zero(certificate: x509.Certificate, issuer_key: rsa.RSAPrivateK
         raise UsageError("the simulated vendor's certificate has another form")
     signed[version_end + 2] = 0
     signature = issuer_key.sign(bytes(signed), _PADDING, _SHA384)
-    return _wrap(der.SEQUENCE, bytes(signed) + algorithm.whole + _wrap(der.BIT_STRING, b"\0" + signature))
-
-
-def _wrap(tag: int, body: bytes) -> bytes:
-    length = len(body)
-    if length < 0x80:  # noqa: PLR2004 - X.690 section 8.1.3.4: short form
-        return bytes([tag, length]) + body
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(octets)]) + octets + body
+    return wrap(der.SEQUENCE, bytes(signed) + algorithm.whole + wrap(der.BIT_STRING, b"\0" + signature))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

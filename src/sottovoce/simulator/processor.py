@@ -19,7 +19,7 @@ from sottovoce.attest.snp.layout import REPORT_SIZE, SIGNED_SIZE, Tcb
 from sottovoce.core.errors import UsageError
 from sottovoce.simulator.pki import SimulatedChip
 
-__all__ = ["GOOD_PLATFORM", "GOOD_POLICY", "ReportFields", "SimulatedProcessor"]
+__all__ = ["GOOD_PLATFORM", "GOOD_POLICY", "ReportFields", "SimulatedProcessor", "sign_report"]
 
 # AMD 56860 table 10: reserved bit 17, single socket, AES-256-XTS, RAPL off, ciphertext hiding; ABI 0.31 or newer
 GOOD_POLICY: Final = 1 << 17 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 24 | 31
@@ -47,6 +47,13 @@ class ReportFields:
     chip_id: bytes
     reported_tcb: Tcb
     committed_tcb: Tcb
+
+
+def sign_report(chip: SimulatedChip, body: bytes) -> bytes:
+    """The report (1,184 bytes) whose signed part is `body` (672 bytes), whatever that says."""
+    r, s = decode_dss_signature(chip.key.sign(body, ec.ECDSA(hashes.SHA384())))
+    signature = r.to_bytes(72, "little") + s.to_bytes(72, "little")
+    return (body + signature).ljust(REPORT_SIZE, b"\0")
 
 
 class SimulatedProcessor:
@@ -95,6 +102,4 @@ class SimulatedProcessor:
         struct.pack_into("<8s3B", body, 0x180, tcb(f.reported_tcb), *_GENOA)
         struct.pack_into("<64s8s", body, 0x1A0, f.chip_id, tcb(f.committed_tcb))
         struct.pack_into("<3sx3sx8s", body, 0x1E8, _FIRMWARE, _FIRMWARE, tcb(f.committed_tcb))
-        r, s = decode_dss_signature(self._chip.key.sign(bytes(body), ec.ECDSA(hashes.SHA384())))
-        signature = r.to_bytes(72, "little") + s.to_bytes(72, "little")
-        return (bytes(body) + signature).ljust(REPORT_SIZE, b"\0")
+        return sign_report(self._chip, bytes(body))

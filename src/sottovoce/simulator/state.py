@@ -109,7 +109,7 @@ class WorldState:
             return msgspec.json.decode((self._folder / "world.json").read_bytes(), type=_Record)
         except FileNotFoundError:
             return _Record(id=secrets.token_hex(4))
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeError, RecursionError):
             hint = f"remove {self._folder} to begin anew"
             raise ConfigError("the world's state is damaged", hint=hint) from None
 

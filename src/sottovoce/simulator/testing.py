@@ -13,20 +13,22 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sottovoce.attest.binding import peer_leaf, report_data, session_leaf
-from sottovoce.attest.evidence import Backend, Batch, Endorsements, Evidence, Logged, Platform
-from sottovoce.attest.policy import SessionPolicy, SnpPolicy
+from sottovoce.attest.evidence import TDX_KIND, Backend, Batch, Endorsements, Evidence, Logged, Platform
+from sottovoce.attest.policy import TDX_PRODUCT, SessionPolicy, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
+from sottovoce.attest.tdx.appraisal import launch_measurement
+from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.verify import Connection
 from sottovoce.core.limits import LIMITS
+from sottovoce.simulator.intel import QuoteFields, SimulatedIntel
 from sottovoce.simulator.log_memory import MemoryLog
 from sottovoce.simulator.pki import SimulatedVendor
 from sottovoce.simulator.processor import ReportFields, SimulatedProcessor
 from sottovoce.tlog.entries import ROLES, Host, Release
 
-__all__ = ["NOW", "EvidenceWorld", "vendor"]
+__all__ = ["NOW", "EvidenceWorld", "TdxEvidenceWorld", "intel", "vendor"]
 
 NOW: Final = 1_800_000_000
-_PLATFORM: Final = SIMULATED_KIND
 
 
 @functools.lru_cache(maxsize=1)
@@ -35,8 +37,16 @@ def vendor() -> SimulatedVendor:
     return SimulatedVendor.create(now=NOW, bits=2048)
 
 
+@functools.lru_cache(maxsize=1)
+def intel() -> SimulatedIntel:
+    """The same, of the other kind."""
+    return SimulatedIntel.create(now=NOW)
+
+
 class EvidenceWorld:
     """Makes evidence that passes every check, and lets a test spoil one thing."""
+
+    kind = SIMULATED_KIND
 
     def __init__(self, *, origin: str = "log.example/test") -> None:
         self.vendor = vendor()
@@ -56,7 +66,7 @@ class EvidenceWorld:
             role=role,
             version="0.1.0",
             security_version=1,
-            platform=_PLATFORM,
+            platform=self.kind,
             measurements=(self.measurements[role].hex(),),
             vmpl=0,
             artifacts=(),
@@ -70,7 +80,7 @@ class EvidenceWorld:
         return Host(
             id=f"host-{role}",
             role=role,
-            platform=_PLATFORM,
+            platform=self.kind,
             product=SIMULATED_PRODUCT,
             hardware_id=self.chips[role].chip_id.hex(),
         )
@@ -106,7 +116,7 @@ class EvidenceWorld:
         # An orchestrator proves itself to its back ends before it has any.
         shown = ("predictor", "guard") if role == "orchestrator" and not from_client else ()
         return Evidence(
-            platform=Platform(kind=_PLATFORM, report=processor.report(report_data(leaf))),
+            platform=Platform(kind=SIMULATED_KIND, report=processor.report(report_data(leaf))),
             endorsements=Endorsements(vcek=chip.vcek, ask=self.vendor.ask, crl=self.vendor.crl),
             batch=Batch(index=0, size=1, path=()),
             release=self.prove(self.releases[role].encode()),
@@ -142,3 +152,51 @@ class EvidenceWorld:
             hosts=tuple(self.hosts.values()),
         )
         return replace(connection, **changes)
+
+
+class TdxEvidenceWorld(EvidenceWorld):
+    """The same on TDX: its CVMs show quotes, from a vendor in software."""
+
+    kind = TDX_KIND
+
+    def __init__(self) -> None:
+        self.intel = intel()
+        self.platforms = {role: self.intel.make_platform(now=NOW) for role in ROLES}
+        self.mrtds = {role: bytes([number + 1]) * 48 for number, role in enumerate(ROLES)}
+        super().__init__()
+
+    def fields(self, role: str, bound: bytes) -> QuoteFields:
+        """What the quote of `role` says; `bound` is its report data, 64 bytes."""
+        return QuoteFields(report_data=bound, mr_td=self.mrtds[role])
+
+    def release(self, role: str) -> Release:
+        """A release of `role` for this platform, not yet logged."""
+        quote = self.platforms[role].quote(self.fields(role, bytes(64)))
+        self.measurements[role] = launch_measurement(Quote.parse(quote))
+        return super().release(role)
+
+    def host(self, role: str) -> Host:
+        """A host of `role`, not yet logged."""
+        return replace(super().host(role), product=TDX_PRODUCT, hardware_id=self.platforms[role].ppid.hex())
+
+    def quoted(
+        self,
+        exporter: bytes,
+        spki: bytes,
+        *,
+        change: Callable[[QuoteFields], QuoteFields] = lambda fields: fields,
+        **collateral: Any,
+    ) -> Evidence:
+        """Valid evidence of the orchestrator; `change` alters fields before they are signed, `collateral` what Intel says."""
+        leaf = session_leaf(exporter, spki)
+        fields = change(self.fields("orchestrator", report_data(leaf)))
+        document = self.intel.collateral(**{"now": NOW, **collateral})
+        return replace(
+            super().evidence(exporter, spki),
+            platform=Platform(kind=TDX_KIND, report=self.platforms["orchestrator"].quote(fields)),
+            endorsements=Endorsements(collateral=document),
+        )
+
+    def policy(self, **changes: Any) -> SessionPolicy:
+        """A strict policy for this world; `changes` are fields of `SessionPolicy`."""
+        return super().policy(**{"tdx": self.intel.policy, **changes})

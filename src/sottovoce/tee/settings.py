@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from sottovoce.attest.policy import Root, SessionPolicy, SnpPolicy
+from sottovoce.attest.policy import Root, SessionPolicy, platform_policies
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.tlog.note import VerifierKey
@@ -109,10 +109,12 @@ class Settings(_Strict, frozen=True, kw_only=True):
         if role not in _PEERS[self.role]:
             raise UsageError("this role has no such peer")
         roots = (Root(product=root.product, ark_der=base64.b64decode(root.ark)) for root in self.vendor_roots)
+        snp, tdx = platform_policies(roots)
         return SessionPolicy(
             environment=self.environment,
             role=role,
-            snp=SnpPolicy(roots=tuple(roots)),
+            snp=snp,
+            tdx=tdx,
             allow_simulated=self.platform == "simulated-snp",
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

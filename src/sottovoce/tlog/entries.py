@@ -13,6 +13,7 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
 
 __all__ = [
+    "Accelerator",
     "Artifact",
     "Directory",
     "EntryKindError",
@@ -26,7 +27,7 @@ __all__ = [
 _ENTRY: Final = 256 * 1024
 _MEASUREMENT: Final = re.compile(r"[0-9a-f]{96}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{128}")
+_HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{128}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 ROLES: Final = ("orchestrator", "predictor", "guard")
 
@@ -101,11 +102,29 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """A GPU or switch that a release runs with.
+
+    Attributes:
+        architecture: such as "HOPPER".
+        manifests: SHA-256 digests, hex, of the vendor's reference manifests that its measurements may be held against.
+    """
+
+    architecture: str
+    manifests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.manifests:
+            raise DecodeError("the release has an accelerator without a reference manifest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A CVM image of one role: the measurements it may have, and until when.
 
     Attributes:
         measurements: SNP launch digests, 48 bytes each, lower-case hex; one a CPU type and count.
+        accelerators: one for each device; all of them must be there, and no others.
         issued, expires: unix seconds; at most 21 days apart (protocol section 10).
     """
 
@@ -116,7 +135,7 @@ class Release:
     measurements: tuple[str, ...]
     vmpl: int
     artifacts: tuple[Artifact, ...]
-    accelerators: tuple[str, ...]
+    accelerators: tuple[Accelerator, ...]
     issued: int
     expires: int
 
@@ -143,7 +162,7 @@ class Release:
             measurements=reader.texts("measurements", _MEASUREMENT),
             vmpl=reader.integer("vmpl"),
             artifacts=tuple(map(_artifact, reader.items("artifacts", 100))),
-            accelerators=reader.texts("accelerators"),
+            accelerators=tuple(map(_accelerator, reader.items("accelerators", 32))),
             issued=reader.integer("issued"),
             expires=reader.integer("expires"),
         )
@@ -165,11 +184,22 @@ class Release:
                     {"name": a.name, "purpose": a.purpose, "sha256": a.sha256, "bytes": a.bytes}
                     for a in self.artifacts
                 ],
-                "accelerators": self.accelerators,
+                "accelerators": [
+                    {"architecture": a.architecture, "manifests": a.manifests} for a in self.accelerators
+                ],
                 "issued": self.issued,
                 "expires": self.expires,
             }
         )
+
+
+def _accelerator(value: Any) -> Accelerator:
+    reader = _Reader(value, "accelerator")
+    accelerator = Accelerator(
+        architecture=reader.text("architecture"), manifests=reader.texts("manifests", _SHA256)
+    )
+    reader.end()
+    return accelerator
 
 
 def _artifact(value: Any) -> Artifact:
@@ -189,7 +219,7 @@ class Host:
     """A machine that may run CVMs of one role.
 
     Attributes:
-        hardware_id: the processor's CHIP_ID, lower-case hex: 64 bytes, 8 on Turin.
+        hardware_id: the processor's CHIP_ID, lower-case hex: 64 bytes, 8 on Turin; on TDX the platform's PPID, 16 bytes.
     """
 
     id: str

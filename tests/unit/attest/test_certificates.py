@@ -19,6 +19,7 @@ from sottovoce.attest.snp.signatures import ChainError, verify_chain, verify_rep
 from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name
 from sottovoce.core.errors import DecodeError, PeerError
 from sottovoce.simulator import pki
+from sottovoce.simulator.derwriter import wrap
 from sottovoce.simulator.testing import NOW, EvidenceWorld, vendor
 
 VENDOR = vendor()
@@ -44,9 +45,9 @@ def signed_as(
     """`data` anew, with another signature algorithm in both places, rightly signed with it."""
     body, old, _ = parts(data)
     inner = body.body.replace(old.whole, algorithm)
-    signed = pki._wrap(der.SEQUENCE, inner)
-    signature = pki._wrap(der.BIT_STRING, b"\0" + key.sign(signed, pad, digest))
-    return pki._wrap(der.SEQUENCE, signed + algorithm + signature)
+    signed = wrap(der.SEQUENCE, inner)
+    signature = wrap(der.BIT_STRING, b"\0" + key.sign(signed, pad, digest))
+    return wrap(der.SEQUENCE, signed + algorithm + signature)
 
 
 def pss(digest: hashes.HashAlgorithm, salt: int) -> padding.PSS:
@@ -85,11 +86,11 @@ def test_one_signature_algorithm_and_its_one_set_of_parameters(
 def test_the_trailer_field_may_be_written_or_left_out() -> None:
     """AMD does both; it is the default of RFC 4055."""
     pss_name, parameters = der.values(der.one(GOOD_PARAMETERS, der.SEQUENCE).body)
-    longer = pki._wrap(der.SEQUENCE, parameters.body + bytes.fromhex("a303020101"))
+    longer = wrap(der.SEQUENCE, parameters.body + bytes.fromhex("a303020101"))
     for form in (parameters.whole, longer):
-        algorithm = pki._wrap(der.SEQUENCE, pss_name.whole + form)
+        algorithm = wrap(der.SEQUENCE, pss_name.whole + form)
         assert chain(vcek=signed_as(CHIP.vcek, algorithm, VENDOR.ask_key, pss(SHA384, 48), SHA384))
-    twice = pki._wrap(der.SEQUENCE, pss_name.whole + longer + bytes.fromhex("a303020101"))
+    twice = wrap(der.SEQUENCE, pss_name.whole + longer + bytes.fromhex("a303020101"))
     with pytest.raises(ChainError, match="RSASSA-PSS and SHA-384"):
         chain(vcek=signed_as(CHIP.vcek, twice, VENDOR.ask_key, pss(SHA384, 48), SHA384))
 
@@ -97,7 +98,7 @@ def test_the_trailer_field_may_be_written_or_left_out() -> None:
 def test_the_two_places_of_the_algorithm_must_agree() -> None:
     body, _, signature = parts(CHIP.vcek)
     other = bytes.fromhex("300d06092a864886f70d01010c0500")
-    data = pki._wrap(der.SEQUENCE, body.whole + other + signature.whole)
+    data = wrap(der.SEQUENCE, body.whole + other + signature.whole)
     with pytest.raises(DecodeError, match="two signature algorithms"):
         Certificate.parse(data)
 

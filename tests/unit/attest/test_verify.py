@@ -24,7 +24,7 @@ from sottovoce.core.limits import LIMITS
 from sottovoce.simulator.pki import GOOD_TCB, SimulatedVendor
 from sottovoce.simulator.processor import GOOD_PLATFORM, GOOD_POLICY
 from sottovoce.simulator.testing import NOW, EvidenceWorld
-from sottovoce.tlog.entries import Revocations
+from sottovoce.tlog.entries import Accelerator, Revocations
 from sottovoce.tlog.merkle import leaf_hash
 
 EXPORTER, SPKI = b"e" * 32, b"public key"
@@ -264,7 +264,7 @@ def test_a_measurement_that_is_not_in_the_release() -> None:
         ({"issued": NOW + 60, "expires": NOW + 120}, "release-dates"),
         ({"platform": "sev-snp"}, "platform"),
         ({"vmpl": 3}, "vmpl"),
-        ({"accelerators": ("h100",)}, "accelerators"),
+        ({"accelerators": (Accelerator(architecture="HOPPER", manifests=("ab" * 32,)),)}, "accelerators"),
     ],
 )
 def test_each_rule_about_the_release(changes: dict[str, Any], check: str) -> None:

@@ -44,6 +44,7 @@ def test_a_truncated_answer_is_not_an_answer(end: int) -> None:
         b'{"event":"line"}',
         b'{"event":"x"}',
         b"\xff",
+        b'{"event":"False\xe4"}',  # the library's own error for this is a ValueError
         b'{"event":"piece","kind":"k","text":"t","x":1}',
     ],
 )

@@ -12,6 +12,7 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
 from sottovoce.tlog.entries import (
     ROLES,
+    Accelerator,
     Artifact,
     Directory,
     EntryKindError,
@@ -36,7 +37,7 @@ RELEASE = Release(
     measurements=("ab" * 48, "cd" * 48),
     vmpl=0,
     artifacts=(Artifact(name="model.gguf", purpose="weights", sha256="ef" * 32, bytes=5),),
-    accelerators=("none",),
+    accelerators=(Accelerator(architecture="HOPPER", manifests=("ab" * 32,)),),
     issued=1_800_000_000,
     expires=1_800_000_000 + LIMITS.release_life,
 )

@@ -99,6 +99,8 @@ def _chain(
 
 
 def _trusted(endorsements: Endorsements, roots: tuple[Root, ...]) -> tuple[_Chain | None, str]:
+    if not endorsements.ask:
+        return None, "the certificate between the root and the key is missing"
     reason = ""
     for root in roots:
         try:

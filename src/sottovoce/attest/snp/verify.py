@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import RELAXABLE, SnpPolicy
+from sottovoce.attest.references import NO_REFERENCE, compare, only, require_sizes
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp.appraisal import appraise
 from sottovoce.attest.snp.certificates import Certificate, RevocationList
@@ -21,7 +23,14 @@ from sottovoce.attest.snp.signatures import verify_chain
 from sottovoce.attest.verdict import Checklist, Verdict, quietly
 from sottovoce.core.errors import DecodeError, UsageError
 
-__all__ = ["SNP_CHAIN_ONLY", "SNP_RELAXABLE", "SnpReferences", "verify_report"]
+__all__ = [
+    "SNP_CHAIN_ONLY",
+    "SNP_RELAXABLE",
+    "SNP_REPORT_RULES",
+    "SnpReferences",
+    "examine",
+    "verify_report",
+]
 
 SNP_RELAXABLE: Final = RELAXABLE | {
     "signing-key",
@@ -34,7 +43,8 @@ SNP_RELAXABLE: Final = RELAXABLE | {
     "revoked",
 }
 """What a policy may relax for a report on its own. Signatures, the chain and its dates, and debug mode are never relaxed."""
-_RULES: Final = {**SNP_RULES, **SNP_OPTIONAL_RULES, **SNP_REFERENCE_RULES}
+SNP_REPORT_RULES: Final = {**SNP_RULES, **SNP_OPTIONAL_RULES, **SNP_REFERENCE_RULES}
+"""Every check of a report on its own."""
 _SIGNATURES: Final = frozenset(
     {
         "chain",
@@ -46,9 +56,8 @@ _SIGNATURES: Final = frozenset(
         "signature",
     }
 )
-SNP_CHAIN_ONLY: Final = frozenset(_RULES.keys() - _SIGNATURES)
+SNP_CHAIN_ONLY: Final = frozenset(SNP_REPORT_RULES.keys() - _SIGNATURES)
 """What the policy `chain-only` leaves out: everything but signatures, chain and revocation."""
-_NO_REFERENCE: Final = "no reference value was given"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +81,11 @@ class SnpReferences:
     guest_svn: int | None = None
 
     def __post_init__(self) -> None:
-        sizes = {
-            "report data": (self.report_data, 64),
-            "host data": (self.host_data, 32),
-        }
-        for name, (value, size) in sizes.items():
-            if value is not None and len(value) != size:
-                raise UsageError(f"the expected {name} must have {size} bytes")
-        for name, values, allowed in (
-            ("measurement", self.measurements, (48,)),
-            ("chip id", self.chips, (64, 8)),
-            ("identity key digest", self.id_keys, (48,)),
-        ):
-            if values is not None and (not values or any(len(one) not in allowed for one in values)):
-                raise UsageError(f"an expected {name} has a wrong length, or there is none")
+        require_sizes("report data", only(self.report_data), (64,))
+        require_sizes("host data", only(self.host_data), (32,))
+        require_sizes("measurement", self.measurements, (48,))
+        require_sizes("chip id", self.chips, (64, 8))
+        require_sizes("identity key digest", self.id_keys, (48,))
         if self.vmpl is not None and self.vmpl not in range(4):
             raise UsageError("a VMPL is 0 to 3")
         if self.guest_svn is not None and self.guest_svn < 0:
@@ -129,10 +129,45 @@ def verify_report(
     """
     if not relaxed <= SNP_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
-    _require_usable(report, vcek, crl)
     wanted = references or SnpReferences()
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
-    if not crl and left_out:
+    checks = Checklist(SNP_REPORT_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    examine(
+        report,
+        vcek,
+        checks,
+        intermediates=intermediates,
+        crl=crl,
+        policy=policy,
+        now=now,
+        references=wanted,
+        list_optional=bool(left_out),
+    )
+    return checks.verdict()
+
+
+def examine(
+    report: bytes,
+    vcek: bytes,
+    checks: Checklist,
+    *,
+    intermediates: Iterable[bytes],
+    crl: bytes,
+    policy: SnpPolicy,
+    now: int,
+    references: SnpReferences,
+    list_optional: bool,
+    bound_by_caller: bool = False,
+) -> AppraisedPlatform | None:
+    """Record every line of `SNP_REPORT_RULES`, for evidence that holds an SNP report; the rest is as for `verify_report`.
+
+    `list_optional` leaves a missing revocation list to the reader. With `bound_by_caller`, there is no line for the report data.
+    Returns what the report says, whether or not it is believed; None where there is none that parses.
+
+    Raises:
+        DecodeError: an input is not what it should be at all, so that there is nothing to judge.
+    """
+    _require_usable(report, vcek, crl)
+    if not crl and list_optional:
         for check in ("revocation-list", "revocation-list-dates", "revoked"):
             checks.skip(check, "no revocation list was given")
     endorsements = Endorsements(vcek=vcek, ask=_issuer(vcek, tuple(intermediates), policy), crl=crl)
@@ -144,14 +179,15 @@ def verify_report(
         checks,
         kind=SIMULATED_KIND if simulated else "sev-snp",
         now=now,
-        without_list=not crl and bool(left_out),
+        without_list=not crl and list_optional,
     )
     for check in SNP_OPTIONAL_RULES.keys() - policy.tightened:
         checks.skip(check, "the policy does not demand it")
-    if appraised is not None:
-        platform, parsed = appraised
-        _compare(parsed, platform.hardware_id, wanted, checks)
-    return checks.verdict()
+    if appraised is None:
+        return None
+    platform, parsed = appraised
+    _compare(parsed, platform.hardware_id, references, checks, bound_by_caller=bound_by_caller)
+    return platform
 
 
 def _require_usable(report: bytes, vcek: bytes, crl: bytes) -> None:
@@ -178,31 +214,22 @@ def _issuer(vcek: bytes, intermediates: tuple[bytes, ...], policy: SnpPolicy) ->
     return intermediates[0] if intermediates else b""
 
 
-def _compare(report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist) -> None:
-    _one_of("chip", chip, wanted.chips, checks)
-    _one_of("report-data", report.report_data, _only(wanted.report_data), checks)
-    _one_of("measurement", report.measurement, wanted.measurements, checks)
-    _one_of("host-data", report.host_data, _only(wanted.host_data), checks)
-    _one_of("id-key", report.id_key_digest, wanted.id_keys, checks)
+def _compare(
+    report: Report, chip: bytes, wanted: SnpReferences, checks: Checklist, *, bound_by_caller: bool
+) -> None:
+    compare("chip", chip, wanted.chips, checks)
+    if not bound_by_caller:
+        compare("report-data", report.report_data, only(wanted.report_data), checks)
+    compare("measurement", report.measurement, wanted.measurements, checks)
+    compare("host-data", report.host_data, only(wanted.host_data), checks)
+    compare("id-key", report.id_key_digest, wanted.id_keys, checks)
     if wanted.vmpl is None:
-        checks.skip("vmpl", f"{report.vmpl}; {_NO_REFERENCE}")
+        checks.skip("vmpl", f"{report.vmpl}; {NO_REFERENCE}")
     else:
         checks.add("vmpl", ok=report.vmpl == wanted.vmpl, found=str(report.vmpl), wanted=str(wanted.vmpl))
     if wanted.guest_svn is None:
-        checks.skip("guest-svn", f"{report.guest_svn}; {_NO_REFERENCE}")
+        checks.skip("guest-svn", f"{report.guest_svn}; {NO_REFERENCE}")
     else:
         at_least = f"at least {wanted.guest_svn}"
         ok = report.guest_svn >= wanted.guest_svn
         checks.add("guest-svn", ok=ok, found=str(report.guest_svn), wanted=at_least)
-
-
-def _only(value: bytes | None) -> frozenset[bytes] | None:
-    return None if value is None else frozenset({value})
-
-
-def _one_of(check: str, found: bytes, wanted: frozenset[bytes] | None, checks: Checklist) -> None:
-    if wanted is None:
-        checks.skip(check, f"{found.hex()}; {_NO_REFERENCE}")
-        return
-    names = " or ".join(sorted(value.hex() for value in wanted))
-    checks.add(check, ok=found in wanted, found=found.hex(), wanted=names)

@@ -1,0 +1,1 @@
+"""Intel TDX: layout, signatures and policy, each apart."""

@@ -1,0 +1,315 @@
+"""Every check of a quote refuses, for its own reason and no other."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from sottovoce.attest.policy import TdxPolicy
+from sottovoce.attest.tdx.layout import Quote
+from sottovoce.attest.tdx.rules import TDX_OPTIONAL_RULES, TDX_REFERENCE_RULES, TDX_RULES
+from sottovoce.attest.tdx.verify import TDX_CHAIN_ONLY, TDX_RELAXABLE, TdxReferences, verify_quote
+from sottovoce.attest.vendors import intel_root
+from sottovoce.attest.verdict import Status, Verdict
+from sottovoce.core.errors import DecodeError, UsageError
+from sottovoce.simulator.intel import QuoteFields, SimulatedIntel
+from sottovoce.simulator.testing import NOW, intel
+
+INTEL = intel()
+PLATFORM = INTEL.make_platform(now=NOW)
+FIELDS = QuoteFields(report_data=b"d" * 64)
+GOOD = PLATFORM.quote(FIELDS)
+COLLATERAL = INTEL.collateral(now=NOW)
+SEPT = 1 << 28
+# What the library does not rate it does not rate for advisories either.
+UNRATED = {"tdx-tcb-status", "tdx-advisories"}
+
+
+def verdict(quote: bytes = GOOD, collateral: bytes = COLLATERAL, **changes: Any) -> Verdict:
+    return verify_quote(quote, collateral, **{"policy": INTEL.policy, "now": NOW, **changes})
+
+
+def failed(*args: bytes, **changes: Any) -> set[str]:
+    return {check.id for check in verdict(*args, **changes).failed}
+
+
+def found(of: Verdict, check: str) -> str:
+    return next(line.found for line in of.checks if line.id == check)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_good_quote_passes_and_says_what_was_not_checked(version: int) -> None:
+    result = verdict(PLATFORM.quote(replace(FIELDS, version=version)))
+    assert result.accepted
+    not_checked = {line.id for line in result.checks if line.status is Status.NOT_CHECKED}
+    assert not_checked == TDX_REFERENCE_RULES.keys() | TDX_OPTIONAL_RULES.keys()
+    assert {line.id for line in result.checks} == {*TDX_RULES, *TDX_REFERENCE_RULES, *TDX_OPTIONAL_RULES}
+
+
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"td_attributes": SEPT | 1}, {"tdx-debug", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 4}, {"tdx-debug", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 1}, {"tdx-debug", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 29}, {"tdx-migratable", *UNRATED}),
+    ({"td_attributes": 0}, {"tdx-sept-ve-disable", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 63}, {"tdx-perfmon"}),
+    ({"td_attributes": SEPT | 1 << 62}, {"tdx-attributes-reserved"}),
+    ({"td_attributes": SEPT | 1 << 17}, {"tdx-attributes-reserved", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 40}, {"tdx-attributes-reserved", *UNRATED}),
+    ({"td_attributes": SEPT | 1 << 16 | 1 << 27 | 1 << 30 | 1 << 31}, set()),
+    ({"xfam": 0xE6}, {"tdx-xfam"}),
+    ({"xfam": 0xE7 | 1 << 10}, {"tdx-xfam"}),
+    ({"mr_signer_seam": b"\1" * 48}, {"tdx-seam", *UNRATED}),
+    ({"seam_attributes": 1}, {"tdx-seam", *UNRATED}),
+    ({"version": 5, "mr_service_td": b"\1" * 48}, {"tdx-service-td", *UNRATED}),
+    ({"tee_tcb_svn": bytes([1, 1, 2]) + bytes(13)}, UNRATED),
+    ({"tee_tcb_svn": bytes([5, 1, 1]) + bytes(13)}, UNRATED),
+    ({"version": 5, "tee_tcb_svn_2": bytes([5, 1, 1]) + bytes(13)}, UNRATED),
+]
+
+
+@pytest.mark.parametrize(("change", "checks"), CHANGES)
+def test_what_a_signed_quote_says_is_judged_line_by_line(change: dict[str, Any], checks: set[str]) -> None:
+    assert failed(PLATFORM.quote(replace(FIELDS, **change))) == checks
+
+
+def test_relaxing_shows_and_lets_pass() -> None:
+    quote = PLATFORM.quote(replace(FIELDS, td_attributes=SEPT | 1 << 63))
+    result = verdict(quote, relaxed=frozenset({"tdx-perfmon"}))
+    assert result.accepted
+    assert result.relaxed == ("tdx-perfmon",)
+    assert [line.id for line in result.checks if line.status is Status.RELAXED] == ["tdx-perfmon"]
+
+
+@pytest.mark.parametrize("check", sorted({*TDX_RULES, *TDX_REFERENCE_RULES} - TDX_RELAXABLE))
+def test_what_cannot_be_relaxed(check: str) -> None:
+    with pytest.raises(UsageError):
+        verdict(relaxed=frozenset({check}))
+
+
+# Signatures and collateral.
+
+
+def test_another_vendors_root() -> None:
+    assert failed(policy=TdxPolicy(root=intel_root())) >= {"tdx-signature"}
+    other = SimulatedIntel.create(now=NOW)
+    assert failed(policy=other.policy) >= {"tdx-signature"}
+    assert failed(GOOD, other.collateral(now=NOW)) >= {"tdx-collateral", "tdx-signature"}
+
+
+def test_a_quote_without_collateral_is_refused() -> None:
+    assert failed(GOOD, b"") >= {"tdx-collateral", "tdx-collateral-dates", "tdx-signature", "tdx-tcb-status"}
+
+
+@pytest.mark.parametrize("at", [NOW - 7200, NOW + 30 * 86400 - 3600, NOW + 300 * 86400])
+def test_stale_collateral_is_refused_and_nothing_else_is_hidden_by_it(at: int) -> None:
+    assert failed(now=at) == {"tdx-collateral-dates"}
+    assert verdict(now=at, relaxed=frozenset({"tdx-collateral-dates"})).accepted
+
+
+def test_the_last_second_of_the_collateral() -> None:
+    assert verdict(now=NOW + 30 * 86400 - 3601).accepted
+
+
+@pytest.mark.parametrize("status", ["OutOfDate", "SWHardeningNeeded", "ConfigurationNeeded", "Revoked"])
+def test_patch_levels_that_are_not_up_to_date(status: str) -> None:
+    collateral = INTEL.collateral(now=NOW, status=status, advisories=("INTEL-SA-00837",))
+    checks = {"tdx-tcb-status", "tdx-advisories"}
+    assert failed(GOOD, collateral) == checks
+    policy = replace(
+        INTEL.policy, statuses=frozenset({"UpToDate", status}), advisories=frozenset({"INTEL-SA-00837"})
+    )
+    # Revoked is never accepted, whatever the policy says.
+    assert failed(GOOD, collateral, policy=policy) == (checks if status == "Revoked" else set())
+
+
+def test_an_advisory_alone_refuses() -> None:
+    collateral = INTEL.collateral(now=NOW, advisories=("INTEL-SA-00837", "INTEL-SA-00615"))
+    assert failed(GOOD, collateral) == {"tdx-advisories"}
+    policy = replace(INTEL.policy, advisories=frozenset({"INTEL-SA-00837"}))
+    assert failed(GOOD, collateral, policy=policy) == {"tdx-advisories"}
+
+
+def test_collateral_of_another_kind_of_platform() -> None:
+    collateral = INTEL.collateral(now=NOW, change_tcb=lambda tcb: {**tcb, "fmspc": "00A06F000000"})
+    result = verdict(GOOD, collateral)
+    assert {line.id for line in result.failed} == UNRATED
+    assert found(result, "tdx-tcb-status") == "the collateral is of another kind of platform"
+
+
+def test_collateral_for_sgx() -> None:
+    assert failed(GOOD, INTEL.collateral(now=NOW, change_tcb=lambda tcb: {**tcb, "id": "SGX"})) == UNRATED
+    enclave = INTEL.collateral(now=NOW, change_enclave=lambda one: {**one, "id": "QE"})
+    assert failed(GOOD, enclave) >= {"tdx-collateral", "tdx-signature"}
+
+
+def test_an_unknown_module() -> None:
+    collateral = INTEL.collateral(now=NOW, change_tcb=lambda tcb: {**tcb, "tdxModuleIdentities": []})
+    assert failed(GOOD, collateral) == UNRATED
+
+
+def test_another_quoting_enclave() -> None:
+    collateral = INTEL.collateral(now=NOW, change_enclave=lambda one: {**one, "mrsigner": "AB" * 32})
+    assert "tdx-signature" in failed(GOOD, collateral)
+
+
+def test_a_revoked_platform() -> None:
+    leaf = x509.load_pem_x509_certificates(PLATFORM.chain)[0]
+    assert "tdx-signature" in failed(GOOD, INTEL.collateral(now=NOW, revoked=(leaf.serial_number,)))
+
+
+def test_a_demanded_evaluation() -> None:
+    policy = replace(INTEL.policy, evaluation=17)
+    assert verdict(policy=policy).accepted
+    assert failed(policy=replace(policy, evaluation=18)) == {"tdx-evaluation"}
+    older = INTEL.collateral(now=NOW, change_enclave=lambda one: {**one, "tcbEvaluationDataNumber": 16})
+    assert failed(GOOD, older, policy=policy) == {"tdx-evaluation"}
+
+
+@pytest.mark.parametrize(
+    "member", ["tcb_info", "qe_identity", "tcb_info_signature", "root_ca_crl", "pck_crl"]
+)
+def test_one_changed_byte_of_the_collateral(member: str) -> None:
+    document = json.loads(COLLATERAL)
+    text = document[member]
+    at = text.index("17,") if member in ("tcb_info", "qe_identity") else len(text) - 5
+    document[member] = text[:at] + ("8" if text[at] != "8" else "9") + text[at + 1 :]
+    assert failed(GOOD, json.dumps(document).encode()) & {"tdx-collateral", "tdx-signature"}
+
+
+def test_certificates_that_can_be_read_in_two_ways() -> None:
+    head, _, tail = PLATFORM.chain.partition(b"-----END")
+    for chain in (
+        PLATFORM.chain + b"x",
+        b"text\n" + PLATFORM.chain,
+        PLATFORM.chain + PLATFORM.chain[-600:],
+        head.replace(b"\n", b"\r\n") + b"-----END" + tail,
+    ):
+        quote = replace(PLATFORM, chain=chain).quote(FIELDS)
+        assert "tdx-signature" in failed(quote)
+    assert verdict(replace(PLATFORM, chain=PLATFORM.chain + b"\0").quote(FIELDS)).accepted
+
+
+def test_what_follows_the_signature() -> None:
+    assert verdict(GOOD + bytes(70)).accepted
+    assert failed(GOOD + bytes(70) + b"x") == {"tdx-trailing"}
+
+
+def test_a_platform_without_an_id() -> None:
+    platform = INTEL.make_platform(now=NOW, ppid=bytes(16))
+    assert failed(platform.quote(FIELDS)) == {"tdx-hardware-id"}
+
+
+# Reference values.
+
+
+REFERENCES: list[tuple[str, Callable[[bytes], TdxReferences], bytes]] = [
+    ("report-data", lambda value: TdxReferences(report_data=value), FIELDS.report_data),
+    ("tdx-platform", lambda value: TdxReferences(platforms=frozenset({value})), PLATFORM.ppid),
+    ("tdx-module", lambda value: TdxReferences(modules=frozenset({value})), FIELDS.mr_seam),
+    ("tdx-mrtd", lambda value: TdxReferences(mrtds=frozenset({value})), FIELDS.mr_td),
+    *(
+        (
+            f"tdx-rtmr-{number}",
+            lambda value, number=number: TdxReferences(
+                rtmrs=tuple(frozenset({value}) if number == n else None for n in range(4))
+            ),
+            FIELDS.rtmrs[number],
+        )
+        for number in range(4)
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "references", "value"), REFERENCES, ids=[case[0] for case in REFERENCES])
+def test_reference_values(check: str, references: Callable[[bytes], TdxReferences], value: bytes) -> None:
+    result = verdict(references=references(value))
+    assert result.accepted
+    assert next(line.status for line in result.checks if line.id == check) is Status.PASS
+    other = bytes([value[0] ^ 1]) + value[1:]
+    assert failed(references=references(other)) == {check}
+    # What is given is compared even where the policy leaves everything else out.
+    assert failed(references=references(other), left_out=TDX_CHAIN_ONLY) == {check}
+    with pytest.raises(UsageError):
+        references(value[1:])
+
+
+def test_what_the_host_configured() -> None:
+    quote = PLATFORM.quote(replace(FIELDS, mr_config_id=b"c" * 48, mr_owner=b"o" * 48))
+    result = verdict(quote)
+    assert result.accepted
+    line = next(line for line in result.checks if line.id == "tdx-config")
+    assert line.status is Status.NOT_CHECKED
+    assert (b"c" * 48).hex() in line.found
+    assert verdict(quote, references=TdxReferences(mr_config_id=b"c" * 48, mr_owner=b"o" * 48)).accepted
+    assert failed(quote, references=TdxReferences(mr_config_id=b"c" * 48)) == {"tdx-config"}
+    assert failed(references=TdxReferences(mr_config_id=b"c" * 48)) == {"tdx-config"}
+
+
+# Input.
+
+
+@pytest.mark.parametrize("length", [0, 1, 47, 48, 100, 631, 632, 635, 636, 1000, len(GOOD) - 1])
+def test_a_quote_that_is_cut_short(length: int) -> None:
+    try:
+        assert "tdx-version" in failed(GOOD[:length])
+    except DecodeError:
+        assert length <= 48
+
+
+def test_what_is_no_quote_of_a_trust_domain() -> None:
+    for data in (b"", b"x" * 48, bytes(5000), GOOD[:4] + b"\0" + GOOD[5:], GOOD + bytes(20_000)):
+        with pytest.raises(DecodeError, match="not a TDX quote"):
+            verdict(data)
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, 3), (0, 6), (2, 3), (12, 0)])
+def test_other_versions_keys_and_vendors(at: int, value: int) -> None:
+    assert "tdx-version" in failed(GOOD[:at] + bytes([value]) + GOOD[at + 1 :])
+
+
+def refused(quote: bytes) -> bool:
+    try:
+        return bool(failed(quote))
+    except DecodeError:
+        return True
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_every_flipped_bit_is_refused(version: int) -> None:
+    """One bit of each byte; every bit of every byte of a real quote is in docs/flip-table.md."""
+    quote = PLATFORM.quote(replace(FIELDS, version=version))
+    for at in range(len(quote)):
+        changed = bytearray(quote)
+        changed[at] ^= 1 << at % 8
+        assert refused(bytes(changed)), at
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: {name: text for name, text in document.items() if name != "pck_crl"},
+        lambda document: {**document, "other": ""},
+        lambda document: {**document, "tcb_info": 1},
+        lambda document: {**document, "tcb_info": "{}"},
+        lambda document: {**document, "tcb_info": "[" * 100_000},
+        lambda document: {**document, "pck_crl": "zz"},
+        lambda document: {**document, "pck_crl": "00"},
+        lambda document: [document],
+        lambda document: {**document, "tcb_info": "x" * 200_000},
+    ],
+)
+def test_collateral_that_is_malformed(spoil: Callable[[Any], Any]) -> None:
+    with pytest.raises(DecodeError):
+        verdict(GOOD, json.dumps(spoil(json.loads(COLLATERAL))).encode())
+
+
+def test_a_parsed_quote_has_all_fields() -> None:
+    quote = Quote.parse(PLATFORM.quote(replace(FIELDS, version=5, mr_owner=b"o" * 48)))
+    assert (quote.version, quote.mr_td, quote.mr_owner) == (5, FIELDS.mr_td, b"o" * 48)
+    assert quote.rtmrs == FIELDS.rtmrs
+    assert quote.report_data == FIELDS.report_data
+    assert quote.trailing == b""

@@ -1,0 +1,259 @@
+"""`sottovoce verify snp | tdx | session`: exit codes 0 accepted, 1 refused, 2 unusable input, 3 wrong use; text and JSON."""
+
+import base64
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from fixtures_dir import need
+from sottovoce.attest.pem import certificates
+from sottovoce.cli.main import cli
+
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "verdict.schema.json").read_text())
+AT_SNP = ("--at", "2026-05-01")
+AT_TDX = ("--at", "2025-06-20T12:00:00Z")
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", home: Path | None = None) -> Result:
+    before = ("--home", str(home)) if home else ()
+    words = [*before, "verify", *map(str, arguments)]
+    return CliRunner().invoke(cli, words, input=stdin, env={"COLUMNS": "250"})
+
+
+def snp() -> tuple[str | Path, ...]:
+    folder = "sev-snp/teekit"
+    return (
+        "snp",
+        "--report", need(f"{folder}/sev-gcp.bin"),
+        "--vcek", need(f"{folder}/sev-gcp-vcek.pem"),
+        "--crl", need("sev-snp/crl/milan_crl.der"),
+    )  # fmt: skip
+
+
+def tdx(name: str = "tdx_quote") -> tuple[str | Path, ...]:
+    folder = "tdx/dcap-qvl"
+    return (
+        "tdx",
+        "--quote", need(f"{folder}/{name}"),
+        "--collateral", need(f"{folder}/{name}_collateral.json"),
+    )  # fmt: skip
+
+
+def verdict(result: Result) -> dict[str, object]:
+    document: dict[str, object] = json.loads(result.stdout)
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def failed(result: Result) -> set[str]:
+    return {line["id"] for line in json.loads(result.stdout)["checks"] if line["status"] == "fail"}
+
+
+# Accepted and refused.
+
+
+def test_a_real_snp_report_under_chain_only() -> None:
+    result = run(*snp(), *AT_SNP, "--policy", "chain-only", "--json")
+    assert result.exit_code == 0
+    document = verdict(result)
+    assert (document["platform"], document["policy"], document["accepted"]) == ("sev-snp", "chain-only", True)
+    text = run(*snp(), *AT_SNP, "--policy", "chain-only")
+    assert text.exit_code == 0
+    assert "ACCEPTED  sev-snp, policy chain-only, as of 2026-05-01 00:00:00 UTC" in text.stdout
+    assert "What was not checked proves nothing" in text.stdout
+
+
+def test_a_real_snp_report_under_strict() -> None:
+    result = run(*snp(), *AT_SNP, "--json")
+    assert result.exit_code == 1
+    assert verdict(result)["accepted"] is False
+    assert {"product", "tcb-floor", "policy-smt"} <= failed(result)
+    text = run(*snp(), *AT_SNP)
+    assert text.exit_code == 1
+    assert "without it, an attacker could watch the CVM from a thread on the same core" in text.stdout
+    assert "REFUSED  sev-snp, policy strict" in text.stdout
+
+
+def test_a_real_tdx_quote_under_strict() -> None:
+    result = run(*tdx(), *AT_TDX, "--json")
+    assert result.exit_code == 0
+    document = verdict(result)
+    assert (document["platform"], document["at"], document["simulated"]) == ("tdx", 1750420800, False)
+    assert run(*tdx(), *AT_TDX).exit_code == 0
+
+
+def test_a_tdx_quote_with_stale_collateral_or_old_patches() -> None:
+    stale = run(*tdx(), "--at", "2025-08-01", "--json")
+    assert stale.exit_code == 1
+    assert failed(stale) == {"tdx-collateral-dates"}
+    old = run(*tdx("tdx_quote_outdated"), "--at", "2026-03-01", "--json")
+    assert old.exit_code == 1
+    assert failed(old) == {"tdx-tcb-status", "tdx-advisories"}
+
+
+def test_the_time_is_now_if_none_is_given() -> None:
+    assert failed(run(*tdx(), "--json")) == {"tdx-collateral-dates"}
+
+
+@pytest.mark.parametrize("command", [snp, tdx])
+def test_other_report_data_are_refused(command: object) -> None:
+    arguments = (*snp(), *AT_SNP) if command is snp else (*tdx(), *AT_TDX)
+    result = run(*arguments, "--policy", "chain-only", "--report-data", "0x" + "ab" * 64, "--json")
+    assert result.exit_code == 1
+    assert failed(result) == {"report-data"}
+
+
+def test_a_replayed_event_log_of_another_machine() -> None:
+    log = need("tdx/go-tdx-guest/ccel_data.dat")
+    result = run(*tdx(), *AT_TDX, "--event-log", log, "--json")
+    assert result.exit_code == 1
+    assert failed(result) == {"tdx-event-log"}
+
+
+# The forms of files.
+
+
+def test_der_pem_hexadecimal_and_standard_input(tmp_path: Path) -> None:
+    _, _, report, _, vcek, _, crl = snp()
+    (der,) = certificates(Path(vcek).read_bytes())
+    forms = {
+        "der": der,
+        "hex": der.hex().encode(),
+        "0x": b"0x" + der.hex().upper().encode() + b"\n",
+        "pem": b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n",
+    }
+    for form, data in forms.items():
+        path = tmp_path / form
+        path.write_bytes(data)
+        result = run(
+            "snp", "--report", report, "--vcek", path, "--crl", crl, *AT_SNP, "--policy", "chain-only"
+        )
+        assert result.exit_code == 0, form
+    hexadecimal = Path(report).read_bytes().hex().encode()
+    for stdin in (Path(report).read_bytes(), hexadecimal):
+        result = run("snp", "--report", "-", "--vcek", vcek, *AT_SNP, "--policy", "chain-only", stdin=stdin)
+        assert result.exit_code == 0
+
+
+# Unusable input.
+
+
+def test_input_that_is_unusable(tmp_path: Path) -> None:
+    _, _, report, _, vcek, _, _ = snp()
+    secret = tmp_path / "letter.txt"
+    secret.write_bytes(b"my dearest, nobody must read this")
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(17 * 1024 * 1024)
+    cases = [
+        ("snp", "--report", secret, "--vcek", vcek),
+        ("snp", "--report", report, "--vcek", secret),
+        ("snp", "--report", report, "--vcek", vcek, "--crl", secret),
+        ("snp", "--report", huge, "--vcek", vcek),
+        ("snp", "--report", tmp_path / "missing", "--vcek", vcek),
+        ("tdx", "--quote", secret, "--collateral", secret),
+        (*tdx()[:3], "--collateral", secret),
+        (*tdx(), "--event-log", secret),
+        (*snp(), "--policy", secret),
+        (*snp(), "--policy", "lenient"),
+        (
+            "tdx",
+            "--quote",
+            need("tdx/dcap-qvl/sgx_quote"),
+            "--collateral",
+            need("tdx/dcap-qvl/sgx_quote_collateral.json"),
+        ),
+        ("session", secret),
+        ("live", "tcp://127.0.0.1:1"),
+        ("live", "https://example.org"),
+    ]
+    for case in cases:
+        result = run(*case, home=tmp_path / "home")
+        assert result.exit_code == 2, (case, result.output)
+        assert "dearest" not in result.output
+        assert "sottovoce:" in result.output
+        assert "Traceback" not in result.output
+    paravisors = need("sev-snp/coco-az-snp-vtpm/hcl-report.bin")
+    hint = run("snp", "--report", paravisors, "--vcek", vcek)
+    assert hint.exit_code == 2
+    assert "sottovoce verify paravisor" in hint.output
+
+
+# Wrong use.
+
+
+def test_wrong_use() -> None:
+    for case in (
+        (),
+        ("other",),
+        ("snp",),
+        ("tdx", "--quote", "-"),
+        (*snp(), "--report-data", "ab"),
+        (*snp(), "--report-data", "z" * 128),
+        (*snp(), "--at", "yesterday"),
+        (*snp(), "--at", "99999999999999999999"),
+        (*snp(), "--unknown"),
+        ("snp", "--report", "/", "--vcek", "/"),
+        ("live", "tcp://127.0.0.1:1", "--role", "king"),
+    ):
+        result = run(*case)
+        assert result.exit_code == 3 or (case == () and "Usage" in result.output), (case, result.output)
+
+
+# Policies as files.
+
+
+def policy(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_policy_from_a_file(tmp_path: Path) -> None:
+    allowed = policy(tmp_path, 'version = 1\nrelax = ["tdx-collateral-dates"]\n')
+    result = run(*tdx(), "--at", "2025-08-01", "--policy", allowed, "--json")
+    assert result.exit_code == 0
+    document = verdict(result)
+    assert document["relaxed"] == ["tdx-collateral-dates"]
+    assert document["policy"] == str(allowed)
+    text = run(*tdx(), "--at", "2025-08-01", "--policy", allowed)
+    assert "relaxed by the policy: tdx-collateral-dates" in text.stdout
+    tighter = policy(tmp_path, "version = 1\n[tdx]\nevaluation = 18\n")
+    assert failed(run(*tdx(), *AT_TDX, "--policy", tighter, "--json")) == {"tdx-evaluation"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "version = 2\n",
+        "version = 1\nother = 1\n",
+        'version = 1\nrelax = ["tdx-signature"]\n',
+        'version = 1\nrelax = ["everything"]\n',
+        'version = 1\nrelax = "product"\n',
+        'version = 1\ndemand = ["product"]\n',
+        "version = 1\n[snp]\nproducts = []\n",
+        'version = 1\n[snp]\nproducts = ["Simulated"]\n',
+        "version = 1\n[snp.floors.Genoa]\nsnp = 1\n",
+        'version = 1\n[snp.floors.Rome]\nbootloader=0\ntee=0\nsnp=0\nmicrocode=0\nsource=""\n',
+        'version = 1\n[snp.expect]\nreport_data = "00"\n',
+        "version = 1\n[snp.expect]\nmeasurements = []\n",
+        "version = 1\n[snp.expect]\nvmpl = 4\n",
+        'version = 1\n[tdx]\nstatuses = ["Revoked"]\n',
+        "version = 1\n[tdx]\nstatuses = []\n",
+        'version = 1\n[tdx]\nadvisories = ["CVE-1"]\n',
+        "version = 1\n[tdx]\nevaluation = -1\n",
+        "version = 1\n[tdx]\nevaluation = true\n",
+        'version = 1\n[tdx.expect]\nrtmr4 = ["00"]\n',
+        'version = 1\n[nvidia]\nmodes = ["OFF"]\n',
+        "version = 1\nversion = 1\n",
+    ],
+)
+def test_a_policy_that_cannot_be(tmp_path: Path, text: str) -> None:
+    for command in (snp(), tdx()):
+        result = run(*command, "--policy", policy(tmp_path, text))
+        assert result.exit_code == 2, result.output
+        assert "config" in result.output
