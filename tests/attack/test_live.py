@@ -1,20 +1,16 @@
 """The lab against a running world: every attack is stopped, and one of them succeeds against a device without the check."""
 
-import asyncio
 import json
 import time
 from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from e2e.conftest import CHATS, Device, small_model
+from e2e.conftest import Device, small_model
 from sottovoce.attacks import NAMES, find
 from sottovoce.attacks.lab import CONTROL, Lab
 from sottovoce.attest.verdict import Checklist, Status
-from sottovoce.device.chats import read_chat
-from sottovoce.device.client import Attested, Client, ClientEvent
 from sottovoce.simulator.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -39,21 +35,9 @@ def test_the_control_is_believed(lab: Lab) -> None:
     assert outcome.read > 0
 
 
-def served(lab: Lab) -> bool:
-    """Whether a genuine CVM, through the attacker's hands, gives a device a whole summary."""
-
-    async def run() -> list[ClientEvent]:
-        async with Client(lab.home) as client:
-            chat = read_chat(CHATS / "book-club.txt")
-            async with aclosing(client.summarize(chat, 10)) as events:
-                return [event async for event in events]
-
-    with lab.passing():
-        return any(isinstance(event, Attested) for event in asyncio.run(run()))
-
-
 def test_a_genuine_session_through_the_attackers_hands_is_served(lab: Lab) -> None:
-    assert served(lab)
+    with lab.passing():
+        assert lab.ask() == frozenset()
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -83,7 +67,8 @@ def test_a_device_without_the_check_sends_its_words(
 
 def test_the_world_is_right_afterwards(lab: Lab) -> None:
     assert lab.world.dead() == []
-    assert served(lab)
+    with lab.passing():
+        assert lab.ask() == frozenset()
 
 
 def test_the_command(tmp_path: Path) -> None:

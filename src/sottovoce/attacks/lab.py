@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -23,6 +24,7 @@ from sottovoce.attest.evidence import Evidence, Logged
 from sottovoce.attest.verdict import VerificationRefused
 from sottovoce.core.errors import SottovoceError, UnavailableError
 from sottovoce.core.tokens import epoch_at
+from sottovoce.device.chats import Chat, Message
 from sottovoce.device.client import Client
 from sottovoce.device.reports import Report, ReportStore
 from sottovoce.device.settings import SettingsStore
@@ -38,7 +40,28 @@ if TYPE_CHECKING:
 __all__ = ["CONTROL", "THIRD", "Lab"]
 
 THIRD: Final = "orchestrator-3"
-_DRAFT, _STYLE = "the eagle lands at noon, tell nobody", "professional"
+_CHAT: Final = Chat(
+    title="plans",
+    messages=tuple(
+        Message(
+            id=str(number),
+            time=datetime(2026, 6, 1, 12, number),  # noqa: DTZ001 - exports name no zone
+            sender=sender,
+            text=text,
+            kind="text",
+            line=number,
+        )
+        for number, (sender, text) in enumerate(
+            (
+                ("Mira", "The eagle lands at noon on Friday, at gate 14. Tell nobody."),
+                ("Jon", "Who brings the red suitcase? I can not, I am in Lisbon until Thursday."),
+                ("Mira", "Decided: Jon flies on Thursday evening, and I bring the suitcase to gate 14."),
+            ),
+            start=1,
+        )
+    ),
+)
+"""What the device asks for a summary of: the canary of every attack."""
 _DRAWS: Final = 60
 """A device draws two of three: that it draws the same one each of these times has a probability below 1e-10."""
 _ASKED: Final = 150
@@ -228,7 +251,7 @@ class Lab:
     # The device.
 
     def ask(self) -> frozenset[str]:
-        """The genuine client asks for other wordings: what it refuses for, or nothing."""
+        """The genuine client asks for a summary: what it refuses for, or nothing."""
         self._asked += 1
         if self._asked % _ASKED == 0:
             self.home = self._device()
@@ -261,6 +284,6 @@ async def _ask(home: Path) -> None:
     async with Client(home) as client:
         if client.stock()[0].ready < _TOKENS:
             await client.refill_wallet(only_if_due=False)
-        async with aclosing(client.rewrite(_DRAFT, _STYLE)) as events:
+        async with aclosing(client.summarize(_CHAT, len(_CHAT.messages))) as events:
             async for _ in events:
                 pass
