@@ -41,6 +41,7 @@ NAMES: Final = (
     "tampered-model",
     "missing-accelerator",
     "undeclared-accelerator",
+    "forged-accelerator",
     "diverted-evidence",
     "swapped-machine",
     "malleable-certificate",

@@ -26,9 +26,8 @@ ATTACK: Final = Attack(
     name="missing-accelerator",
     row="28",
     who=OPERATOR,
-    tries="inference in a graphics processor of which no evidence is shown, though the release declares it",
+    tries="inference in a graphics processor of which no evidence is shown, though the release declares it: with confidential computing off there is none",
     stopped_by=("accelerators",),
-    # Other nonce, wrong measurement and CC mode off are further trials of this row, and need a GPU's evidence to begin with.
     trials=(Trial(tries="one declared, none shown", stopped_by=frozenset({"accelerators"}), forge=_silent),),
     entries=lambda stage: (_declares(stage).encode(),),
 )

@@ -56,7 +56,7 @@ def _list(attacks: "list[Attack]", *, as_json: bool, markdown: bool) -> None:
         click.echo("| row | attack | who | what is tried | what stops it | things tried |")
         click.echo("|---|---|---|---|---|---|")
         for one in attacks:
-            stops = ", ".join(f"`{check}`" for check in one.stopped_by) if one.runs else one.stopped_by[0]
+            stops = ", ".join(f"`{check}`" if " " not in check else check for check in one.stopped_by)
             count = _count(one) if one.runs else one.tested
             click.echo(f"| {one.row} | `{one.name}` | {one.who} | {one.tries} | {stops} | {count} |")
     else:
