@@ -14,6 +14,7 @@ from e2e.conftest import CHATS, Device, small_model
 from residue import family
 from sottovoce.device.reports import ReportStore
 from sottovoce.simulator.world import MACHINES, World
+from sottovoce.tee.reporter import NAME as REPORTER
 from sottovoce.tee.settings import parse_settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -66,9 +67,21 @@ def mentioning(folder: Path) -> list[str]:
 
 
 def sessions(world: World) -> set[int]:
-    """Processes of sessions, and the spare ones. A machine is its launcher, its server, and these."""
+    """Processes of sessions, and the spare ones. A machine is its launcher, its server, the process that asks for reports, and these."""
     launchers = {world.pids[name] for name in MACHINES}
-    return {pid for pid in family(launchers) - launchers if parent(pid) not in launchers}
+    return {
+        pid
+        for pid in family(launchers) - launchers
+        if parent(pid) not in launchers and name_of(pid) != REPORTER
+    }
+
+
+def name_of(pid: int) -> str:
+    """Its name; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def parent(pid: int) -> int:
