@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from benchmarks.svg import Line, plot
 
 from sottovoce.attest.binding import batch_root, report_data, session_leaf
-from sottovoce.attest.snp.certificates import Certificate
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.snp.signatures import verify_report
 from sottovoce.simulator.testing import EvidenceWorld

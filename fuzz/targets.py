@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fuzz import seeds
 from sottovoce.attest import pem
+from sottovoce.attest.certificates import Certificate, RevocationList
 from sottovoce.attest.evidence import Evidence
 from sottovoce.attest.nvidia import xml
 from sottovoce.attest.nvidia.evidence import parse_evidence as parse_gpu_evidence
@@ -21,7 +22,6 @@ from sottovoce.attest.paravisor.forms import parse_evidence as parse_paravisor_e
 from sottovoce.attest.paravisor.layout import HclReport
 from sottovoce.attest.paravisor.quote import TpmQuote
 from sottovoce.attest.policyfile import parse_policy
-from sottovoce.attest.snp.certificates import Certificate, RevocationList
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.eventlog import EventLog

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fixtures_dir import need
-from sottovoce.attest.snp.certificates import Certificate, RevocationList
+from sottovoce.attest.certificates import Certificate, RevocationList
 from sottovoce.attest.snp.layout import Report, Tcb
 from sottovoce.attest.snp.policy import cpuid_fits
 from sottovoce.attest.snp.signatures import (

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sottovoce.attest.snp import der
+from sottovoce.attest import der
 
 __all__ = ["integer", "oid", "sequence", "wrap"]
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
 
+from sottovoce.attest import der
 from sottovoce.attest.policy import Root
 from sottovoce.attest.simulated import SIMULATED_FLOOR, SIMULATED_PRODUCT
-from sottovoce.attest.snp import der
 from sottovoce.attest.snp.layout import CHIP_ID, Tcb
 from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import ConfigError, UsageError

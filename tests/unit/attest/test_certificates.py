@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sottovoce.attest.snp import der
-from sottovoce.attest.snp.certificates import Certificate, RevocationList
+from sottovoce.attest import der
+from sottovoce.attest.certificates import Certificate, RevocationList
 from sottovoce.attest.snp.layout import REPORT_SIZE, Report
 from sottovoce.attest.snp.signatures import ChainError, verify_chain, verify_report, verify_revocation_list
 from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name

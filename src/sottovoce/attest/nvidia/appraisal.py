@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.nvidia import signatures
 from sottovoce.attest.nvidia.demands import Demands, Lines
 from sottovoce.attest.nvidia.evidence import DeviceEvidence
@@ -12,7 +13,6 @@ from sottovoce.attest.nvidia.layout import Report
 from sottovoce.attest.nvidia.measurements import compare
 from sottovoce.attest.nvidia.opaque import DISABLED, ENABLED, Fields
 from sottovoce.attest.nvidia.policy import NvidiaPolicy
-from sottovoce.attest.snp.certificates import Certificate
 from sottovoce.attest.verdict import Checklist
 from sottovoce.core.errors import DecodeError, PeerError
 

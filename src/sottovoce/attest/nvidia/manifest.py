@@ -20,11 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.nvidia import xml
 from sottovoce.attest.nvidia.layout import DIGEST
 from sottovoce.attest.nvidia.signatures import GpuSignatureError, verify_chain, verify_ecdsa
 from sottovoce.attest.nvidia.xml import Element
-from sottovoce.attest.snp.certificates import Certificate
 from sottovoce.core.errors import DecodeError
 
 __all__ = ["Golden", "Manifest", "VerifiedManifest", "verify_manifest"]

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from sottovoce.attest import der
+from sottovoce.attest.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, oid
 from sottovoce.attest.nvidia.layout import Report
-from sottovoce.attest.snp import der
-from sottovoce.attest.snp.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, oid
 from sottovoce.core.errors import CryptoError, DecodeError
 
 __all__ = [

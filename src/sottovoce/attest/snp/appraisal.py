@@ -3,13 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.evidence import Endorsements
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import Root, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp import policy as snp_policy
 from sottovoce.attest.snp import signatures
-from sottovoce.attest.snp.certificates import Certificate
 from sottovoce.attest.snp.floors import part_of
 from sottovoce.attest.snp.layout import TURIN_CHIP_ID, Report
 from sottovoce.attest.snp.vcek import VCEK_NAME, certified_tcb, hardware_id, product_name

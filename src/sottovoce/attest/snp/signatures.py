@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from sottovoce.attest.snp.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, RevocationList
+from sottovoce.attest.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, RevocationList
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import CryptoError

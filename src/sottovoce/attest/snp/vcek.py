@@ -7,7 +7,7 @@
 
 from typing import Final
 
-from sottovoce.attest.snp.certificates import Certificate, oid
+from sottovoce.attest.certificates import Certificate, oid
 from sottovoce.attest.snp.layout import CHIP_ID, TURIN_CHIP_ID, Tcb
 from sottovoce.core.errors import DecodeError
 

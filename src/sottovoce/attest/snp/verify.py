@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from sottovoce.attest.certificates import Certificate, RevocationList
 from sottovoce.attest.evidence import Endorsements
 from sottovoce.attest.platform import AppraisedPlatform
 from sottovoce.attest.policy import RELAXABLE, SnpPolicy
 from sottovoce.attest.references import NO_REFERENCE, compare, only, require_sizes
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.snp.appraisal import appraise
-from sottovoce.attest.snp.certificates import Certificate, RevocationList
 from sottovoce.attest.snp.layout import REPORT_SIZE, Report
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES, SNP_REFERENCE_RULES, SNP_RULES
 from sottovoce.attest.snp.signatures import verify_chain

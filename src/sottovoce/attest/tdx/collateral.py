@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import dcap_qvl
-from cryptography import x509
 
+from sottovoce.attest.certificates import RevocationList
 from sottovoce.core.errors import CryptoError, DecodeError
 
 __all__ = ["MAX_COLLATERAL", "Collateral", "CollateralAgeError"]
@@ -89,7 +89,7 @@ def _parse(data: bytes) -> Collateral:
         evaluation = min(map(_evaluation, documents))
         spans = [_span(document) for document in documents]
         spans += [_list_span(bytes.fromhex(members[name])) for name in ("root_ca_crl", "pck_crl")]
-    except (ValueError, RecursionError):  # JSON, hexadecimal, certificates and dates all raise ValueError
+    except (ValueError, RecursionError):  # JSON, hexadecimal and dates all raise ValueError
         raise DecodeError("the collateral is malformed") from None
     return Collateral(
         issued=max(start for start, _ in spans),
@@ -119,7 +119,5 @@ def _moment(text: Any) -> int:
 
 
 def _list_span(der: bytes) -> tuple[int, int]:
-    revoked = x509.load_der_x509_crl(der)
-    if revoked.next_update_utc is None:
-        raise DecodeError("a revocation list of the collateral has no next update")
-    return int(revoked.last_update_utc.timestamp()), int(revoked.next_update_utc.timestamp())
+    revoked = RevocationList.parse(der)
+    return revoked.this_update, revoked.next_update

@@ -298,6 +298,10 @@ def test_every_flipped_bit_is_refused(version: int) -> None:
         lambda document: {**document, "tcb_info": "[" * 100_000},
         lambda document: {**document, "pck_crl": "zz"},
         lambda document: {**document, "pck_crl": "00"},
+        lambda document: {
+            **document,
+            "pck_crl": document["pck_crl"].replace("020101", "020102", 1),
+        },  # its version
         lambda document: [document],
         lambda document: {**document, "tcb_info": "x" * 200_000},
     ],

@@ -1,7 +1,7 @@
-"""X.509 as AMD's key service issues it (RFC 5280; AMD 57230), read strictly.
+"""X.509 certificates and revocation lists as the hardware vendors issue them (RFC 5280; AMD 57230), read strictly.
 
-VCEK certificates have serial number 0, which RFC 5280 forbids and general libraries have announced to refuse. Only what the chain
-needs is read: the signed bytes, the key, the names, the validity and the extensions.
+AMD's VCEK certificates have serial number 0, which RFC 5280 forbids and general libraries have announced to refuse. Only what a
+chain needs is read: the signed bytes, the key, the names, the validity and the extensions.
 """
 
 import functools
@@ -13,8 +13,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from sottovoce.attest.snp import der
-from sottovoce.attest.snp.der import Fields, oid
+from sottovoce.attest import der
+from sottovoce.attest.der import Fields, oid
 from sottovoce.core.errors import DecodeError
 
 __all__ = ["BASIC_CONSTRAINTS", "KEY_USAGE", "Certificate", "RevocationList", "oid"]
