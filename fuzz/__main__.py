@@ -78,7 +78,7 @@ def fuzz(name: str, *, runs: int, seed: int, slow: bool) -> dict[str, int]:
 def record(name: str, found: dict[str, int]) -> None:
     """Add what was found to the results."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    before = results.get(name, {"executions": 0, "seconds": 0, "crashes": 0})
+    before = results.get(name, {"executions": 0, "crashes": 0})
     results[name] = {key: before[key] + found[key] for key in before}
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
 

@@ -6,15 +6,19 @@ from sottovoce.attacks.attack import Trial
 from sottovoce.attacks.rogue import RogueServer
 from sottovoce.attacks.stage import Stage, Target
 from sottovoce.attest.evidence import Evidence
+from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.policy import SessionPolicy
 from sottovoce.attest.verdict import VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
 from sottovoce.core.errors import SottovoceError
 from sottovoce.core.tls import AttestationWanted, ClientHandshake, Data, EvidenceOffer
+from sottovoce.simulator.accelerator import SimulatedGpuVendor
 from sottovoce.simulator.testing import NOW, EvidenceWorld
 
 MACHINE, THIRD = "host-orchestrator", "host-third"
 REQUEST = b"the eagle lands at noon"
+GPU_VENDOR = SimulatedGpuVendor.create(now=NOW)
+MANIFESTS = tuple(GPU_VENDOR.manifest(GPU_VENDOR.make_device(now=NOW), part) for part in ("driver", "vbios"))
 
 
 def elsewhere(world: EvidenceWorld) -> bytes:
@@ -45,12 +49,14 @@ class MemoryStage:
             prove=world.prove,
             log_key=world.log.key,
             witnesses=world.log.witnesses,
+            gpus=(GPU_VENDOR.make_device(now=NOW), GPU_VENDOR.make_device(now=NOW)),
+            gpu_manifests=MANIFESTS,
             earlier=lambda: elsewhere(world),
             concurrent=lambda: elsewhere(world),
         )
 
     def policy(self) -> SessionPolicy:
-        return self.world.policy()
+        return self.world.policy(nvidia=NvidiaPolicy(roots=GPU_VENDOR.roots), manifests=MANIFESTS)
 
     def verify(self, offer: EvidenceOffer) -> VerifiedSession:
         """As the device does it."""

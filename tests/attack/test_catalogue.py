@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from sottovoce import attacks
 from sottovoce.attacks import ATTACKS, NAMES, find
 from sottovoce.attacks.attack import Outcome, Result
+from sottovoce.attest.nvidia.rules import device_rules
 from sottovoce.attest.rules import session_rules
 from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.cli import attack as command
@@ -46,7 +47,11 @@ def test_every_reason_is_one_that_there_is(name: str) -> None:
         path = one.tested.partition(":")[0]
         assert (ROOT / path).exists()
         return
-    known = session_rules(SIMULATED_KIND).keys() | CODES
+    known = (
+        session_rules(SIMULATED_KIND).keys()
+        | device_rules((("gpu-0", False), ("gpu-1", False))).keys()
+        | CODES
+    )
     assert set(one.stopped_by) <= known
     for trial in one.trials:
         assert trial.stopped_by

@@ -92,6 +92,8 @@ class Lab:
         self._between = {name: Between(name) for name in (*world.orchestrators, THIRD)}
         self._chips = {name: self._state.chip(name) for name in MACHINES}
         self._chips[THIRD] = self._state.vendor.make_chip(now=self._now)
+        gpus = self._state.gpu_vendor
+        self._gpus = (gpus.make_device(now=self._now), gpus.make_device(now=self._now))
         roles = {**MACHINES, THIRD: ORCHESTRATOR}
         self._hosts = {name: host_of(name, role, self._chips[name]) for name, role in roles.items()}
         self._releases = {
@@ -150,6 +152,8 @@ class Lab:
             prove=self._prove,
             log_key=self._state.log,
             witnesses=tuple(self._state.witnesses.values()),
+            gpus=self._gpus,
+            gpu_manifests=self._state.gpu_manifests,
             earlier=lambda: self._record_once(machine),
             concurrent=lambda: self._record(machine),
         )

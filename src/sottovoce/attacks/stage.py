@@ -13,16 +13,19 @@ from dataclasses import dataclass
 
 from sottovoce.attest.binding import report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Batch, Endorsements, Evidence, Logged, Platform
+from sottovoce.attest.nvidia.evidence import ARCHITECTURES, DeviceEvidence
+from sottovoce.attest.nvidia.session import encode_device
 from sottovoce.attest.policy import BACKEND_ROLES
 from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.core.errors import UsageError
+from sottovoce.simulator.accelerator import SimulatedDevice
 from sottovoce.simulator.pki import SimulatedChip, SimulatedVendor
 from sottovoce.simulator.processor import ReportFields, SimulatedProcessor
 from sottovoce.tlog.entries import Host, Release
 from sottovoce.tlog.note import Note, SigningKey, sign_note
 from sottovoce.tlog.proof import Proof, encode_proof
 
-__all__ = ["ORCHESTRATOR", "Stage", "Target", "unchanged"]
+__all__ = ["ORCHESTRATOR", "Stage", "Target", "shown_of", "unchanged"]
 
 ORCHESTRATOR = "orchestrator"
 
@@ -38,6 +41,14 @@ class Target:
     def leaf(self) -> bytes:
         """What genuine evidence for it is bound to."""
         return session_leaf(self.exporter, self.spki)
+
+
+def shown_of(gpu: SimulatedDevice, report: bytes) -> bytes:
+    """An accelerator's member of the evidence, with this report of it."""
+    architecture = ARCHITECTURES[gpu.architecture]
+    return encode_device(
+        DeviceEvidence(architecture=architecture, nonce=None, report=report, chain=gpu.chain[:-1])
+    )
 
 
 def unchanged(fields: ReportFields) -> ReportFields:
@@ -56,6 +67,7 @@ class Stage:
         releases: by role; those that really run.
         prove: an entry of the log with its proof.
         log_key, witnesses: the log's key and its witnesses'.
+        gpus, gpu_manifests: two accelerators of the vendor whose root the device pins, and that vendor's manifests (XML).
         earlier: evidence that a genuine CVM of `machine` has shown on a connection that is over.
         concurrent: evidence that it shows on a connection that is open now.
     """
@@ -69,6 +81,8 @@ class Stage:
     prove: Callable[[bytes], Logged]
     log_key: SigningKey
     witnesses: tuple[SigningKey, ...]
+    gpus: tuple[SimulatedDevice, SimulatedDevice]
+    gpu_manifests: tuple[bytes, ...]
     earlier: Callable[[], bytes]
     concurrent: Callable[[], bytes]
 

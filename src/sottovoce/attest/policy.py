@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCEPTED_PRODUCTS",
     "BACKEND_ROLES",
+    "NVIDIA_PRODUCTS",
     "RELAXABLE",
+    "SIMULATED_NVIDIA_PRODUCTS",
     "SIMULATED_PRODUCT",
     "TDX_PRODUCT",
     "Root",
@@ -48,6 +50,10 @@ RELAXABLE: Final = frozenset(
 
 TDX_PRODUCT: Final = "TDX"
 """What stands for every processor of Intel's: which it is, the collateral knows."""
+
+NVIDIA_PRODUCTS: Final = ("NVIDIA", "NVIDIA manifests")
+"""What stands for the root over every GPU and switch, and for the root over the signers of reference manifests."""
+SIMULATED_NVIDIA_PRODUCTS: Final = ("Simulated NVIDIA", "Simulated NVIDIA manifests")
 
 ACCEPTED_PRODUCTS: Final = frozenset({"Genoa", "Siena", "Turin", SIMULATED_PRODUCT})
 """Not Milan: it can hide no ciphertext (protocol 6.2). Simulated hardware still needs its root in the policy."""
@@ -111,11 +117,13 @@ class TdxPolicy:
             raise UsageError("a policy needs a root and an accepted status")
 
 
-def platform_policies(roots: Iterable[Root]) -> tuple[SnpPolicy, TdxPolicy | None]:
-    """The strict policies of the platforms whose roots are given, one root for each product.
+def platform_policies(
+    roots: Iterable[Root],
+) -> "tuple[SnpPolicy, TdxPolicy | None, NvidiaPolicy | None]":
+    """The strict policies of the platforms and accelerators whose roots are given, one root for each product.
 
     Raises:
-        UsageError: no root of AMD's, or two for one product.
+        UsageError: no root of AMD's, two for one product, or one of NVIDIA's two without the other.
     """
     by_product: dict[str, bytes] = {}
     for root in roots:
@@ -123,8 +131,24 @@ def platform_policies(roots: Iterable[Root]) -> tuple[SnpPolicy, TdxPolicy | Non
             raise UsageError("a policy needs one root for each product")
         by_product[root.product] = root.ark_der
     tdx = by_product.pop(TDX_PRODUCT, None)
+    nvidia = _nvidia(by_product)
     snp = SnpPolicy(roots=tuple(Root(product=name, ark_der=der) for name, der in by_product.items()))
-    return snp, TdxPolicy(root=tdx) if tdx else None
+    return snp, TdxPolicy(root=tdx) if tdx else None, nvidia
+
+
+def _nvidia(by_product: dict[str, bytes]) -> "NvidiaPolicy | None":
+    genuine, simulated = (
+        tuple(by_product.pop(name, b"") for name in names)
+        for names in (NVIDIA_PRODUCTS, SIMULATED_NVIDIA_PRODUCTS)
+    )
+    if not any(genuine + simulated):
+        return None
+    if any(genuine) and any(simulated):
+        raise UsageError("a policy pins genuine accelerators or simulated ones, not both")
+    from sottovoce.attest.nvidia.policy import NvidiaPolicy, NvidiaRoots  # noqa: PLC0415 - only who pins GPUs needs it
+
+    devices, manifests = genuine if any(genuine) else simulated
+    return NvidiaPolicy(roots=NvidiaRoots(devices=devices, manifests=manifests, simulated=any(simulated)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from sottovoce.attest.policy import Root, SessionPolicy, platform_policies
-from sottovoce.core.errors import ConfigError, DecodeError
+from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.device.files import private_directory, write_private
 from sottovoce.tlog.note import VerifierKey
 from sottovoce.tlog.policy import LogPolicy
@@ -35,7 +35,7 @@ _BACKENDS: Final = ("predictor", "guard")
 
 
 class VendorRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A processor vendor's root certificate for one product line."""
+    """A vendor's root certificate for one product line, as `attest.policy` names it."""
 
     product: str
     ark: str
@@ -53,6 +53,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     quorum: int
     directory_key: str
     vendor_roots: list[VendorRoot]
+    manifests: list[str] = []
+    """Reference manifests of GPUs, base64 of the XML: a release says by digest which of them count."""
     mirrors: list[str]
     relays: list[str]
     issuer: str
@@ -81,7 +83,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             environment.directory_verifier()
         except OSError:
             raise ConfigError("there is no environment to talk to", hint=hint) from None
-        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, binascii.Error):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, binascii.Error, UsageError):
             raise ConfigError("the environment file is wrong", hint=hint) from None
         return environment
 
@@ -129,12 +131,14 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             Root(product=root.product, ark_der=base64.b64decode(root.ark, validate=True))
             for root in self.vendor_roots
         )
-        snp, tdx = platform_policies(roots)
+        snp, tdx, nvidia = platform_policies(roots)
         return SessionPolicy(
             environment=self.name,
             role="orchestrator",
             snp=snp,
             tdx=tdx,
+            nvidia=nvidia,
+            manifests=tuple(base64.b64decode(text, validate=True) for text in self.manifests),
             allow_simulated=self.simulated,
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

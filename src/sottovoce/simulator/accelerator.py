@@ -15,7 +15,8 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -184,6 +185,21 @@ class SimulatedGpuVendor:
             manifest_authority=authority,
             manifest_signer=authority.issue("Simulated RIM L4 Signer", now=now, authority=False),
         )
+
+    def save(self, folder: Path) -> None:
+        """Write the vendor's keys and certificates."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for authority in fields(self):
+            getattr(self, authority.name).save(folder / f"{authority.name}.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> "SimulatedGpuVendor":
+        """Read a vendor.
+
+        Raises:
+            ConfigError: there is none, or it is malformed.
+        """
+        return cls(**{one.name: Signer.load(folder / f"{one.name}.json") for one in fields(cls)})
 
     @property
     def roots(self) -> NvidiaRoots:

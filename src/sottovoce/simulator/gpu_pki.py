@@ -1,8 +1,11 @@
 """Keys and certificates of the simulated GPU vendor: P-384, ECDSA with SHA-384, as NVIDIA's are."""
 
+import base64
 import datetime as dt
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -11,9 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
+from sottovoce.core.errors import ConfigError
+from sottovoce.simulator.pki import write_private
+
 __all__ = ["Signer", "sign_raw"]
 
 _SHA384: Final = hashes.SHA384()
+_DER: Final = serialization.Encoding.DER
 _YEARS: Final = 20
 _DAY: Final = 86400
 _HALF: Final = 48
@@ -42,6 +49,28 @@ class Signer:
         """A root of its own."""
         key = ec.generate_private_key(ec.SECP384R1())
         return cls(key=key, chain=(_certificate(name, key, None, now=now, authority=True),))
+
+    def save(self, path: Path) -> None:
+        """Write it to a file that only its owner reads."""
+        secret = self.key.private_bytes(_DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        parts = [base64.b64encode(part).decode() for part in (secret, *self.chain)]
+        write_private(path, json.dumps(parts).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> "Signer":
+        """Read one.
+
+        Raises:
+            ConfigError: there is none, or it is malformed.
+        """
+        try:
+            secret, *chain = (base64.b64decode(part) for part in json.loads(path.read_bytes()))
+            key = serialization.load_der_private_key(secret, None)
+        except (OSError, ValueError, TypeError):
+            raise ConfigError("a simulated authority's file is missing or malformed") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not chain:
+            raise ConfigError("a simulated authority's file is missing or malformed")
+        return cls(key=key, chain=tuple(chain))
 
     def issue(
         self,

@@ -26,7 +26,7 @@ from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
 from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.simulator.derwriter import integer, wrap
 
-__all__ = ["GOOD_TCB", "SimulatedChip", "SimulatedVendor"]
+__all__ = ["GOOD_TCB", "SimulatedChip", "SimulatedVendor", "write_private"]
 
 GOOD_TCB: Final = SIMULATED_FLOOR
 _SHA384: Final = hashes.SHA384()
@@ -146,7 +146,7 @@ class SimulatedChip:
         tcb = [self.tcb.bootloader, self.tcb.tee, self.tcb.snp, self.tcb.microcode]
         fields = {"chip_id": self.chip_id, "key": secret, "vcek": self.vcek}
         text = {name: base64.b64encode(value).decode() for name, value in fields.items()}
-        _write_private(path, json.dumps({**text, "tcb": tcb}).encode())
+        write_private(path, json.dumps({**text, "tcb": tcb}).encode())
 
     @classmethod
     def load(cls, path: Path) -> "SimulatedChip":
@@ -239,7 +239,7 @@ class SimulatedVendor:
         folder.mkdir(parents=True, exist_ok=True)
         for name, key in (("ark", self.ark_key), ("ask", self.ask_key)):
             secret = key.private_bytes(_DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-            _write_private(folder / f"{name}.key", secret)
+            write_private(folder / f"{name}.key", secret)
         for name, data in (("ark.der", self.ark), ("ask.der", self.ask), ("crl.der", self.crl)):
             (folder / name).write_bytes(data)
 
@@ -264,7 +264,8 @@ class SimulatedVendor:
         return cls(ark_key=ark_key, ask_key=ask_key, ark=ark, ask=ask, crl=crl)
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner reads."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -14,6 +14,7 @@ from sottovoce.core.errors import ConfigError
 from sottovoce.core.ohttp import GatewayKey
 from sottovoce.core.tokens import TokenKey, epoch_at
 from sottovoce.edge import issuer
+from sottovoce.simulator.accelerator import SimulatedGpuVendor
 from sottovoce.simulator.pki import SimulatedChip, SimulatedVendor
 from sottovoce.tlog.note import COSIGNATURE, ED25519, SigningKey
 
@@ -42,6 +43,7 @@ class WorldState:
 
     Attributes:
         ports: party → port.
+        gpu_vendor, gpu_manifests: of the simulated accelerators that the world's devices would believe; no machine has one.
     """
 
     def __init__(self, folder: Path, *, now: int) -> None:
@@ -62,6 +64,7 @@ class WorldState:
         self.gateway = tuple(self._gateway_key(number, kem) for number, kem in KEMS.items())
         self.secret = self._secret()
         self.vendor = self._vendor()
+        self.gpu_vendor, self.gpu_manifests = self._gpus()
 
     def path(self, name: str) -> Path:
         """The file of the key called `name`."""
@@ -126,6 +129,18 @@ class WorldState:
             folder.mkdir(mode=0o700)
             vendor.save(folder)
         return SimulatedVendor.load(folder)
+
+    def _gpus(self) -> tuple[SimulatedGpuVendor, tuple[bytes, ...]]:
+        """The vendor of accelerators, and its manifests (XML) of its driver and firmware."""
+        folder = self._folder / "gpu-vendor"
+        files = [folder / f"{part}.xml" for part in ("driver", "vbios")]
+        if not all(file.exists() for file in files):
+            vendor = SimulatedGpuVendor.create(now=self._now)
+            vendor.save(folder)
+            device = vendor.make_device(now=self._now)
+            for file in files:
+                file.write_bytes(vendor.manifest(device, file.stem))
+        return SimulatedGpuVendor.load(folder), tuple(file.read_bytes() for file in files)
 
     def _signing_key(self, name: str, kind: int) -> SigningKey:
         path = self.path(f"{name}.key")

@@ -20,6 +20,7 @@ from typing import Final
 
 import sottovoce
 from sottovoce.attest.evidence import Endorsements
+from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
 from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.tokens import epoch_at
@@ -293,7 +294,9 @@ class World:
 
     def environment(self) -> Environment:
         """What a device of this world pins."""
-        state, root = self._state, self._state.vendor.root
+        state, gpus = self._state, self._state.gpu_vendor.roots
+        certificates = (state.vendor.root.ark_der, gpus.devices, gpus.manifests)
+        roots = zip((SIMULATED_PRODUCT, *SIMULATED_NVIDIA_PRODUCTS), certificates, strict=True)
         return Environment(
             name=ENVIRONMENT,
             simulated=True,
@@ -302,7 +305,10 @@ class World:
             witnesses=[str(key.verifier) for key in state.witnesses.values()],
             quorum=len(state.witnesses),
             directory_key=str(state.directory.verifier),
-            vendor_roots=[VendorRoot(product=SIMULATED_PRODUCT, ark=base64.b64encode(root.ark_der).decode())],
+            vendor_roots=[
+                VendorRoot(product=name, ark=base64.b64encode(root).decode()) for name, root in roots
+            ],
+            manifests=[base64.b64encode(one).decode() for one in state.gpu_manifests],
             mirrors=[self.url("mirror")],
             relays=[self.url("relay-1"), self.url("relay-2")],
             issuer=self.url("issuer"),

@@ -109,12 +109,13 @@ class Settings(_Strict, frozen=True, kw_only=True):
         if role not in _PEERS[self.role]:
             raise UsageError("this role has no such peer")
         roots = (Root(product=root.product, ark_der=base64.b64decode(root.ark)) for root in self.vendor_roots)
-        snp, tdx = platform_policies(roots)
+        snp, tdx, nvidia = platform_policies(roots)
         return SessionPolicy(
             environment=self.environment,
             role=role,
             snp=snp,
             tdx=tdx,
+            nvidia=nvidia,
             allow_simulated=self.platform == "simulated-snp",
             minimum_security_version=self.minimum_security_version,
             relaxed=frozenset(self.relaxed),

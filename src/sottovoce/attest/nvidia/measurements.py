@@ -26,7 +26,10 @@ def compare(
     *,
     switch: bool,
 ) -> None:
-    """Record the lines of the manifests and of the measurements. `chip` is the certificate's; a switch has no driver."""
+    """Record the lines of the manifests and of the measurements.
+
+    `chip` is the certificate's, empty where that is not trusted; a switch has no driver.
+    """
     versions = {"vbios": fields.vbios} if switch else {"driver": fields.driver, "vbios": fields.vbios}
     if not demands.references.manifests and not demands.references_needed:
         for part in versions:
@@ -37,6 +40,8 @@ def compare(
         lines.skip("nvidia-measurements", _NO_MANIFEST)
         return
     products = {chip, fields.chip or chip} - {""}
+    if not products:
+        return  # the lines stand as ones that could not be checked
     found = [_manifest(part, version, products, demands, lines) for part, version in versions.items()]
     active = [_active(one.manifest) for one in found if one is not None]
     if len(active) != len(versions):
@@ -63,7 +68,7 @@ def _manifest(
     lines: Lines,
 ) -> VerifiedManifest | None:
     check, references, now = f"nvidia-{part}-rim", demands.references, demands.now
-    wanted = f"one manifest for {' or '.join(sorted(products)) or 'the chip'}, {part} {version or '?'}"
+    wanted = f"one manifest for {' or '.join(sorted(products))}, {part} {version or '?'}"
     candidates = references.find(products, version) if version else []
     if len(candidates) != 1:
         text = f"{len(candidates)} of the {len(references.manifests)} that were given are for it"

@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 
 from sottovoce.attest.evidence import Endorsements, Evidence, Platform
+from sottovoce.attest.nvidia.policy import NvidiaRoots
 from sottovoce.attest.platform import AppraisedPlatform
-from sottovoce.attest.policy import TDX_PRODUCT, Root, platform_policies
+from sottovoce.attest.policy import (
+    NVIDIA_PRODUCTS,
+    SIMULATED_NVIDIA_PRODUCTS,
+    TDX_PRODUCT,
+    Root,
+    platform_policies,
+)
 from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
@@ -105,8 +112,9 @@ def test_simulated_roots_need_permission() -> None:
 
 def test_policies_from_pinned_roots() -> None:
     amd = Root(product="Genoa", ark_der=b"x")
-    assert platform_policies([amd])[1] is None
-    snp, tdx = platform_policies([amd, WORLD.intel.pin])
+    assert platform_policies([amd])[1:] == (None, None)
+    snp, tdx, nvidia = platform_policies([amd, WORLD.intel.pin])
+    assert nvidia is None
     assert [root.product for root in snp.roots] == ["Genoa"]
     assert tdx is not None
     assert tdx.root == WORLD.intel.root
@@ -114,3 +122,28 @@ def test_policies_from_pinned_roots() -> None:
         platform_policies([amd, amd])
     with pytest.raises(UsageError):
         platform_policies([WORLD.intel.pin])
+
+
+def nvidia_pins(names: tuple[str, ...]) -> list[Root]:
+    return [Root(product=name, ark_der=name.encode()) for name in names]
+
+
+@pytest.mark.parametrize("names", [NVIDIA_PRODUCTS, SIMULATED_NVIDIA_PRODUCTS])
+def test_accelerators_from_pinned_roots(names: tuple[str, ...]) -> None:
+    amd = Root(product="Genoa", ark_der=b"x")
+    snp, _, nvidia = platform_policies([amd, *nvidia_pins(names)])
+    assert [root.product for root in snp.roots] == ["Genoa"]
+    assert nvidia is not None
+    simulated = names == SIMULATED_NVIDIA_PRODUCTS
+    assert nvidia.roots == NvidiaRoots(
+        devices=names[0].encode(), manifests=names[1].encode(), simulated=simulated
+    )
+    for half in (names[:1], names[1:]):
+        with pytest.raises(UsageError, match="two certificates"):
+            platform_policies([amd, *nvidia_pins(half)])
+
+
+def test_genuine_and_simulated_accelerators_do_not_mix() -> None:
+    pins = nvidia_pins((*NVIDIA_PRODUCTS, *SIMULATED_NVIDIA_PRODUCTS))
+    with pytest.raises(UsageError, match="not both"):
+        platform_policies([Root(product="Genoa", ark_der=b"x"), *pins])
