@@ -218,7 +218,8 @@ class _Table:
             raise self._wrong(name) from None
 
     def table(self, name: str) -> "_Table":
-        return _Table(self._members.pop(name, {}), f"[{name}]")
+        within = f"{self._what[1:-1]}." if self._what.startswith("[") else ""
+        return _Table(self._members.pop(name, {}), f"[{within}{name}]")
 
     def items(self) -> Mapping[str, Any]:
         members, self._members = self._members, {}
