@@ -217,6 +217,13 @@ def test_without_a_quote() -> None:
     verdict = verify(quote=None, expected=ParavisorReferences(user_data=USER_DATA))
     assert verdict.accepted
     assert skipped(verdict) == OPTIONAL | lines | {"paravisor-nonce", "paravisor-pcrs"}
+    said = "no quote was given"
+    assert {check.found for check in verdict.checks if check.id in lines | {"paravisor-nonce"}} == {said}
+    expecting = {check.id: (check.found, check.wanted) for check in verify(quote=None).failed}
+    assert expecting == {
+        "paravisor-nonce": (said, NONCE.hex()),
+        "paravisor-pcrs": (said, "PCR 0, 7"),
+    }
 
 
 def test_other_user_data() -> None:

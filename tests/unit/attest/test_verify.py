@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sottovoce.attest.evidence import EVIDENCE_TYPE, Batch, Evidence, Platform
+from sottovoce.attest.evidence import EVIDENCE_TYPE, Backend, Batch, Evidence, Platform
 from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.attest.snp.floors import PARTS, Floor
@@ -317,6 +317,43 @@ def test_back_ends() -> None:
     other = replace(guard, role="orchestrator")
     assert failed(replace(GOOD, backends=(predictor, guard, other))) == {"backends-only"}
     assert failed(GOOD, policy=WORLD.policy(require_backends=("guard",))) == {"backends-only"}
+
+
+def words(check: str, evidence: Evidence, **kwargs: Any) -> tuple[str, str]:
+    """What is found and wanted where this one line fails."""
+    with pytest.raises(VerificationRefused) as caught:
+        verify(evidence, **kwargs)
+    (line,) = (one for one in caught.value.verdict.failed if one.id == check)
+    return line.found, line.wanted
+
+
+def test_what_is_said_of_a_back_end() -> None:
+    (predictor, guard), wanted = GOOD.backends, "one appraisal of a logged guard"
+
+    def said(changed: Backend, **kwargs: Any) -> tuple[str, str]:
+        return words("backend-guard", replace(GOOD, backends=(predictor, changed)), **kwargs)
+
+    assert said(replace(guard, release=predictor.release)) == (
+        "its release has another role; its measurement is not the release's",
+        wanted,
+    )
+    assert said(replace(guard, measurement=bytes(48))) == ("its measurement is not the release's", wanted)
+    assert said(replace(guard, host="host-x")) == ("its host is not in the directory", wanted)
+    revoked = Revocations(releases=frozenset({digest(guard.release.entry)}), hosts=frozenset({"host-guard"}))
+    assert said(guard, revocations=revoked) == ("its release is revoked; its host is revoked", wanted)
+    unproved = replace(guard, release=replace(guard.release, proof=b""))
+    assert said(unproved)[0] not in {"", "None"}
+    world = EvidenceWorld()
+    world.releases["guard"] = replace(
+        world.release("guard"), platform="sev-snp", security_version=0, issued=NOW - 7200, expires=NOW
+    )
+    world.append(world.releases["guard"].encode())
+    assert words("backend-guard", world.evidence(EXPORTER, SPKI), world=world) == (
+        "its release is for another platform; its release is too old; its release is not valid now",
+        wanted,
+    )
+    good = {check.id: check for check in verify(GOOD).verdict.checks}["backend-guard"]
+    assert (good.found, good.wanted) == (f"on host-guard, {guard.measurement.hex()[:16]}…", wanted)
 
 
 def test_a_back_end_of_another_platform() -> None:

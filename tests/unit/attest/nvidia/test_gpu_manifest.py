@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,35 @@ def resigned(old: str, new: str, **arguments: Any) -> bytes:
     """A manifest of another shape, signed by the genuine signer: what is refused is not the signature."""
     assert old in TEXT
     return sign_manifest(TEXT.replace(old, new), vendor().manifest_signer, **arguments)
+
+
+def test_the_largest_that_there_may_be() -> None:
+    manifest = verify_manifest(resigned('index="0"', 'index="254"'), ROOT).manifest
+    assert set(manifest.golden) == {255, 2}
+    text = manifest_text("GH100", "590.12", {1: (b"a" * 48,) * 16})
+    golden = verify_manifest(sign_manifest(text, vendor().manifest_signer), ROOT).manifest.golden
+    assert len(golden[1].digests) == 16
+    with pytest.raises(DecodeError, match="out of range"):
+        Manifest.parse(
+            sign_manifest(manifest_text("GH100", "590.12", {1: (b"a" * 48,) * 17}), vendor().manifest_signer)
+        )
+
+
+@pytest.mark.parametrize(("count", "fits"), [(0, False), (1, True), (8, True), (9, False)])
+def test_how_many_certificates_there_may_be(count: int, fits: bool) -> None:
+    signer = vendor().manifest_signer
+    data = sign_manifest(TEXT, replace(signer, chain=(signer.chain * 4)[:count]))
+    if fits:
+        assert len(Manifest.parse(data).certificates) == count
+        return
+    with pytest.raises(DecodeError, match="no certificates, or too many"):
+        Manifest.parse(data)
+
+
+def test_base64_with_other_characters() -> None:
+    changed = GOOD.replace(b"<ds:SignatureValue>", b"<ds:SignatureValue>!")
+    with pytest.raises(DecodeError, match="not base64"):
+        Manifest.parse(changed)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,10 @@ def test_declared_gpus_that_are_shown() -> None:
     assert lines["accelerators"] is Status.PASS
     assert lines["gpu-0/nvidia-nonce"] is lines["gpu-1/nvidia-measurements"] is Status.PASS
     assert lines["gpu-1/nvidia-revoked"] is Status.PASS
+    assert lines["gpu-1/nvidia-chain-dates"] is lines["gpu-1/nvidia-vbios-rim-dates"] is Status.PASS
+    (declared_line,) = (check for check in verdict.checks if check.id == "accelerators")
+    assert declared_line.found == "2 HOPPER shown, 2 HOPPER declared"
+    assert declared_line.wanted == "those that the release declares"
     sections = [check.section for check in verdict.checks]
     assert sections == sorted(sections, key=lambda name: [int(one) for one in name.split(".")])
 
@@ -111,7 +115,10 @@ def test_a_gpu_that_is_missing_or_too_many() -> None:
     assert failed(evidence([*good(), third])) == {"accelerators": "3 HOPPER shown, 2 HOPPER declared"}
     assert "accelerators" in failed(evidence(good(), ()))
     other = vendor().make_device(now=NOW, architecture="BLACKWELL")
-    assert "accelerators" in failed(evidence([good()[0], member(other)]))
+    assert (
+        failed(evidence([good()[0], member(other)]))["accelerators"]
+        == "1 BLACKWELL, 1 HOPPER shown, 2 HOPPER declared"
+    )
 
 
 def test_one_gpu_twice() -> None:

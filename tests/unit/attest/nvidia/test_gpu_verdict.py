@@ -172,6 +172,16 @@ def test_both_manifests_demand_one_measurement() -> None:
     }
 
 
+def test_one_measurement_that_is_compared_is_enough() -> None:
+    good = device().state.measurements
+    driver = vendor().manifest(device(), "driver", active={36: (good[36],)})
+    vbios = vendor().manifest(device(), "vbios", active={1: (good[1],)})
+    verdict = judge(shown(device()), (driver, vbios))
+    assert verdict.accepted
+    (line,) = (check for check in verdict.checks if check.id == "gpu-0/nvidia-measurements")
+    assert line.found.startswith("1 of 1 equal; not compared: index 35")
+
+
 def test_a_manifest_that_covers_only_what_is_passed_over_proves_nothing() -> None:
     good = device().state.measurements
     driver = vendor().manifest(device(), "driver", active={36: (good[36],)})

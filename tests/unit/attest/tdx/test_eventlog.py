@@ -64,6 +64,28 @@ def test_a_log_that_is_malformed(data: bytes) -> None:
         EventLog.parse(data)
 
 
+def test_the_longest_log() -> None:
+    assert EventLog.parse(LOG.ljust(MAX_EVENT_LOG, b"\0")).events == 4
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        EventLog.parse(LOG.ljust(MAX_EVENT_LOG + 1, b"\0"))
+
+
+def test_the_most_events() -> None:
+    assert EventLog.parse(HEADER + event(1, A) * 4096).events == 4096
+    with pytest.raises(DecodeError, match="too many events"):
+        EventLog.parse(HEADER + event(1, A) * 4097)
+
+
+def test_a_log_without_events() -> None:
+    assert EventLog.parse(HEADER) == EventLog(events=0, registers=(bytes(48),) * 4)
+
+
+@pytest.mark.parametrize("register", [1, 2, 3, 4])
+def test_each_register(register: int) -> None:
+    values = EventLog.parse(HEADER + event(register, A)).registers
+    assert values == tuple(extended(A) if number == register else bytes(48) for number in range(1, 5))
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     for start in (b"", HEADER):

@@ -1,6 +1,7 @@
 """Every check of a quote refuses, for its own reason and no other."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from sottovoce.attest.policy import TdxPolicy
+from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.tdx.rules import TDX_OPTIONAL_RULES, TDX_REFERENCE_RULES, TDX_RULES
 from sottovoce.attest.tdx.verify import TDX_CHAIN_ONLY, TDX_RELAXABLE, TdxReferences, verify_quote
@@ -288,6 +290,26 @@ def test_every_flipped_bit_is_refused(version: int) -> None:
         assert refused(bytes(changed)), at
 
 
+def with_member(document: dict[str, str], name: str, value: Any) -> str:
+    return json.dumps({**json.loads(document["qe_identity"]), name: value})
+
+
+def test_the_dates_and_the_number_of_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intel's dates are UTC, wherever the verifier is; its first number is 0."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    document = json.loads(COLLATERAL)
+    document["qe_identity"] = with_member(document, "tcbEvaluationDataNumber", 0)
+    document["qe_identity"] = with_member(
+        {"qe_identity": document["qe_identity"]}, "nextUpdate", "2001-09-09T01:46:40Z"
+    )
+    collateral = Collateral.parse(json.dumps(document).encode())
+    monkeypatch.undo()
+    time.tzset()
+    assert collateral.evaluation == 0
+    assert collateral.next_update == 1_000_000_000
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -295,6 +317,13 @@ def test_every_flipped_bit_is_refused(version: int) -> None:
         lambda document: {**document, "other": ""},
         lambda document: {**document, "tcb_info": 1},
         lambda document: {**document, "tcb_info": "{}"},
+        lambda document: {**document, "tcb_info": "[]"},
+        lambda document: {**document, "qe_identity": "1"},
+        lambda document: {**document, "qe_identity": with_member(document, "tcbEvaluationDataNumber", -1)},
+        lambda document: {**document, "qe_identity": with_member(document, "tcbEvaluationDataNumber", True)},
+        lambda document: {**document, "qe_identity": with_member(document, "tcbEvaluationDataNumber", "1")},
+        lambda document: {**document, "qe_identity": with_member(document, "issueDate", 1)},
+        lambda document: {**document, "qe_identity": with_member(document, "nextUpdate", "tomorrow")},
         lambda document: {**document, "tcb_info": "[" * 100_000},
         lambda document: {**document, "pck_crl": "zz"},
         lambda document: {**document, "pck_crl": "00"},

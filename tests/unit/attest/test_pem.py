@@ -1,0 +1,69 @@
+"""Files as people have them: PEM, hexadecimal or plain bytes, told apart by content."""
+
+import base64
+
+import pytest
+
+from sottovoce.attest.pem import certificates, plain
+from sottovoce.core.errors import DecodeError
+
+DER = b"\x30\x03\x02\x01\x05"
+
+
+def block(data: bytes, label: str = "CERTIFICATE") -> bytes:
+    text = base64.b64encode(data).decode()
+    return f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n".encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        DER,
+        block(DER),
+        block(DER, "X509 CRL"),
+        b"3003020105",
+        b"0x3003020105",
+        b"0X3003020105",
+        b"30 03\t02\r\n01 05\n",
+        b"300302010 5",
+    ],
+)
+def test_one_document(data: bytes) -> None:
+    assert plain(data) == DER
+    assert certificates(data) == (DER,)
+
+
+def test_several_blocks() -> None:
+    assert certificates(b"a line before\n" + block(DER) + block(b"other")) == (DER, b"other")
+    with pytest.raises(DecodeError, match="several PEM blocks"):
+        plain(block(DER) + block(DER))
+
+
+def test_a_quote_with_certificates_inside_stays_as_it_is() -> None:
+    quote = b"\x04\x00\xff" + block(DER)
+    assert plain(quote) == quote
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"123", "not whole bytes"),
+        (b"0x", None),
+        (block(DER)[:-5], "not whole"),
+        (block(DER) + b"-----BEGIN CERTIFICATE-----\n", "not whole"),
+        (b"-----BEGIN CERTIFICATE-----\n", "not whole"),
+        (b"-----BEGIN CERTIFICATE-----\nMA*=\n-----END CERTIFICATE-----\n", "not base64|not whole"),
+        (b"-----BEGIN CERTIFICATE-----\nMAM\n-----END CERTIFICATE-----\n", "not base64"),
+    ],
+)
+def test_what_is_not_whole(data: bytes, words: str | None) -> None:
+    if words is None:
+        assert plain(data) == data
+        return
+    with pytest.raises(DecodeError, match=words):
+        plain(data)
+
+
+@pytest.mark.parametrize("data", [b"", b" \n"])
+def test_nothing(data: bytes) -> None:
+    assert plain(data) == data
