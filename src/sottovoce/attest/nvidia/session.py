@@ -50,8 +50,8 @@ def _device(value: Any) -> DeviceEvidence:
 
 
 def accelerator_rules(devices: Sequence[DeviceEvidence]) -> Mapping[str, Rule]:
-    """The checks of these devices; none where there are no devices."""
-    return device_rules(device_names(devices)) if devices else {}
+    """The checks of these devices, of which there is one at least."""
+    return device_rules(device_names(devices))
 
 
 def appraise_accelerators(

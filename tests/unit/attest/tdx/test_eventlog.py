@@ -12,13 +12,7 @@ from sottovoce.attest.tdx.verify import verify_quote
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.testing import NOW, intel
-
-HEADER = struct.pack("<II20sI", 1, 3, bytes(20), 33) + b"Spec ID Event03\0" + bytes(17)
-
-
-def event(register: int, digest: bytes, data: bytes = b"", *, kind: int = 8, algorithm: int = 12) -> bytes:
-    head = struct.pack("<IIIH", register, kind, 1, algorithm) + digest
-    return head + struct.pack("<I", len(data)) + data
+from tdx_kit import HEADER, event
 
 
 def extended(*digests: bytes) -> bytes:

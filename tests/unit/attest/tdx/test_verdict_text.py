@@ -1,14 +1,23 @@
 """What a verdict on a TDX quote says, word for word."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sottovoce.attest.policy import TdxPolicy
-from sottovoce.attest.tdx.verify import TdxReferences, verify_quote
+from sottovoce.attest.tdx.appraisal import appraise
+from sottovoce.attest.tdx.collateral import MAX_COLLATERAL, Collateral, CollateralAgeError
+from sottovoce.attest.tdx.eventlog import EventLog
+from sottovoce.attest.tdx.rules import TDX_OPTIONAL_RULES, TDX_RULES
+from sottovoce.attest.tdx.verify import TDX_CHAIN_ONLY, TDX_RELAXABLE, TdxReferences, verify_quote
 from sottovoce.attest.vendors import intel_root
-from sottovoce.attest.verdict import Verdict
+from sottovoce.attest.verdict import Checklist, Status, Verdict
+from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.testing import NOW, intel
+from tdx_kit import HEADER, event
 from verdict_text import judged, written
 
 PLATFORM = intel().make_platform(now=NOW, ppid=bytes(range(16)))
@@ -144,3 +153,106 @@ def test_whose_fault_it_is() -> None:
         assert f"fail | tdx-signature | {reason} |" in text, reason
     text = judged(verdict(collateral=b""))
     assert "fail | tdx-collateral | there is none | Intel's" in text
+
+
+def appraised(quote: bytes, collateral: bytes = COLLATERAL, **changes: Any) -> str:
+    """As in a session, where all that is shown is judged."""
+    checks = Checklist({**TDX_RULES, **TDX_OPTIONAL_RULES})
+    appraise(quote, collateral, changes.pop("policy", intel().policy), checks, **{"now": NOW, **changes})
+    verdict = checks.verdict()
+    return f"{judged(verdict)}\n{written(verdict)}"
+
+
+def test_what_cannot_be_read_has_a_line() -> None:
+    good = PLATFORM.quote(FIELDS)
+    unknown = b"\x06" + good[1:]
+    wanted = "4 or 5, of a trust domain"
+    assert f"fail | tdx-version | a quote of an unknown version | {wanted}" in appraised(unknown)
+    assert "fail | tdx-collateral | the collateral is malformed | Intel's" in appraised(good, b"x")
+    assert "fail | tdx-collateral | there is none | Intel's" in appraised(good, b"")
+
+
+def test_collateral_of_somebody_else() -> None:
+    document = json.loads(COLLATERAL)
+    document["tcb_info_signature"] = "00" * 64
+    lines = appraised(PLATFORM.quote(FIELDS), json.dumps(document).encode())
+    assert "fail | tdx-collateral | the patch levels are not signed by Intel | Intel's" in lines
+    chained = replace(PLATFORM, chain=PLATFORM.chain + b"X").quote(FIELDS)
+    signed = "by a quoting enclave that the pinned root vouches for"
+    assert f"fail | tdx-signature | the platform's certificates are not plain PEM | {signed}" in appraised(
+        chained
+    )
+
+
+def test_without_a_clock_the_collateral_is_judged_as_of_its_end() -> None:
+    lines = appraised(PLATFORM.quote(FIELDS), now=None)
+    assert "tdx-collateral-dates | left to the device, which has a clock" in lines
+    assert "pass | tdx-collateral | Intel's | Intel's" in lines
+
+
+def test_signatures_are_judged_as_of_now() -> None:
+    """Collateral that outlives every certificate: at its end none of these would be valid."""
+    long = intel().collateral(now=NOW, life=100 * 365 * 86400)
+    good = PLATFORM.quote(FIELDS)
+    assert "pass | tdx-signature" in appraised(good, long)
+    assert "pass | tdx-signature" not in appraised(good, long, now=NOW + 99 * 365 * 86400)
+
+
+def test_a_platform_without_an_id() -> None:
+    nobody = intel().make_platform(now=NOW, ppid=bytes(16))
+    assert "fail | tdx-hardware-id | none | an id" in appraised(nobody.quote(FIELDS))
+
+
+def test_which_advisories_are_allowed() -> None:
+    policy = replace(intel().policy, advisories=frozenset({"INTEL-SA-00002", "INTEL-SA-00001"}))
+    lines = appraised(PLATFORM.quote(FIELDS), policy=policy)
+    assert "pass | tdx-advisories | none | none but INTEL-SA-00001, INTEL-SA-00002" in lines
+
+
+def test_event_logs() -> None:
+    """It is compared even where a policy leaves everything else out."""
+    log = HEADER + event(1, b"a" * 48) + event(2, b"b" * 48)
+    quote = PLATFORM.quote(replace(FIELDS, rtmrs=EventLog.parse(log).registers))
+    line = "tdx-event-log | 2 events{} | the quote's RTMR0 to RTMR3"
+    for left_out in (frozenset[str](), TDX_CHAIN_ONLY):
+        same = verify_quote(
+            quote, COLLATERAL, policy=intel().policy, now=NOW, event_log=log, left_out=left_out
+        )
+        assert "pass | " + line.format("") in judged(same)
+        other = verify_quote(
+            PLATFORM.quote(replace(FIELDS, rtmrs=(bytes(48),) * 4)),
+            COLLATERAL,
+            policy=intel().policy,
+            now=NOW,
+            event_log=log,
+            left_out=left_out,
+        )
+        assert "fail | " + line.format(", which lead to another RTMR0, RTMR1") in judged(other)
+    without = verify_quote(quote, COLLATERAL, policy=intel().policy, now=NOW, left_out=TDX_CHAIN_ONLY)
+    assert "tdx-event-log" in {line.id for line in without.checks if line.status is Status.NOT_CHECKED}
+    assert "tdx-event-log | no event log was given" in written(without)
+
+
+def test_all_that_may_be_relaxed_may_be() -> None:
+    assert verdict(relaxed=TDX_RELAXABLE).accepted
+
+
+def test_when_collateral_is_current() -> None:
+    collateral = Collateral.parse(COLLATERAL)
+    first, end = NOW - 3600, NOW - 3600 + 30 * 86400
+    assert (collateral.issued, collateral.next_update) == (first, end)
+    for now, within in ((first, first), (NOW, NOW), (end - 1, end - 1)):
+        collateral.require_current(now=now)
+        assert collateral.within(now) == within
+    for now, within in ((first - 1, first), (end, end - 1)):
+        with pytest.raises(CollateralAgeError):
+            collateral.require_current(now=now)
+        assert collateral.within(now) == within
+    assert collateral.within(None) == end - 1
+
+
+def test_the_longest_collateral() -> None:
+    longest = COLLATERAL.ljust(MAX_COLLATERAL)
+    assert Collateral.parse(longest).evaluation == 17
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        Collateral.parse(longest + b" ")
