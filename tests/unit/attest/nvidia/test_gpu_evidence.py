@@ -87,3 +87,27 @@ def test_what_is_no_json(data: bytes) -> None:
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     with pytest.raises(DecodeError):
         parse_evidence(data)
+
+
+def test_the_largest_evidence() -> None:
+    pem = base64.b64decode(GOOD["certificate"])
+    first = pem[: pem.index(b"-----END CERTIFICATE-----") + 26]
+    assert first.count(b"BEGIN") == 1
+    eight = {**GOOD, "certificate": base64.b64encode(first * 8).decode()}
+    assert len(parse_evidence(json.dumps([eight]).encode())[0].chain) == 8
+    nine = {**GOOD, "certificate": base64.b64encode(first * 9).decode()}
+    with pytest.raises(DecodeError, match="too many certificates"):
+        parse_evidence(json.dumps([nine]).encode())
+    report = {**GOOD, "evidence": base64.b64encode(bytes(MAX_REPORT)).decode()}
+    assert len(parse_evidence(json.dumps([report]).encode())[0].report) == MAX_REPORT
+    assert len(parse_evidence(json.dumps([GOOD] * MAX_DEVICES).encode())) == MAX_DEVICES
+    longest = json.dumps([GOOD]).encode().ljust(MAX_EVIDENCE)
+    assert len(parse_evidence(longest)) == 1
+
+
+@pytest.mark.parametrize(("length", "fits"), [(64 * 1024, True), (64 * 1024 + 4, False)])
+def test_the_longest_member(length: int, fits: bool) -> None:
+    long = {**GOOD, "evidence": "A" * length}
+    # It is longer than a report may be, too: what is said tells which rule spoke.
+    with pytest.raises(DecodeError, match="report is longer" if fits else "wrong type or length"):
+        parse_evidence(json.dumps([long]).encode())

@@ -455,3 +455,26 @@ def test_without_a_clock_nothing_about_dates_is_passed() -> None:
     assert verdict.accepted
     for line in ("chain-dates", "driver-rim-dates", "vbios-rim-dates"):
         assert status(verdict, f"gpu-0/nvidia-{line}") is Status.NOT_CHECKED
+
+
+def test_all_that_may_be_relaxed_may_be() -> None:
+    assert judge(shown(device()), rims(), relaxed=NVIDIA_RELAXABLE).accepted
+
+
+@pytest.mark.parametrize("nonce", [None, NONCE])
+@pytest.mark.parametrize("with_rims", [False, True])
+def test_what_is_given_is_compared_whatever_is_left_out(nonce: bytes | None, with_rims: bool) -> None:
+    state = replace(device().state, measurements={**device().state.measurements, 1: OTHER})
+    evidence = shown(device(), state, nonce=b"\x01" * 32)
+    verdict = judge(evidence, rims() if with_rims else (), nonce=nonce, left_out=NVIDIA_CHAIN_ONLY)
+    wanted = {"gpu-0/nvidia-nonce"} if nonce else set()
+    wanted |= {"gpu-0/nvidia-measurements"} if with_rims else set()
+    assert failed(verdict).keys() == wanted
+
+
+def test_a_claim_of_another_nonce_is_left_out_with_the_line() -> None:
+    claimed = json.loads(shown(device()))
+    claimed[0]["nonce"] = "00" * 32
+    evidence = json.dumps(claimed).encode()
+    assert failed(judge(evidence, nonce=None)).keys() == {"gpu-0/nvidia-nonce"}
+    assert judge(evidence, nonce=None, left_out=NVIDIA_CHAIN_ONLY).accepted
