@@ -288,3 +288,53 @@ def test_inner_values_of_a_signed_certificate_are_read_as_strictly() -> None:
         _, _, vcek = chain(vcek=data)
         with pytest.raises(DecodeError):
             certified_tcb(vcek, turin=False)
+
+
+SERIALS = {1, 2**64, 300}
+
+
+def issued_list(*reasons: x509.ReasonFlags | None) -> bytes:
+    """A revocation list by the vendor's root: these serial numbers, each with a reason or none."""
+    moment = dt.datetime.fromtimestamp(NOW, dt.UTC)
+    builder = x509.CertificateRevocationListBuilder(
+        issuer_name=x509.load_der_x509_certificate(VENDOR.ark).subject,
+        last_update=moment,
+        next_update=moment + dt.timedelta(days=1),
+    )
+    for serial, reason in zip(sorted(SERIALS), reasons, strict=False):
+        entry = x509.RevokedCertificateBuilder(serial_number=serial, revocation_date=moment)
+        if reason is not None:
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(VENDOR.ark_key, SHA384, rsa_padding=pss(SHA384, 48)).public_bytes(
+        serialization.Encoding.DER
+    )
+
+
+def test_who_is_revoked_with_and_without_a_reason() -> None:
+    stolen = x509.ReasonFlags.key_compromise
+    assert RevocationList.parse(issued_list(stolen, None, stolen)).serials == SERIALS
+    assert RevocationList.parse(issued_list()).serials == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"\x02\x01\x01\x17", b"\x04\x01\x01\x17", "the revocation list has a missing or misplaced field"),
+        (b"\x02\x01\x01\x17", b"\x02\x01\x01\x16", "the revocation list has a missing or misplaced field"),
+        (b"\x30\x12\x02\x01\x01", b"\x31\x12\x02\x01\x01", "the revocation list has a malformed entry"),
+    ],
+)
+def test_malformed_entries(old: bytes, new: bytes, words: str) -> None:
+    data = issued_list(None)
+    assert data.count(old) == 1
+    with pytest.raises(DecodeError, match=words):
+        RevocationList.parse(data.replace(old, new))
+
+
+def test_an_entry_with_more_in_it() -> None:
+    data = issued_list(x509.ReasonFlags.key_compromise)
+    reason = bytes.fromhex("300c300a0603551d1504030a0101")
+    assert data.count(reason) == 1
+    with pytest.raises(DecodeError, match="the revocation list has an unknown field"):
+        RevocationList.parse(data.replace(reason, b"\x31" + reason[1:]))
