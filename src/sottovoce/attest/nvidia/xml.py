@@ -41,7 +41,6 @@ class Element:
     written: str
     attributes: Mapping[Name, str]
     written_attributes: Mapping[Name, str]
-    declared: Mapping[str, str]
     scope: Mapping[str, str]
     children: "list[Element | str]" = field(default_factory=list)
 
@@ -67,17 +66,14 @@ class Element:
 
     def canonical(self, *, without: "Element | None" = None) -> bytes:
         """This element as Canonical XML 1.1, without comments, UTF-8; the element `without` is left out with all in it."""
-        return "".join(_written(self, {}, without, apex=True)).encode()
+        return "".join(_written(self, {}, without)).encode()
 
 
-def _written(
-    element: Element, above: Mapping[str, str], without: Element | None, *, apex: bool
-) -> Iterator[str]:
+def _written(element: Element, above: Mapping[str, str], without: Element | None) -> Iterator[str]:
     if element is without:
         return
-    # C14N 1.1 section 2.3: of the apex all namespaces in scope, below it those that differ from what stands above.
-    declared = element.scope if apex else element.declared
-    news = sorted((prefix, uri) for prefix, uri in declared.items() if above.get(prefix, "") != uri)
+    # C14N 1.1 section 2.3: the namespaces in scope that differ from what stands above; of the first element all.
+    news = sorted((prefix, uri) for prefix, uri in element.scope.items() if above.get(prefix, "") != uri)
     yield "<" + element.written
     for prefix, uri in news:
         yield f' xmlns{":" if prefix else ""}{prefix}="{uri.translate(_ESCAPED_VALUE)}"'
@@ -89,7 +85,7 @@ def _written(
         if isinstance(child, str):
             yield child.translate(_ESCAPED_TEXT)
         else:
-            yield from _written(child, below, without, apex=False)
+            yield from _written(child, below, without)
     yield f"</{element.written}>"
 
 
@@ -164,7 +160,6 @@ class _Reader:
             written=written,
             attributes=attributes,
             written_attributes=names,
-            declared=declared,
             scope=scope,
         )
         if self._open:

@@ -288,6 +288,11 @@ def test_documents_with_parts_of_other_kinds(prefix: str) -> None:
         "<a xmlns:xmlns='urn:x'/>",
         "<a:b:c xmlns:a='urn:x'/>",
         "<:a/>",
+        "<:a xmlns='urn:x'/>",
+        "<p: xmlns:p='urn:x'/>",
+        "<a xmlns:p='urn:x' p:='1'/>",
+        "<p:q:r xmlns:p:q='urn:x'/>",
+        "<a xmlns:p:q='urn:x' p:q:r='1'/>",
         "<a xmlns:p='urn:x' xmlns:q='urn:x' p:b='1' q:b='2'/>",
         "<a>" * 13 + "</a>" * 13,
         "<a>" + "<b/>" * 2001 + "</a>",
@@ -300,6 +305,38 @@ def test_documents_with_parts_of_other_kinds(prefix: str) -> None:
 def test_documents_that_are_refused(document: str) -> None:
     with pytest.raises(DecodeError):
         xml.parse(document.encode())
+
+
+@pytest.mark.parametrize(
+    ("largest", "more"),
+    [
+        ("<a>" * 12 + "</a>" * 12, "<a>" * 13 + "</a>" * 13),
+        ("<a>" + "<b/>" * 1999 + "</a>", "<a>" + "<b/>" * 2000 + "</a>"),
+        (
+            "<a " + " ".join(f"b{number}=''" for number in range(40)) + "/>",
+            "<a " + " ".join(f"b{number}=''" for number in range(41)) + "/>",
+        ),
+        ("<a>" + "x" * (xml.MAX_DOCUMENT - 7) + "</a>", "<a>" + "x" * (xml.MAX_DOCUMENT - 6) + "</a>"),
+    ],
+)
+def test_the_largest_documents(largest: str, more: str) -> None:
+    assert xml.parse(largest.encode()).written == "a"
+    with pytest.raises(DecodeError, match="limit"):
+        xml.parse(more.encode())
+
+
+def test_names_and_text() -> None:
+    root = xml.parse(b"<a b='1' xmlns:p='urn:x' p:c='2'>x&amp;y&#10;z<p:d/></a>")
+    assert root.name == ("", "a")
+    assert root.attributes == {("", "b"): "1", ("urn:x", "c"): "2"}
+    with pytest.raises(DecodeError, match="an element where none may be"):
+        root.text()
+    with pytest.raises(DecodeError, match="text where none may be"):
+        root.elements()
+    part = xml.parse(b"<a xmlns='urn:y'>x&amp;y&#10;z</a>")
+    assert (part.name, part.text()) == (("urn:y", "a"), "x&y\nz")
+    (only,) = xml.parse(b"<a>\n<p:d xmlns:p='urn:x'/>\t</a>").elements()
+    assert only.name == ("urn:x", "d")
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
 
 from nvidia_kit import NONCE, NOW, judge, simulated, vendor
-from sottovoce.attest.nvidia.appraisal import appraise_device
+from sottovoce.attest.certificates import Certificate
+from sottovoce.attest.nvidia.appraisal import Device, appraise_device, appraise_together
 from sottovoce.attest.nvidia.demands import Demands, Lines, References
 from sottovoce.attest.nvidia.evidence import parse_evidence
 from sottovoce.attest.nvidia.opaque import ENABLED
 from sottovoce.attest.nvidia.rules import device_rules
 from sottovoce.attest.verdict import Checklist
+from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.accelerator import SWITCH_STATE, SimulatedDevice, State, member
+from sottovoce.simulator.derwriter import sequence, wrap
 from verdict_text import judged, written
 
 LATER = b"\x01" * 32
@@ -236,3 +240,92 @@ def test_a_chain_of_nobody_leaves_what_rests_on_it_open() -> None:
     unreached = "could not be checked, as something before it failed | checked"
     for check in ("nvidia-driver-rim", "nvidia-vbios-rim", "nvidia-measurements", "nvidia-signature"):
         assert f"fail | gpu-0/{check} | {unreached}" in lines
+
+
+TCB_INFO = x509.ObjectIdentifier("2.23.133.5.4.1.1")
+
+
+def blackwell(**extension: bytes) -> SimulatedDevice:
+    """A device whose firmware's certificate has this DiceTcbInfo."""
+    chip = "Simulated GB100 A01 GSP"
+    rom = vendor().provisioner.issue(f"{chip} BROM", now=NOW, authority=True)
+    key = rom.issue(f"{chip} FMC LF", now=NOW, authority=False, extensions={TCB_INFO: extension["info"]})
+    return SimulatedDevice(architecture="BLACKWELL", key=key.key, chain=key.chain, state=State())
+
+
+@pytest.mark.parametrize(
+    ("info", "line"),
+    [
+        (wrap(0x87, b"\0\x40"), "fail | gpu-0/nvidia-debug | stated | none of them"),
+        (wrap(0x87, b"\0\0"), "pass | gpu-0/nvidia-debug | none of them | none of them"),
+        (
+            wrap(0x87, b"\0"),
+            "fail | gpu-0/nvidia-debug | the device certificate has malformed flags | none of them",
+        ),
+        (
+            wrap(0x87, b"\0\0"),
+            "fail | gpu-0/nvidia-firmware-id | the device certificate has no firmware id | the certificate's",
+        ),
+    ],
+)
+def test_what_a_device_certificate_states(info: bytes, line: str) -> None:
+    assert line in judged(judge(shown(blackwell(info=sequence(info))))).splitlines()
+
+
+def test_a_report_without_a_mode() -> None:
+    state = replace(gpu().state, feature=None, opaque_version=None, protected_pcie=None)
+    assert "gpu-0/nvidia-mode | the report of this firmware states no mode" in written(
+        judge(shown(gpu(), state=state))
+    )
+
+
+def test_a_claim_of_another_nonce() -> None:
+    claimed = json.loads(shown(gpu()))
+    claimed[0]["nonce"] = LATER.hex()
+    lines = judged(judge(json.dumps(claimed).encode()))
+    assert "fail | gpu-0/nvidia-nonce | another than the evidence names | one nonce" in lines
+    assert f"gpu-0/nvidia-nonce | {NONCE.hex()}; no nonce was demanded" in written(
+        judge(shown(gpu()), nonce=None)
+    )
+
+
+def test_an_architecture_that_the_policy_does_not_name() -> None:
+    verdict = judge(shown(gpu()), rims(), policy=simulated(architectures=frozenset({"BLACKWELL"})))
+    lines = judged(verdict).splitlines()
+    assert "fail | gpu-0/nvidia-architecture | HOPPER, GH100 | a chip of BLACKWELL" in lines
+    unreached = "could not be checked, as something before it failed | checked"
+    assert f"fail | gpu-0/nvidia-driver-rim | {unreached}" in lines
+
+
+def test_a_certificate_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: Certificate) -> str:
+        raise DecodeError("the certificate has no common name")
+
+    monkeypatch.setattr(Certificate, "common_name", property(nobody))
+    lines = judged(judge(shown(gpu()))).splitlines()
+    every = "a chip of BLACKWELL or HOPPER or LS10"
+    assert f"fail | gpu-0/nvidia-architecture | HOPPER, another chip | {every}" in lines
+
+
+@pytest.mark.parametrize(
+    ("chains", "reports", "distinct"),
+    [
+        (((b"k1", b"i1"), (b"k2", b"i2")), (b"r1", b"r2"), 2),
+        (((b"k1", b"i1"), (b"k2", b"i2")), (b"r1", b"r1"), 1),
+        (((b"k1", b"i1"), (b"k1", b"i2")), (b"r1", b"r2"), 1),
+        (((b"k1", b"i1"), (b"k2", b"i1")), (b"r1", b"r2"), 1),
+        (((b"k1", b"i1", b"x"), (b"k2", b"i1", b"y")), (b"r1", b"r2"), 1),
+    ],
+)
+def test_what_makes_two_devices_two(
+    chains: tuple[tuple[bytes, ...], ...], reports: tuple[bytes, ...], distinct: int
+) -> None:
+    checks = Checklist(device_rules((("gpu-0", False), ("gpu-1", False))))
+    devices = [
+        Device(name=f"gpu-{number}", switch=False, report=report, chain=chain, fields=None)
+        for number, (report, chain) in enumerate(zip(reports, chains, strict=True))
+    ]
+    appraise_together(devices, checks)
+    lines = judged(checks.verdict()).splitlines()
+    outcome = "pass" if distinct == 2 else "fail"
+    assert f"{outcome} | nvidia-distinct | {distinct} of 2 | no report, key or device twice" in lines
