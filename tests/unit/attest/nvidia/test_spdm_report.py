@@ -187,3 +187,29 @@ def test_a_changed_byte_is_refused_or_changes_what_is_read(place: int, differenc
     except DecodeError:
         return
     assert report != Report.parse(GOOD)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_numbers_of_every_length_that_there_may_be(size: int) -> None:
+    number = (1).to_bytes(size, "little")
+    assert fields((34, number), (36, number)).mode == "MPT"
+
+
+@pytest.mark.parametrize("value", [b"", bytes(9)])
+def test_numbers_of_another_length(value: bytes) -> None:
+    with pytest.raises(DecodeError, match="a field of the wrong length"):
+        fields((34, value))
+
+
+@pytest.mark.parametrize("at", [5, 6, 7])
+def test_padding_behind_a_version(at: int) -> None:
+    value = bytearray(bytes.fromhex("009f009601000000"))
+    value[at] = 1
+    with pytest.raises(DecodeError, match="malformed name or version"):
+        fields((6, bytes(value)))
+
+
+@pytest.mark.parametrize(("value", "locked"), [(b"\1\0", True), (b"\0\0", False)])
+def test_locked_or_not(value: bytes, locked: bool) -> None:
+    assert fields((25, value), switch=True).locked is locked
+    assert fields(switch=True).locked is None
