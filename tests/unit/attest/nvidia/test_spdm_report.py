@@ -213,3 +213,27 @@ def test_padding_behind_a_version(at: int) -> None:
 def test_locked_or_not(value: bytes, locked: bool) -> None:
     assert fields((25, value), switch=True).locked is locked
     assert fields(switch=True).locked is None
+
+
+def test_what_only_gpus_and_what_only_switches_have() -> None:
+    switch = fields((22, b"12345678"), (25, b"\1\0"), switch=True)
+    assert (switch.mode, switch.pdi, switch.locked) == (None, b"12345678", True)
+    gpu = fields((22, b"12345678"), (34, b"\1"), (36, b"\0"))
+    assert (gpu.mode, gpu.pdi, gpu.locked) == ("SPT", None, None)
+    assert gpu.links == {b"12345678"}
+
+
+def test_a_name_has_zeros_behind_it_and_nothing_else() -> None:
+    assert fields((3, b"550.90\0\0")).driver == "550.90"
+    with pytest.raises(DecodeError, match="malformed name or version"):
+        fields((3, b"550.90X"))
+
+
+def test_a_record_of_nothing_but_a_head() -> None:
+    with pytest.raises(DecodeError, match="too early"):
+        fields_of(b"\3\0\4\0")
+    assert fields_of(b"").driver is None
+
+
+def fields_of(data: bytes) -> Fields:
+    return Fields.parse(data, switch=False)

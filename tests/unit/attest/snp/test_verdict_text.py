@@ -1,5 +1,6 @@
 """What a verdict on an SNP report says, word for word: good, bad, without a chain, without a list, and on Turin."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,10 +11,10 @@ import pytest
 from sottovoce.attest.policy import Root, SnpPolicy
 from sottovoce.attest.snp.floors import FLOORS, part_of
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb, tcb_from
-from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, verify_report
-from sottovoce.attest.verdict import Verdict
-from sottovoce.core.errors import DecodeError
-from sottovoce.simulator.pki import GOOD_TCB, SimulatedChip
+from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences, verify_report
+from sottovoce.attest.verdict import Status, Verdict
+from sottovoce.core.errors import DecodeError, UsageError
+from sottovoce.simulator.pki import GOOD_TCB, SimulatedChip, SimulatedVendor
 from sottovoce.simulator.processor import ReportFields, SimulatedProcessor, sign_report
 from sottovoce.simulator.testing import NOW, vendor
 from verdict_text import judged, written
@@ -298,3 +299,72 @@ def test_parts() -> None:
     assert part_of("Bergamo", None) == ""
     assert part_of("Simulated", (0x19, 0x11, 1)) == "Simulated"
     assert all(floor.source for floor in FLOORS.values())
+
+
+# Which intermediate is taken, and what it is compared with.
+
+
+@functools.cache
+def stranger() -> SimulatedVendor:
+    return SimulatedVendor.create(now=NOW, bits=2048)
+
+
+def chain_line(*intermediates: bytes) -> str:
+    return judged(verdict(report(), intermediates=intermediates)).splitlines()[0]
+
+
+def test_the_intermediate_that_fits_is_taken() -> None:
+    fits = "pass | chain | Simulated root | a pinned root: Simulated"
+    assert chain_line(b"garbage", stranger().ask, vendor().ask) == fits
+    assert chain_line(vendor().ask, b"garbage") == fits
+    two = replace(POLICY, roots=(Root(product="Genoa", ark_der=stranger().ark), vendor().root))
+    assert judged(verdict(report(), policy=two)).startswith("pass | chain | Simulated root |")
+
+
+def test_if_none_fits_the_one_that_the_certificate_names_says_why() -> None:
+    named = chain_line(b"garbage", vendor().ark, stranger().ask)
+    assert named == chain_line(stranger().ask)
+    assert named != chain_line(b"garbage")
+    assert named != chain_line(vendor().ark)
+    assert chain_line(b"garbage", vendor().ark) == chain_line(b"garbage")
+
+
+REFERENCES: list[tuple[str, str, Any, Any]] = [
+    ("chip", "chips", frozenset({bytes(range(64)), bytes(64)}), frozenset({bytes(64)})),
+    ("report-data", "report_data", b"d" * 64, b"e" * 64),
+    ("measurement", "measurements", frozenset({b"m" * 48, bytes(48)}), frozenset({bytes(48)})),
+    ("host-data", "host_data", bytes(32), b"h" * 32),
+    ("id-key", "id_keys", frozenset({bytes(48)}), frozenset({b"i" * 48})),
+    ("vmpl", "vmpl", 0, 1),
+    ("guest-svn", "guest_svn", 0, 1),
+]
+
+
+@pytest.mark.parametrize(("check", "name", "right", "wrong"), REFERENCES, ids=[one[0] for one in REFERENCES])
+def test_reference_values(check: str, name: str, right: Any, wrong: Any) -> None:
+    good = verdict(report(), references=SnpReferences(**{name: right}))
+    assert good.accepted
+    assert next(line.status for line in good.checks if line.id == check) is Status.PASS
+    for left_out in (frozenset[str](), SNP_CHAIN_ONLY):
+        bad = verdict(report(), references=SnpReferences(**{name: wrong}), left_out=left_out)
+        assert [line.id for line in bad.failed] == [check]
+
+
+def test_a_security_version_may_be_higher() -> None:
+    body = bytearray(report()[:SIGNED_SIZE])
+    body[4] = 3  # AMD 56860 table 23, GUEST_SVN
+    third = sign_report(CHIP, bytes(body))
+    lines = judged(verdict(third, references=SnpReferences(guest_svn=2))).splitlines()
+    assert "pass | guest-svn | 3 | at least 2" in lines
+    lines = judged(verdict(third, references=SnpReferences(guest_svn=4, vmpl=2))).splitlines()
+    assert "fail | guest-svn | 3 | at least 4" in lines
+    assert "fail | vmpl | 0 | 2" in lines
+
+
+def test_all_that_may_be_relaxed_may_be() -> None:
+    old = verdict(report(), now=NOW + 31 * DAY, relaxed=SNP_RELAXABLE)
+    assert old.accepted
+    assert old.relaxed == tuple(sorted(SNP_RELAXABLE))
+    assert "relaxed | revocation-list-dates |" in judged(old)
+    with pytest.raises(UsageError, match="cannot be relaxed"):
+        verdict(report(), relaxed=frozenset({"signature"}))
