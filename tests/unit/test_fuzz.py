@@ -83,3 +83,11 @@ def test_the_runner() -> None:
         [sys.executable, "-m", "fuzz", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert wrong.returncode == 2
+
+
+def test_the_documents_table_is_current(targets: Any) -> None:
+    table = subprocess.run(
+        [sys.executable, "-m", "fuzz", "--table"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert all(f"| `{name}` |" in table for name in targets)
+    assert (ROOT / "docs" / "fuzzing.md").read_text().endswith(table)
