@@ -47,6 +47,13 @@ def test_add_list_get(store: ReportStore, tmp_path: Path) -> None:
     assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
 
 
+def test_reports_of_one_second_in_the_order_in_which_they_came(store: ReportStore) -> None:
+    ids = [digit * 32 for digit in "c5f0a3"]
+    for one in ids:
+        store.add(report(id=one))
+    assert [one.id for one in store.list()] == ids
+
+
 def test_get_by_the_first_digits(store: ReportStore) -> None:
     for first in ("abcd1", "abcd2"):
         store.add(report(id=first + "0" * 27))
