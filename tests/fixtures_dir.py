@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+_ROOT = Path(__file__).resolve().parents[1]
+_CHECKOUT = _ROOT.parent if _ROOT.name == "mutants" else _ROOT  # where mutmut puts its copy
+FIXTURES = _CHECKOUT.parent / "shared" / "fixtures"
 
 
 def need(name: str) -> Path:

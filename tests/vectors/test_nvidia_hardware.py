@@ -258,6 +258,7 @@ SIGNED_REPORTS = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("report", "chain_name"), SIGNED_REPORTS)
 def test_no_flipped_bit_is_accepted(report: str, chain_name: str) -> None:
     """One bit of each byte, another one for each: of the request, the answer and the signature."""
@@ -270,6 +271,7 @@ def test_no_flipped_bit_is_accepted(report: str, chain_name: str) -> None:
             verify_report(Report.parse(bytes(changed)), leaf)
 
 
+@pytest.mark.exhaustive
 def test_every_bit_of_the_request_and_the_heads() -> None:
     data, leaf = hex_report(f"{UNIT}/switchAttestationReport.txt"), verify_chain(chain(f"{UNIT}/switchCertChain.txt"), ROOTS.devices)[0]  # fmt: skip
     for place in (*range(37 + 8 + 2 * 55), *range(37 + 8 + 31 * 55, len(data))):

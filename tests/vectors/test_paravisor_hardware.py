@@ -203,6 +203,7 @@ def test_another_makers_tpm() -> None:
         verify_quote(replace(quote, message=message[:-1] + bytes([message[-1] ^ 1])), key)
 
 
+@pytest.mark.exhaustive
 def test_no_flipped_bit_of_a_real_report_is_accepted() -> None:
     evidence = pieces()
     lenient: dict[str, Any] = {"crl": b"", "left_out": PARAVISOR_CHAIN_ONLY}
@@ -221,6 +222,7 @@ def test_no_flipped_bit_of_a_real_report_is_accepted() -> None:
     assert not {*range(CLAIMS_AT, claims_end)} & {*unread}
 
 
+@pytest.mark.exhaustive
 def test_no_flipped_bit_of_a_real_quote_is_accepted() -> None:
     evidence = pieces()
     quote = evidence.quote

@@ -238,6 +238,7 @@ def read_everything(data: bytes) -> None:
             accessor()
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.binary(max_size=200), *(spoiled(data) for data in (CHIP.vcek, VENDOR.ask, VENDOR.ark))))
 def test_any_bytes_give_a_certificate_or_a_typed_error(data: bytes) -> None:
@@ -248,6 +249,7 @@ def test_any_bytes_give_a_certificate_or_a_typed_error(data: bytes) -> None:
             chain(**{place: data})
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), spoiled(VENDOR.crl)))
 def test_any_bytes_give_a_revocation_list_or_a_typed_error(data: bytes) -> None:
@@ -257,6 +259,7 @@ def test_any_bytes_give_a_revocation_list_or_a_typed_error(data: bytes) -> None:
         verify_revocation_list(data, ark=ARK)
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=300, deadline=None)
 @given(
     st.one_of(st.binary(max_size=50), spoiled(REPORT), st.binary(min_size=REPORT_SIZE, max_size=REPORT_SIZE))

@@ -44,6 +44,7 @@ def subjects(make: Any, number: int) -> Any:
     return found[number]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("make", "number"),
     [
@@ -71,6 +72,7 @@ def test_the_page_is_current(make: str, number: int) -> None:
         assert "nobody says why" not in why, row.field
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_no_flip_of_real_evidence_is_accepted(number: int) -> None:
     subject = subjects(FLIPS.real, number)

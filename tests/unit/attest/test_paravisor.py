@@ -307,6 +307,7 @@ def test_references_that_nothing_could_meet(values: dict[str, Any]) -> None:
         ParavisorReferences(**values)
 
 
+@pytest.mark.exhaustive
 def test_no_flipped_bit_of_the_report_is_accepted() -> None:
     """Only zeros follow the claims, and there a flip is an error as well."""
     assert verify().accepted
@@ -321,6 +322,7 @@ def test_no_flipped_bit_of_the_report_is_accepted() -> None:
         assert not verdict.accepted, at
 
 
+@pytest.mark.exhaustive
 def test_no_flipped_bit_of_the_quote_is_accepted() -> None:
     for at in range(len(QUOTE.message)):
         message = bytearray(QUOTE.message)

@@ -87,6 +87,7 @@ def test_a_simulated_root_does_not_vouch_for_a_real_chip_nor_a_real_root_for_a_s
     assert "chain" in {check.id for check in caught.value.verdict.failed}
 
 
+@pytest.mark.exhaustive
 def test_no_changed_byte_of_a_real_chips_papers_goes_unseen() -> None:
     evidence = real()
     known, good = failed(evidence), evidence.encode()

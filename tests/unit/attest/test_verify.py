@@ -505,6 +505,7 @@ def test_what_is_not_evidence(data: bytes) -> None:
     assert all(check.status is Status.FAIL for check in caught.value.verdict.checks)
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, SIGNED_SIZE * 8 - 1))
 def test_no_flipped_bit_of_the_signed_report_is_accepted(bit: int) -> None:
@@ -544,6 +545,7 @@ def boundaries(data: bytes) -> set[int]:
     return {at for at in found if at < len(data)}
 
 
+@pytest.mark.exhaustive
 def test_no_changed_byte_of_the_evidence_is_accepted() -> None:
     """Every eighth byte and the ends of every field; each of the eight bits has its turn."""
     good = GOOD.encode()
@@ -554,6 +556,7 @@ def test_no_changed_byte_of_the_evidence_is_accepted() -> None:
             verify(bytes(data))
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_pieces_cut_out_doubled_or_moved_are_refused(draw: st.DataObject) -> None:
@@ -576,6 +579,7 @@ ANY_CBOR = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.integers(1, 7), ANY_CBOR, max_size=3), st.none() | ANY_CBOR)
 def test_any_value_in_place_of_another_is_refused(members: dict[int, Any], whole: Any) -> None:
@@ -603,6 +607,7 @@ REPLACED: list[tuple[str, Callable[[bytes], Evidence]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("put", [put for _, put in REPLACED], ids=[name for name, _ in REPLACED])
 @settings(max_examples=40, deadline=None)
 @given(data=st.binary(max_size=200))

@@ -280,6 +280,7 @@ def refused(quote: bytes) -> bool:
         return True
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("version", [4, 5])
 def test_every_flipped_bit_is_refused(version: int) -> None:
     """One bit of each byte; every bit of every byte of a real quote is in docs/flip-table.md."""
