@@ -91,6 +91,8 @@ _UNRATED: Final = {
     "Invalid MR service TD": "not rated, as a service TD is bound",
 }
 """What stops it when every signature has passed."""
+REASONS: Final = frozenset({*_COLLATERAL.values(), *_QUOTE.values()})
+"""What an error of ours may say for one of the library's."""
 
 
 def verify_quote(quote: Quote, collateral: Collateral, *, root: bytes, now: int) -> VerifiedQuote:
