@@ -9,6 +9,22 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from paravisor_kit import (
+    CHIP,
+    EXPECTED,
+    MEASUREMENT,
+    NONCE,
+    OPTIONAL,
+    QUOTE,
+    REPORT,
+    USER_DATA,
+    VENDOR,
+    VTPM,
+    failed,
+    paravisor,
+    skipped,
+    verify,
+)
 from sottovoce.attest.paravisor.appraisal import ParavisorReferences
 from sottovoce.attest.paravisor.layout import HclReport
 from sottovoce.attest.paravisor.quote import SignedQuote, TpmQuote
@@ -23,61 +39,16 @@ from sottovoce.attest.paravisor.signatures import (
 from sottovoce.attest.paravisor.verify import (
     PARAVISOR_CHAIN_ONLY,
     PARAVISOR_RELAXABLE,
-    verify_paravisor,
 )
 from sottovoce.attest.policy import SnpPolicy
 from sottovoce.attest.snp.verify import SnpReferences
-from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
+from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import verify_session
 from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.simulator.paravisor import SimulatedParavisor, simulated_quote
 from sottovoce.simulator.pki import SimulatedVendor
 from sottovoce.simulator.processor import ReportFields
-from sottovoce.simulator.testing import NOW, EvidenceWorld, vendor
-
-VENDOR = vendor()
-CHIP = VENDOR.make_chip(now=NOW)
-MEASUREMENT = b"\x07" * 48
-NONCE = b"n" * 32
-USER_DATA = b"u" * 64
-VTPM = SimulatedParavisor(CHIP, MEASUREMENT, user_data=USER_DATA)
-REPORT = VTPM.hcl_report()
-QUOTE = VTPM.quote(NONCE)
-EXPECTED = ParavisorReferences(nonce=NONCE, user_data=USER_DATA, pcrs={0: VTPM.pcrs[0], 7: VTPM.pcrs[7]})
-OPTIONAL = {
-    "policy-page-swap", "platform-tsme", "platform-ecc", "platform-iommu-write-safe", "mitigation-vectors",
-    "chip", "measurement", "host-data", "id-key", "guest-svn", "paravisor-trust",
-}  # fmt: skip
-"""What stands as not checked in good evidence without references for the SNP report."""
-
-
-def verify(report: bytes = REPORT, quote: SignedQuote | None = QUOTE, **changes: Any) -> Verdict:
-    arguments: dict[str, Any] = {
-        "vcek": CHIP.vcek,
-        "intermediates": (VENDOR.ask,),
-        "crl": VENDOR.crl,
-        "policy": SnpPolicy(roots=(VENDOR.root,)),
-        "now": NOW,
-        "expected": EXPECTED,
-        **changes,
-    }
-    return verify_paravisor(report, quote=quote, **arguments)
-
-
-def failed(verdict: Verdict) -> set[str]:
-    assert not verdict.accepted
-    return {check.id for check in verdict.failed}
-
-
-def skipped(verdict: Verdict) -> set[str]:
-    return {check.id for check in verdict.checks if check.status is Status.NOT_CHECKED}
-
-
-def paravisor(change: Callable[[dict[str, Any]], Any]) -> SimulatedParavisor:
-    """Another simulated paravisor, whose claims are changed before it has its report made."""
-    other = SimulatedParavisor(CHIP, MEASUREMENT, user_data=USER_DATA)
-    change(other.claims)
-    return other
+from sottovoce.simulator.testing import NOW, EvidenceWorld
 
 
 def report_with(change: Callable[[ReportFields], ReportFields]) -> bytes:

@@ -122,10 +122,14 @@ def _revocation(
     now: int | None,
     revoked: frozenset[str],
 ) -> None:
+    wanted = "present, signed by the root"
+    if not endorsements.crl:
+        checks.add("revocation-list", ok=False, found="none was shown", wanted=wanted)
+        return
     crl = checks.attempt(
         "revocation-list",
         lambda: signatures.verify_revocation_list(endorsements.crl, ark=chain.ark),
-        wanted="present, signed by the root",
+        wanted=wanted,
     )
     if crl is None:
         return
