@@ -1,6 +1,6 @@
 """The words of attest's errors: what `error-words.txt` lists, and what the code says.
 
-A line is a message, with `{}` where a name or a number stands. So each says exactly what somebody has read and found clear, and
+A line is a message or a hint, with `{}` where a name or a number stands. So each says exactly what somebody has read and found clear, and
 holds nothing of what a peer sent.
 """
 
@@ -32,10 +32,14 @@ def said() -> set[str]:
 
 def _of(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).endswith("_HINT") and node.value:
+            yield from _words(node.value)
+        if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(
+            ("Error", "super().__init__")
+        ):
             continue
-        if node.func.id.endswith("Error") and node.args:
-            yield from _words(node.args[0])
+        for value in (*node.args[:1], *(given.value for given in node.keywords if given.arg == "hint")):
+            yield from _words(value)
 
 
 def _words(node: ast.expr) -> Iterator[str]:

@@ -116,9 +116,9 @@ class Verdict:
 
 
 _HINT: Final = "Nothing was sent. The verdict says what was found and what was wanted, line by line."
+_STALE_HINT: Final = f"{_HINT} Refresh the directory and try again."
 HINTS: Final = dict.fromkeys(
-    ("candidate", "host", "release-log-age", "host-log-age", "release-log-seen", "host-log-seen"),
-    f"{_HINT} Refresh the directory and try again.",
+    ("candidate", "host", "release-log-age", "host-log-age", "release-log-seen", "host-log-seen"), _STALE_HINT
 )
 """What may help, where something can be merely out of date."""
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -14,11 +13,12 @@ from sottovoce.core.errors import SottovoceError, VerificationError
 def _words() -> Iterator[None]:
     made = SottovoceError.__init__
 
-    def checked(self: SottovoceError, message: str, **rest: Any) -> None:
-        maker = sys._getframe(1).f_globals["__name__"]
-        if maker.startswith("sottovoce.attest.") and not isinstance(self, VerificationError):
-            assert listed().fullmatch(message), f"not in tests/error-words.txt: {message}"
-        made(self, message, **rest)
+    def checked(self: SottovoceError, message: str, *, hint: str = "") -> None:
+        maker = sys._getframe(2 if isinstance(self, VerificationError) else 1).f_globals["__name__"]
+        if maker.startswith("sottovoce.attest."):
+            for words in (message, hint) if hint else (message,):
+                assert listed().fullmatch(words), f"not in tests/error-words.txt: {words}"
+        made(self, message, hint=hint)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SottovoceError, "__init__", checked)

@@ -88,6 +88,13 @@ def test_what_is_no_report(data: bytes) -> None:
         HclReport.parse(data)
 
 
+def test_the_shortest_and_the_longest_report() -> None:
+    assert HclReport.parse(REPORT.ljust(16 * 1024, b"\0")).claims == CLAIMS
+    for data in (REPORT[:1236], REPORT.ljust(16 * 1024 + 1, b"\0")):
+        with pytest.raises(DecodeError, match="this is not a paravisor's report"):
+            HclReport.parse(data)
+
+
 def test_a_report_without_claims() -> None:
     data = (
         struct.pack("<4sIIII12s", b"HCLA", 2, 1236, 2, 0, b"")
@@ -133,6 +140,29 @@ def integer(value: int, *, zeros: int = 0) -> str:
 
 
 MODULUS = VTPM.attestation_key.public_key().public_numbers().n
+
+
+def test_the_longest_claims() -> None:
+    assert RuntimeClaims.parse(CLAIMS.ljust(16 * 1024)) == RuntimeClaims.parse(CLAIMS)
+    with pytest.raises(DecodeError, match="longer than their limit"):
+        RuntimeClaims.parse(CLAIMS.ljust(16 * 1024 + 1))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"{", "the runtime claims are not JSON"),
+        (b"\xff", "the runtime claims are not JSON"),
+        (
+            CLAIMS.replace(b'"e":"AQAB"', b'"e":"AQAB="', 1),
+            "the attestation key's numbers are not base64url in its canonical form",
+        ),
+    ],
+)
+def test_the_words_for_claims_that_do_not_parse(data: bytes, words: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        RuntimeClaims.parse(data)
+    assert str(refused.value) == words
 
 
 def test_good_claims() -> None:

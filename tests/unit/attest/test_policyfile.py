@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from sottovoce.attest.nvidia.policy import NvidiaPolicy, NvidiaRoots
+from sottovoce.attest.nvidia.verify import NVIDIA_RELAXABLE
+from sottovoce.attest.paravisor.verify import PARAVISOR_RELAXABLE
 from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.policyfile import VerifierPolicy, built_in, parse_policy
 from sottovoce.attest.snp.floors import FLOORS, Floor
 from sottovoce.attest.snp.layout import Tcb
-from sottovoce.attest.snp.verify import SnpReferences
-from sottovoce.attest.tdx.verify import TdxReferences
+from sottovoce.attest.snp.verify import SNP_RELAXABLE, SnpReferences
+from sottovoce.attest.tdx.verify import TDX_RELAXABLE, TdxReferences
 from sottovoce.attest.vendors import amd_roots, intel_root, nvidia_roots
 from sottovoce.core.errors import ConfigError
 from sottovoce.simulator.testing import EvidenceWorld
@@ -278,3 +280,9 @@ def test_a_session_has_the_reference_values_of_its_release(platform: str) -> Non
     with pytest.raises(ConfigError, match="reference values from its release") as caught:
         parsed(text).for_session(pinned())
     assert caught.value.hint == HINT
+
+
+def test_every_check_that_may_be_relaxed_alone_has_a_name() -> None:
+    alone = SNP_RELAXABLE | TDX_RELAXABLE | PARAVISOR_RELAXABLE | NVIDIA_RELAXABLE
+    names = ", ".join(f'"{name}"' for name in sorted(alone))
+    assert parsed(f"relax = [{names}]").relaxed == alone
