@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from error_words import listed
+from forget import forget
 from sottovoce.core.errors import SottovoceError, VerificationError
 
 
@@ -23,3 +24,8 @@ def _words() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SottovoceError, "__init__", checked)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    forget()
