@@ -278,3 +278,9 @@ def test_a_session_has_the_reference_values_of_its_release(platform: str) -> Non
     with pytest.raises(ConfigError, match="reference values from its release") as caught:
         parsed(text).for_session(pinned())
     assert caught.value.hint == HINT
+
+
+@pytest.mark.parametrize("status", ["TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"])
+def test_what_intels_library_adds_to_its_words_may_be_accepted(status: str) -> None:
+    policy = parse_policy(f'version = 1\n[tdx]\nstatuses = ["UpToDate", "{status}"]'.encode(), name="x")
+    assert policy.tdx.statuses == {"UpToDate", status}
