@@ -85,8 +85,24 @@ def tdx_quotes() -> list[bytes]:
     return list(_quotes())
 
 
+def tdx_quote_files() -> list[bytes]:
+    quote = b"quote" * 20
+    text = base64.b64encode(quote).decode()
+    documents = (
+        {"quote": text, "runtime_data": ""},
+        {"tdx": {"td_quote": list(quote)}},
+        {"quote": quote.hex()},
+    )
+    return [quote, quote.hex().encode(), text.encode(), *(json.dumps(one).encode() for one in documents)]
+
+
 def tdx_collateral() -> list[bytes]:
-    return [intel().collateral(now=NOW)]
+    members = json.loads(intel().collateral(now=NOW))
+    answers = {
+        name: f'{{"{inner}":{members[name]},"signature":"{members[name + "_signature"]}"}}'
+        for name, inner in (("tcb_info", "tcbInfo"), ("qe_identity", "enclaveIdentity"))
+    }
+    return [json.dumps(members).encode(), json.dumps({**members, **answers}).encode()]
 
 
 def event_logs() -> list[bytes]:

@@ -25,6 +25,7 @@ from sottovoce.attest.policyfile import parse_policy
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.eventlog import EventLog
+from sottovoce.attest.tdx.forms import read_quote
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.core import bhttp, canonical, cbor
 from sottovoce.core.authscheme import parse_fields
@@ -114,6 +115,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         parse=partial(parse_policy, name="fuzz"), seeds=seeds.policy_files, errors=(ConfigError,)
     ),
     "tdx-quote": Target(parse=Quote.parse, seeds=seeds.tdx_quotes),
+    "tdx-quote-file": Target(parse=read_quote, seeds=seeds.tdx_quote_files),
     "tdx-collateral": Target(parse=Collateral.parse, seeds=seeds.tdx_collateral),
     "tdx-event-log": Target(parse=EventLog.parse, seeds=seeds.event_logs),
     "gpu-report": Target(parse=GpuReport.parse, seeds=seeds.gpu_reports),

@@ -7,12 +7,13 @@ from typing import Final
 
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["certificates", "plain"]
+__all__ = ["armored", "certificates", "plain"]
 
 _BLOCK: Final = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s([A-Za-z0-9+/=\s]*)-----END \1-----", re.ASCII
 )
 _BEGIN: Final = b"-----BEGIN "
+_LINE: Final = 64
 _HEX: Final = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s]+", re.ASCII)
 
 
@@ -64,3 +65,14 @@ def plain(data: bytes) -> bytes:
         return blocks[0]
     # DER and reports begin with a byte that is no hexadecimal digit, or hold zeros.
     return _unhexed(data) or data
+
+
+def armored(*ders: bytes) -> bytes:
+    """Certificates as plain PEM (RFC 7468 section 3, strict), without a line's end behind the last one."""
+    return b"\n".join(map(_armored, ders))
+
+
+def _armored(der: bytes) -> bytes:
+    text = base64.b64encode(der)
+    lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
+    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----"))

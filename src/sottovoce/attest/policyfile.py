@@ -58,7 +58,8 @@ _VERSION: Final = 1
 _LEVEL: Final = 255
 _HINT: Final = "docs/policy.md lists what a policy file may say"
 _LINES: Final = frozenset({"Milan", "Genoa", "Siena", "Turin"})
-# Intel PCS API v4, tcbStatus, without the one that is never accepted.
+# Intel PCS API v4, tcbStatus, without the one that is never accepted; and the two that Intel's DCAP library adds for a TD that was
+# started before its TDX module was updated, and runs on the new one.
 _STATUSES: Final = frozenset(
     {
         "UpToDate",
@@ -67,6 +68,8 @@ _STATUSES: Final = frozenset(
         "ConfigurationAndSWHardeningNeeded",
         "OutOfDate",
         "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
     }
 )
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -180,11 +180,15 @@ def paravisor(*, at: str | None, policy_name: str, as_json: bool, **given: Any) 
 
 
 @verify.command()
-@click.option("--quote", required=True, type=_FILE, help="The quote: bytes or hexadecimal.")
+@click.option("--quote", required=True, type=_FILE, help="The quote: bytes, hexadecimal, base64 or PEM.")
 @click.option(
     "--collateral", required=True, type=_FILE, help="Intel's collateral, as JSON (docs/verifying.md)."
 )
-@click.option("--event-log", type=_FILE, help="The data of the CCEL, to be replayed and compared.")
+@click.option(
+    "--event-log",
+    type=_FILE,
+    help="The log of what the TD measured (/sys/firmware/acpi/tables/data/CCEL); replayed and compared with RTMR0 to 3.",
+)
 @click.option("--report-data", default=None, metavar="HEX", help="The 64 bytes that the quote must hold.")
 @_at
 @_common
@@ -198,10 +202,10 @@ def tdx(
     policy_name: str,
     as_json: bool,
 ) -> None:
-    """An Intel TDX quote with its collateral. The quote's file is binary or hexadecimal; its content tells which."""
+    """An Intel TDX quote with its collateral. The content of the quote's file tells its form, which may also be JSON with a member `quote`."""
     from dataclasses import replace
 
-    from sottovoce.attest.pem import plain
+    from sottovoce.attest.tdx.forms import read_event_log, read_quote
     from sottovoce.attest.tdx.verify import TDX_RELAXABLE, verify_quote
 
     policy, now = _policy(policy_name), _moment(at)
@@ -209,11 +213,11 @@ def tdx(
     if report_data is not None:
         references = replace(references, report_data=_hex(report_data, "--report-data", 64))
     verdict = verify_quote(
-        plain(_read(quote)),
+        read_quote(_read(quote)),
         _read(collateral),
         policy=policy.tdx,
         now=now,
-        event_log=_read(event_log) if event_log else b"",
+        event_log=read_event_log(_read(event_log)) if event_log else b"",
         references=references,
         relaxed=policy.relaxed & TDX_RELAXABLE,
         left_out=policy.tdx_left_out,

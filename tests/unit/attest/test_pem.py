@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from sottovoce.attest.pem import certificates, plain
+from sottovoce.attest.pem import armored, certificates, plain
 from sottovoce.core.errors import DecodeError
 
 DER = b"\x30\x03\x02\x01\x05"
@@ -67,3 +67,12 @@ def test_what_is_not_whole(data: bytes, words: str | None) -> None:
 @pytest.mark.parametrize("data", [b"", b" \n"])
 def test_nothing(data: bytes) -> None:
     assert plain(data) == data
+
+
+def test_certificates_as_plain_pem() -> None:
+    long = bytes(range(100))
+    text = armored(DER, long)
+    assert certificates(text) == (DER, long)
+    assert max(map(len, text.split(b"\n"))) == 64
+    assert not text.endswith(b"\n")
+    assert armored() == b""

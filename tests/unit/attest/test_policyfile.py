@@ -286,3 +286,9 @@ def test_every_check_that_may_be_relaxed_alone_has_a_name() -> None:
     alone = SNP_RELAXABLE | TDX_RELAXABLE | PARAVISOR_RELAXABLE | NVIDIA_RELAXABLE
     names = ", ".join(f'"{name}"' for name in sorted(alone))
     assert parsed(f"relax = [{names}]").relaxed == alone
+
+
+@pytest.mark.parametrize("status", ["TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"])
+def test_what_intels_library_adds_to_its_words_may_be_accepted(status: str) -> None:
+    policy = parse_policy(f'version = 1\n[tdx]\nstatuses = ["UpToDate", "{status}"]'.encode(), name="x")
+    assert policy.tdx.statuses == {"UpToDate", status}

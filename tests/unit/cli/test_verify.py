@@ -138,6 +138,19 @@ def test_der_pem_hexadecimal_and_standard_input(tmp_path: Path) -> None:
         assert result.exit_code == 0
 
 
+def test_a_quote_in_base64_and_in_json(tmp_path: Path) -> None:
+    text = base64.b64encode(Path(tdx()[2]).read_bytes())
+    for form in (text, b'{"quote": "' + text + b'"}'):
+        (tmp_path / "quote").write_bytes(form)
+        assert run("tdx", "--quote", tmp_path / "quote", *tdx()[3:], *AT_TDX).exit_code == 0
+
+
+def test_where_the_event_log_is() -> None:
+    result = run(*tdx(), *AT_TDX, "--event-log", need("tdx/go-tdx-guest/ccel_table.dat"))
+    assert result.exit_code == 2
+    assert "/sys/firmware/acpi/tables/data/CCEL" in result.output
+
+
 # Unusable input.
 
 

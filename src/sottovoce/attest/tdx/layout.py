@@ -38,6 +38,7 @@ _SIZES: Final = {
     _TYPE_15_EXTENDED: _BODY.size + _MORE.size + _EXTENDED.size,
 }
 _TDX: Final = 0x81
+_SGX: Final = 0
 _ECDSA_P256: Final = 2
 _INTEL: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _SIGNATURE: Final = struct.Struct("<64s64sHI384s64sH")
@@ -45,6 +46,8 @@ _NESTED: Final = struct.Struct("<HI")
 _BEFORE_NESTED: Final = 64 + 64 + 6
 """Signature, key, and the head of what the second size counts."""
 _QE_REPORT, _PCK_CHAIN = 6, 5
+_ENCRYPTED: Final = (1, 2, 3)
+"""What a quoting enclave adds that was given no certificate of its platform; only Intel can say whose it is."""
 
 
 class QuoteVersionError(DecodeError):
@@ -59,7 +62,12 @@ def require_quote(data: bytes) -> None:
     Raises:
         DecodeError: too short or too long for one, or of another kind of enclave.
     """
-    if not _HEADER.size < len(data) <= MAX_QUOTE or _HEADER.unpack_from(data)[2] != _TDX:
+    if not _HEADER.size < len(data) <= MAX_QUOTE:
+        raise DecodeError("this is not a TDX quote")
+    _, _, kind, _, vendor, _ = _HEADER.unpack_from(data)
+    if (kind, vendor) == (_SGX, _INTEL):
+        raise DecodeError("this is a quote of an SGX enclave, not a TDX quote")
+    if kind != _TDX:
         raise DecodeError("this is not a TDX quote")
 
 
@@ -153,6 +161,8 @@ def _certificates(signed: bytes) -> bytes:
     if kind != _QE_REPORT or size != len(signed) - _BEFORE_NESTED:
         raise DecodeError("the TDX quote has certification data of an unknown type or of a wrong size")
     (kind, size), at = _unpack(_NESTED, signed, at + length)
+    if kind in _ENCRYPTED:
+        raise DecodeError("the TDX quote has an encrypted platform id in place of certificates")
     if kind != _PCK_CHAIN or size != len(signed) - at:
         raise DecodeError("the TDX quote has certificates in an unknown form or of a wrong size")
     return signed[at:]

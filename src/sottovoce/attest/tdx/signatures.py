@@ -1,12 +1,14 @@
 """Who signed what: Intel's root → PCK certificate → quoting enclave → quote, and Intel's root → collateral; by `dcap-qvl`."""
 
-import base64
+import functools
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 import dcap_qvl
 
-from sottovoce.attest.pem import certificates
+from sottovoce.attest.certificates import Certificate
+from sottovoce.attest.pem import armored, certificates
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.core.errors import CryptoError, DecodeError
@@ -14,7 +16,7 @@ from sottovoce.core.errors import CryptoError, DecodeError
 __all__ = ["CollateralError", "QuoteSignatureError", "VerifiedQuote", "platform_id", "verify_quote"]
 
 _CHAIN: Final = 3
-_LINE: Final = 64
+_SIGNERS: Final = 2
 
 
 class QuoteSignatureError(CryptoError):
@@ -49,6 +51,7 @@ class VerifiedQuote:
 # The library goes through its steps in one order and says in English where it stopped; so its words tell what it has verified before.
 # Its words may hold values from the quote, so ours are passed on. Words that are in no table count as a bad signature.
 _PREFIX: Final = "Verification failed: "
+_CAUSE: Final = re.compile(r"Caused by:\s+(\w+)", re.ASCII)
 _COLLATERAL: Final = {
     "TCBInfo expired": "the patch levels are expired",
     "TCBInfo issue date is in the future": "the patch levels are not valid yet",
@@ -64,19 +67,41 @@ _COLLATERAL: Final = {
     "Failed to parse TCB Info leaf certificate": "the certificate of the patch levels is malformed",
     "Failed to parse QE Identity leaf certificate": "the certificate of the quoting enclave's identity is malformed",
     "Unsupported QE Identity id/version": "the quoting enclave's identity is of another platform",
+    "No TCB levels found in QE Identity": "the quoting enclave's identity has no patch levels",
 }
 """What stops it before it has looked at the quote."""
+_OTHER_ENCLAVE: Final = "the quoting enclave is not the one that Intel names"
 _QUOTE: Final = {
     "Failed to extract PCK certificates from quote": "the platform's certificates are malformed",
     "Failed to parse PCK certificate": "the platform's certificate is malformed",
     "Signature is invalid for qe_report in quote": "the quoting enclave is not signed for by the platform",
     "QE report hash mismatch": "the quote's key is not the quoting enclave's",
+    "Invalid QE auth data length": "what the quoting enclave adds to its key has an unknown length",
+    "QE MRSIGNER mismatch": _OTHER_ENCLAVE,
+    "QE ISVPRODID mismatch": _OTHER_ENCLAVE,
+    "QE MISCSELECT mismatch": _OTHER_ENCLAVE,
+    "QE ATTRIBUTES mismatch": _OTHER_ENCLAVE,
+    "QE report validation failed": "the quoting enclave can be debugged",
+    "QE ISVSVN": "Intel knows no patch level as low as the quoting enclave's",
     "ISV enclave report signature is invalid": "the quote's signature does not verify",
 }
 """What stops it when the collateral has passed."""
+_PATH: Final = "Failed to verify certificate chain"
+_CERTIFICATE: Final = {
+    "CertRevoked": "a certificate is revoked",
+    "CertExpired": "a certificate has expired",
+    "CertNotValidYet": "a certificate is not valid yet",
+}
+"""Why a chain stops it: the collateral's, or the platform's. Its signatures are good up to there."""
+_LISTS: Final = {
+    "UnknownRevocationStatus": "it has no revocation list of the authority that certifies the platform",
+    "InvalidCrlSignatureForPublicKey": "a revocation list is not signed by its authority",
+}
+"""The same, where the collateral is at fault."""
+_OTHER_KIND: Final = "the collateral is of another kind of platform"
 _UNRATED: Final = {
     "No matching TCB level found": "Intel knows no patch level as low as the platform's",
-    "Fmspc mismatch": "the collateral is of another kind of platform",
+    "Fmspc mismatch": _OTHER_KIND,
     "TDX quote with non-TDX TCB info in the collateral": "the collateral is not for TDX",
     "TDX module identity check": "the TDX module is not one that Intel knows",
     "TDX module TCB level check": "Intel knows no patch level of the TDX module as low as this one's",
@@ -89,9 +114,11 @@ _UNRATED: Final = {
     "SERVTD_EXT is enabled": "not rated, as the TD has unknown attributes",
     "SEPT_VE_DISABLE is not enabled": "not rated, as the TD is interrupted when its pages are taken",
     "Invalid MR service TD": "not rated, as a service TD is bound",
+    "SGX component count mismatch": "the patch levels are malformed",
+    "TDX component count mismatch": "the patch levels are malformed",
 }
 """What stops it when every signature has passed."""
-REASONS: Final = frozenset({*_COLLATERAL.values(), *_QUOTE.values()})
+REASONS: Final = frozenset().union(*(table.values() for table in (_COLLATERAL, _LISTS, _QUOTE, _CERTIFICATE)))
 """What an error of ours may say for one of the library's."""
 
 
@@ -103,33 +130,70 @@ def verify_quote(quote: Quote, collateral: Collateral, *, root: bytes, now: int)
         QuoteSignatureError: the quote's do not, or a certificate is revoked.
     """
     _require_plain(quote.certificates, root)
+    _require_signers(collateral, root, now=now)
     try:
         verified = dcap_qvl.verify_with_root_ca(quote.exact, collateral.parsed, root, now)
     except ValueError as error:
-        return _unrated(_first_line(error))
+        return _unrated(str(error).removeprefix(_PREFIX), quote, collateral)
     return VerifiedQuote(
         status=verified.status, advisories=tuple(sorted(verified.advisory_ids)), ppid=bytes(verified.ppid)
     )
 
 
-def _first_line(error: ValueError) -> str:
-    return str(error).removeprefix(_PREFIX).partition("\n")[0]
-
-
-def _unrated(said: str) -> VerifiedQuote:
-    if (reason := _reason(said, _UNRATED)) is not None:
+def _unrated(said: str, quote: Quote, collateral: Collateral) -> VerifiedQuote:
+    first, _, rest = said.partition("\n")
+    if (reason := _reason(first, _UNRATED)) is not None:
+        if reason == _OTHER_KIND:
+            reason += f": its FMSPC is {collateral.fmspc}, the quote's {_fmspc(quote)}"
         return VerifiedQuote(status="", unrated=reason)
-    if (reason := _reason(said, _COLLATERAL)) is not None:
+    cause = _CAUSE.match(rest.strip())
+    why = cause[1] if cause and first == _PATH else ""
+    if (reason := _reason(first, _COLLATERAL) or _LISTS.get(why)) is not None:
         raise CollateralError(reason)
     raise QuoteSignatureError(
-        _reason(said, _QUOTE) or "a certificate does not verify, or is revoked or expired"
+        _reason(first, _QUOTE) or _CERTIFICATE.get(why) or "a certificate does not verify"
     )
 
 
 def _reason(said: str, table: dict[str, str]) -> str | None:
     return next(
-        (reason for words, reason in table.items() if said == words or said.startswith(f"{words}:")), None
+        (
+            reason
+            for words, reason in table.items()
+            if said == words or said.startswith((f"{words}:", f"{words} "))
+        ),
+        None,
     )
+
+
+def _fmspc(quote: Quote) -> str:
+    """The quote's kind of platform, as it stands in its certificate, which is verified by now."""
+    return str(dcap_qvl.parse_quote(quote.exact).fmspc())
+
+
+def _require_signers(collateral: Collateral, root: bytes, *, now: int) -> None:
+    """Refuse patch levels that anybody but Intel's root vouches for: the library takes every certificate with a path to it as their signer's.
+
+    The key of each platform has such a path, two certificates long, so that whoever took one out of a machine could sign patch levels.
+
+    Raises:
+        CollateralError: not a certificate and the pinned root that issued it (Intel PCS API v4, TCB-Info-Issuer-Chain), or not valid at `now`.
+    """
+    for what, chain in zip(("patch levels", "quoting enclave's identity"), collateral.signers, strict=True):
+        if len(chain) != _SIGNERS or chain[-1] != root:
+            raise CollateralError(f"the signer of the {what} is not certified by the pinned root itself")
+        first, last = _validity(chain[0])
+        if not first <= now <= last:
+            raise CollateralError(f"the certificate of the signer of the {what} is not valid at this time")
+
+
+@functools.lru_cache(maxsize=16)
+def _validity(der: bytes) -> tuple[int, int]:
+    try:
+        certificate = Certificate.parse(der)
+    except DecodeError:
+        raise CollateralError("a certificate of the collateral is malformed") from None
+    return certificate.not_before, certificate.not_after
 
 
 def _require_plain(chain: bytes, root: bytes) -> None:
@@ -144,14 +208,8 @@ def _require_plain(chain: bytes, root: bytes) -> None:
         raise QuoteSignatureError("the platform's certificates are malformed") from None
     if len(ders) != _CHAIN or ders[-1] != root:
         raise QuoteSignatureError("the platform's certificates do not lead to the pinned root")
-    if chain.rstrip(b"\0\n") != b"\n".join(map(_pem, ders)):
+    if chain.rstrip(b"\0\n") != armored(*ders):
         raise QuoteSignatureError("the platform's certificates are not plain PEM")
-
-
-def _pem(der: bytes) -> bytes:
-    text = base64.b64encode(der)
-    lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
-    return b"\n".join((b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----"))
 
 
 def platform_id(quote: Quote) -> bytes:

@@ -1,6 +1,7 @@
 """Every check of a quote refuses, for its own reason and no other."""
 
 import json
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from sottovoce.attest.pem import armored, certificates
 from sottovoce.attest.policy import TdxPolicy
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
@@ -139,7 +143,10 @@ def test_collateral_of_another_kind_of_platform() -> None:
     collateral = INTEL.collateral(now=NOW, change_tcb=lambda tcb: {**tcb, "fmspc": "00A06F000000"})
     result = verdict(GOOD, collateral)
     assert {line.id for line in result.failed} == UNRATED
-    assert found(result, "tdx-tcb-status") == "the collateral is of another kind of platform"
+    words = (
+        "the collateral is of another kind of platform: its FMSPC is 00A06F000000, the quote's 50806F000000"
+    )
+    assert found(result, "tdx-tcb-status") == words
 
 
 def test_collateral_for_sgx() -> None:
@@ -158,9 +165,94 @@ def test_another_quoting_enclave() -> None:
     assert "tdx-signature" in failed(GOOD, collateral)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mrsigner": "AB" * 32}, "the quoting enclave is not the one that Intel names"),
+        ({"isvprodid": 9}, "the quoting enclave is not the one that Intel names"),
+        ({"miscselect": "00000001"}, "the quoting enclave is not the one that Intel names"),
+        (
+            {"attributes": "10" + "00" * 15, "attributesMask": "FF" * 16},
+            "the quoting enclave is not the one that Intel names",
+        ),
+        (
+            {
+                "tcbLevels": [
+                    {"tcb": {"isvsvn": 9}, "tcbDate": "2024-03-13T00:00:00Z", "tcbStatus": "UpToDate"}
+                ]
+            },
+            "Intel knows no patch level as low as the quoting enclave's",
+        ),
+    ],
+)
+def test_quoting_enclaves(change: dict[str, Any], words: str) -> None:
+    result = verdict(GOOD, INTEL.collateral(now=NOW, change_enclave=lambda one: {**one, **change}))
+    assert found(result, "tdx-signature") == words
+
+
+def test_the_enclaves_identity_is_of_sgx() -> None:
+    result = verdict(GOOD, INTEL.collateral(now=NOW, change_enclave=lambda one: {**one, "id": "QE"}))
+    assert found(result, "tdx-collateral") == "the quoting enclave's identity is of another platform"
+
+
+def test_an_enclave_that_adds_other_data_to_its_key() -> None:
+    at = GOOD.index(struct.pack("<H", 32) + bytes(range(32)))
+    changed = GOOD[:at] + struct.pack("<H", 31) + GOOD[at + 3 :]
+    for at in (632, 632 + 4 + 128 + 2):  # what these two count is one byte shorter
+        (count,) = struct.unpack_from("<I", changed, at)
+        changed = changed[:at] + struct.pack("<I", count - 1) + changed[at + 4 :]
+    words = "what the quoting enclave adds to its key has an unknown length"
+    assert found(verdict(changed), "tdx-signature") == words
+
+
 def test_a_revoked_platform() -> None:
     leaf = x509.load_pem_x509_certificates(PLATFORM.chain)[0]
-    assert "tdx-signature" in failed(GOOD, INTEL.collateral(now=NOW, revoked=(leaf.serial_number,)))
+    result = verdict(GOOD, INTEL.collateral(now=NOW, revoked=(leaf.serial_number,)))
+    assert found(result, "tdx-signature") == "a certificate is revoked"
+
+
+def test_certificates_of_another_time() -> None:
+    later = INTEL.make_platform(now=NOW + 30 * 86400).quote(FIELDS)
+    assert found(verdict(later), "tdx-signature") == "a certificate is not valid yet"
+    earlier = INTEL.make_platform(now=NOW - 30 * 365 * 86400).quote(FIELDS)
+    assert found(verdict(earlier), "tdx-signature") == "a certificate has expired"
+
+
+def test_a_revocation_list_of_another_authority() -> None:
+    document = json.loads(COLLATERAL)
+    for name, words in (
+        ("root_ca_crl", "it has no revocation list of the authority that certifies the platform"),
+        ("pck_crl", "a revocation list is not signed by its authority"),
+    ):
+        text = document[name] if name == "root_ca_crl" else document[name][:-2]
+        text += "" if name == "root_ca_crl" else f"{int(document[name][-2:], 16) ^ 1:02x}"
+        result = verdict(GOOD, json.dumps({**document, "pck_crl": text}).encode())
+        assert found(result, "tdx-collateral") == words
+
+
+@pytest.mark.parametrize("name", ["tcb_info", "qe_identity"])
+def test_a_platforms_key_signs_no_collateral(name: str) -> None:
+    """The key of any machine has a path to the root: taken out of one, it must not call its own patch levels up to date."""
+    thief = INTEL.make_platform(now=NOW)
+    document = json.loads(INTEL.collateral(now=NOW, status="OutOfDate"))
+    document[name] = document[name].replace("OutOfDate", "UpToDate")
+    r, s = utils.decode_dss_signature(thief.key.sign(document[name].encode(), ec.ECDSA(hashes.SHA256())))
+    document[f"{name}_signature"] = (r.to_bytes(32, "big") + s.to_bytes(32, "big")).hex()
+    leaf, authority, root = certificates(thief.chain)
+    for chain in ((leaf, authority, root), (leaf, authority), (leaf,)):
+        document[f"{name}_issuer_chain"] = armored(*chain).decode()
+        result = verdict(GOOD, json.dumps(document).encode())
+        assert "is not certified by the pinned root itself" in found(result, "tdx-collateral")
+    document[f"{name}_issuer_chain"] = armored(leaf, root).decode()
+    assert failed(GOOD, json.dumps(document).encode()) >= {"tdx-signature", *UNRATED}
+
+
+def test_the_signer_of_patch_levels_has_expired() -> None:
+    """The collateral outlives its signer's certificate."""
+    long = INTEL.collateral(now=NOW, life=100 * 365 * 86400)
+    result = verdict(GOOD, long, now=NOW + 30 * 365 * 86400)
+    words = "the certificate of the signer of the patch levels is not valid at this time"
+    assert found(result, "tdx-collateral") == words
 
 
 def test_a_demanded_evaluation() -> None:
@@ -295,6 +387,10 @@ def with_member(document: dict[str, str], name: str, value: Any) -> str:
     return json.dumps({**json.loads(document["qe_identity"]), name: value})
 
 
+def with_fmspc(document: dict[str, str], value: Any) -> str:
+    return json.dumps({**json.loads(document["tcb_info"]), "fmspc": value})
+
+
 def test_the_dates_and_the_number_of_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intel's dates are UTC, wherever the verifier is; its first number is 0."""
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -317,6 +413,10 @@ def test_the_dates_and_the_number_of_collateral(monkeypatch: pytest.MonkeyPatch)
         lambda document: {name: text for name, text in document.items() if name != "pck_crl"},
         lambda document: {**document, "other": ""},
         lambda document: {**document, "tcb_info": 1},
+        lambda document: {**document, "tcb_info": with_fmspc(document, 1)},
+        lambda document: {**document, "tcb_info": with_fmspc(document, "00A06F00000")},
+        lambda document: {**document, "tcb_info_issuer_chain": "-----BEGIN CERTIFICATE-----"},
+        lambda document: {**document, "tcb_info_issuer_chain": "\ud800"},
         lambda document: {**document, "tcb_info": "{}"},
         lambda document: {**document, "tcb_info": "[]"},
         lambda document: {**document, "qe_identity": "1"},
@@ -339,6 +439,66 @@ def test_the_dates_and_the_number_of_collateral(monkeypatch: pytest.MonkeyPatch)
 def test_collateral_that_is_malformed(spoil: Callable[[Any], Any]) -> None:
     with pytest.raises(DecodeError):
         verdict(GOOD, json.dumps(spoil(json.loads(COLLATERAL))).encode())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda document: [document], "the collateral is not a JSON object"),
+        (
+            lambda document: {name: document[name] for name in document if not name.startswith("qe_")},
+            "the collateral lacks qe_identity, qe_identity_issuer_chain, qe_identity_signature",
+        ),
+        (lambda document: {**document, "letter": "dearest"}, "the collateral has an unknown member"),
+        (
+            lambda document: {**document, "pck_crl": None, "root_ca_crl": 1},
+            "not text in the collateral: pck_crl, root_ca_crl",
+        ),
+        (
+            lambda _: {"tcbInfo": {}, "signature": "00"},
+            "this is one answer of Intel's service, and not all of the collateral",
+        ),
+        (
+            lambda _: {"enclaveIdentity": {}, "signature": "00"},
+            "this is one answer of Intel's service, and not all of the collateral",
+        ),
+    ],
+)
+def test_what_is_missing_has_a_name(spoil: Callable[[Any], Any], words: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{words}$") as caught:
+        Collateral.parse(json.dumps(spoil(json.loads(COLLATERAL))).encode())
+    assert "docs/verifying.md" in caught.value.hint
+
+
+def test_collateral_as_intels_service_answers() -> None:
+    """The two documents with their signatures inside, lists as PEM."""
+    document = json.loads(COLLATERAL)
+    for name, inner in (("tcb_info", "tcbInfo"), ("qe_identity", "enclaveIdentity")):
+        signature = document.pop(f"{name}_signature")
+        document[name] = f'{{"{inner}":{document[name]},"signature":"{signature}"}}\n'
+    for name in ("root_ca_crl", "pck_crl"):
+        crl = x509.load_der_x509_crl(bytes.fromhex(document[name]))
+        document[name] = crl.public_bytes(serialization.Encoding.PEM).decode()
+    assert verdict(GOOD, json.dumps(document).encode()).accepted
+    twice = {**document, "tcb_info_signature": "00" * 64}
+    with pytest.raises(DecodeError):
+        verdict(GOOD, json.dumps(twice).encode())
+    spoiled = {**document, "tcb_info": document["tcb_info"].replace("UpToDate", "UpToDatE", 1)}
+    assert "tdx-collateral" in failed(GOOD, json.dumps(spoiled).encode())
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_a_quote_without_certificates(kind: int) -> None:
+    at = GOOD.index(struct.pack("<HI", 5, len(PLATFORM.chain)) + PLATFORM.chain)
+    result = verdict(GOOD[:at] + bytes([kind]) + GOOD[at + 1 :])
+    assert (
+        found(result, "tdx-version") == "the TDX quote has an encrypted platform id in place of certificates"
+    )
+
+
+def test_a_quote_of_an_enclave() -> None:
+    with pytest.raises(DecodeError, match="a quote of an SGX enclave, not a TDX quote"):
+        verdict(GOOD[:4] + bytes(4) + GOOD[8:])
 
 
 def test_a_parsed_quote_has_all_fields() -> None:
