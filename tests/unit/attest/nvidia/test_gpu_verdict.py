@@ -387,6 +387,39 @@ def test_gpus_and_the_switches_between_them() -> None:
     assert failed(judge(many([*devices, stranger]), manifests)).keys() == {"nvidia-fabric"}
 
 
+def with_state(gpu: SimulatedDevice, **values: Any) -> SimulatedDevice:
+    return replace(gpu, state=replace(gpu.state, **values))
+
+
+def test_a_gpu_beside_the_fabric_does_not_stand_for_one_in_it() -> None:
+    """One linked GPU is kept away, and another that is linked with nothing shown for it: the number is right."""
+    first, second, *switches = linked(2)
+    for links in ((), second.state.links[:1]):
+        found = failed(
+            judge(many([first, with_state(second, links=links), *switches]), (*rims(), *rims("LS10")))
+        )
+        assert found.keys() == {"nvidia-fabric"}
+        assert found["nvidia-fabric"].endswith("; 1 GPUs do not name all")
+
+
+def test_switches_that_list_other_gpus_than_each_other() -> None:
+    *devices, last = linked(2)
+    manifests = (*rims(), *rims("LS10"))
+    for links in ((b"gpu00000", b"another!"), (b"gpu00000",), ()):
+        found = failed(judge(many([*devices, with_state(last, links=links)]), manifests))
+        assert found.keys() == {"nvidia-fabric"}
+        assert found["nvidia-fabric"].endswith("; switches list other GPUs")
+
+
+def test_a_switch_without_an_id() -> None:
+    devices = linked(2)
+    nobody = with_state(
+        vendor().make_device(now=NOW, architecture="LS10"), pdi=None, links=devices[-1].state.links
+    )
+    found = failed(judge(many([*devices, nobody]), (*rims(), *rims("LS10"))))
+    assert found == {"nvidia-fabric": "GPUs name 2 switches, 2 of them here; here are 3 switches and 2 GPUs"}
+
+
 # Policies.
 
 
