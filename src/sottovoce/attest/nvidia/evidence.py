@@ -2,7 +2,13 @@
 
     [{"arch": "HOPPER", "nonce": "931d…", "evidence": "EeAB…", "certificate": "LS0t…"}, …]
 
-Other members that the tools write (`version`, `driver_version`, `vbios_version`, `uuid`) are allowed and not believed: nobody signed them.
+The same list stands in objects, too, under another name each:
+
+    {"evidences": […], "result_code": 0, …}                  what `nvattest collect-evidence` prints
+    {"arch": …, "nonce": …, "evidence_list": [{…}, …]}       a request to the vendor's service; both are of all devices
+    {"device_evidence_list": [{"uuid": …, …}, …]}            what the Confidential Containers' attester writes; it names no nonce
+
+Other members (`version`, `driver_version`, `vbios_version`, `uuid`, …) are allowed and not believed: nobody signed them.
 """
 
 import base64
@@ -24,8 +30,15 @@ MAX_DEVICES: Final = 32
 _MAX_CERTIFICATES: Final = 8
 _MAX_TEXT: Final = 64 * 1024
 _NEEDED: Final = frozenset({"arch", "nonce", "evidence", "certificate"})
-_ALLOWED: Final = _NEEDED | {"version", "driver_version", "vbios_version", "uuid"}
+_FORMS: Final[Mapping[str, frozenset[str]]] = {
+    "evidences": _NEEDED,
+    "evidence_list": _NEEDED,
+    "device_evidence_list": _NEEDED - {"nonce"},
+}
+"""Under which names the list stands in an object, and what each of its members needs."""
 _NONCE: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{64}", re.ASCII)
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+", re.ASCII)
+"""A report in base64 begins with `EeAB`, and is never of these digits only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +91,30 @@ def parse_evidence(data: bytes) -> tuple[DeviceEvidence, ...]:
     """The devices in a JSON list, in its order.
 
     Raises:
-        DecodeError: not such a list, empty, too long, or with an unknown member or architecture.
+        DecodeError: not such a list, empty, too long, or with a missing member or an unknown architecture.
     """
     if len(data) > MAX_EVIDENCE:
         raise DecodeError("the GPU evidence is longer than its limit")
     try:
-        items = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        document = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_constant)
     except (ValueError, RecursionError):
         raise DecodeError("the GPU evidence is not JSON") from None
+    items, needed = _listed(document) if isinstance(document, dict) else (document, _NEEDED)
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_DEVICES:
         raise DecodeError("the GPU evidence is no list of devices, or has too many")
-    return tuple(map(_device, items))
+    return tuple(_device(item, needed) for item in items)
+
+
+def _listed(document: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+    names = document.keys() & _FORMS.keys()
+    if len(names) != 1:
+        raise DecodeError("the GPU evidence is no list of devices, or has too many")
+    (name,) = names
+    items = document[name]
+    if name == "evidence_list" and isinstance(items, list):
+        common = {key: document[key] for key in ("arch", "nonce") if key in document}
+        items = [{**common, **item} if isinstance(item, dict) else item for item in items]
+    return items, _FORMS[name]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,27 +128,35 @@ def _constant(_: str) -> None:
     raise DecodeError("the GPU evidence is not JSON")
 
 
-def _device(item: Any) -> DeviceEvidence:
-    if not isinstance(item, dict) or not _NEEDED <= item.keys() <= _ALLOWED:
-        raise DecodeError("the GPU evidence has missing or unknown members")
-    if not all(isinstance(value, str) and 0 < len(value) <= _MAX_TEXT for value in item.values()):
+def _device(item: Any, needed: frozenset[str]) -> DeviceEvidence:
+    if not isinstance(item, dict) or not needed <= item.keys():
+        raise DecodeError("the GPU evidence has missing members")
+    given = {name: item[name] for name in _NEEDED & item.keys()}
+    if not all(isinstance(value, str) and 0 < len(value) <= _MAX_TEXT for value in given.values()):
         raise DecodeError("the GPU evidence has a member of the wrong type or length")
-    if item["arch"] not in ARCHITECTURES:
+    # The vendor's reader takes names in either case; others write "Hopper".
+    architecture = ARCHITECTURES.get(given["arch"].upper()) if given["arch"].isascii() else None
+    if architecture is None:
         raise DecodeError("the GPU evidence is of an unknown architecture")
-    if not _NONCE.fullmatch(item["nonce"]):
+    nonce = given.get("nonce")
+    if nonce is not None and not _NONCE.fullmatch(nonce):
         raise DecodeError("the GPU evidence has a nonce of the wrong form")
-    chain = certificates(_base64(item["certificate"]))
+    chain = certificates(_base64(given["certificate"]))
     if len(chain) > _MAX_CERTIFICATES:
         raise DecodeError("the GPU evidence has too many certificates")
-    report = _base64(item["evidence"])
+    report = _binary(given["evidence"])
     if len(report) > MAX_REPORT:
         raise DecodeError("the GPU report is longer than its limit")
     return DeviceEvidence(
-        architecture=ARCHITECTURES[item["arch"]],
-        nonce=bytes.fromhex(item["nonce"][-2 * NONCE :]),
+        architecture=architecture,
+        nonce=None if nonce is None else bytes.fromhex(nonce[-2 * NONCE :]),
         report=report,
         chain=chain,
     )
+
+
+def _binary(text: str) -> bytes:
+    return bytes.fromhex(text) if _HEX.fullmatch(text) else _base64(text)
 
 
 def _base64(text: str) -> bytes:
