@@ -65,7 +65,8 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     one.name: one
     for one in (
         _architecture("HOPPER", "GH100"),
-        _architecture("BLACKWELL", "GB[12]0[0-9]"),
+        # GB100 and GB102 are of B100 and B200, GB110 and GB112 of B300, GB202 and on of workstation boards (NVIDIA open-gpu-kernel-modules).
+        _architecture("BLACKWELL", "GB[12][01][0-9A-F]"),
         _architecture("LS10", "LS_10", switch=True),
     )
 }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_kit import NONCE, NOW, vendor
-from sottovoce.attest.nvidia.evidence import MAX_DEVICES, MAX_EVIDENCE, parse_evidence
+from sottovoce.attest.nvidia.evidence import ARCHITECTURES, MAX_DEVICES, MAX_EVIDENCE, parse_evidence
 from sottovoce.attest.nvidia.layout import MAX_REPORT
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.accelerator import evidence_json
@@ -156,3 +156,20 @@ def test_the_longest_member(length: int, fits: bool) -> None:
     # It is longer than a report may be, too: what is said tells which rule spoke.
     with pytest.raises(DecodeError, match="report is longer" if fits else "wrong type or length"):
         parse_evidence(json.dumps([long]).encode())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "chip"),
+    [
+        ("HOPPER", "GH100 A01 GSP BROM", "GH100"),
+        ("LS10", "LS_10 A01 FSP FMC LF", "LS_10"),
+        *(("BLACKWELL", f"{chip} A01 GSP BROM", chip) for chip in ("GB100", "GB102", "GB110", "GB112", "GB202", "GB20B")),
+        *(("BLACKWELL", f"{chip} A01 GSP BROM", None) for chip in ("GH100", "GB300", "GB1000", "GB10", "GB10 0", "XGB100", "gb100")),
+        ("BLACKWELL", "NVIDIA GB100 Identity", None),
+        ("HOPPER", "GH1000 A01 GSP BROM", None),
+        ("HOPPER", "GH100", None),
+    ],
+)  # fmt: skip
+def test_chips(architecture: str, name: str, chip: str | None) -> None:
+    found = ARCHITECTURES[architecture].chip.fullmatch(name)
+    assert (found[1] if found else None) == chip
