@@ -6,6 +6,7 @@ The same list stands in objects, too, under another name each:
 
     {"evidences": […], "result_code": 0, …}                  what `nvattest collect-evidence` prints
     {"arch": …, "nonce": …, "evidence_list": [{…}, …]}       a request to the vendor's service; both are of all devices
+    {"arch": …, "nonce": …, "evidence": …, …}                such a request of the first SDKs: one device, its report as hexadecimal in base64
     {"device_evidence_list": [{"uuid": …, …}, …]}            what the Confidential Containers' attester writes; it names no nonce
 
 Other members (`version`, `driver_version`, `vbios_version`, `uuid`, …) are allowed and not believed: nobody signed them.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sottovoce.attest.nvidia.layout import MAX_REPORT, NONCE
-from sottovoce.attest.pem import certificates
+from sottovoce.attest.pem import certificates, plain
 from sottovoce.core.errors import DecodeError
 
 __all__ = ["ARCHITECTURES", "Architecture", "DeviceEvidence", "parse_evidence"]
@@ -108,6 +109,8 @@ def parse_evidence(data: bytes) -> tuple[DeviceEvidence, ...]:
 
 def _listed(document: dict[str, Any]) -> tuple[Any, frozenset[str]]:
     names = document.keys() & _FORMS.keys()
+    if document.keys() >= _NEEDED and not names:
+        return [document], _NEEDED
     if len(names) != 1:
         raise DecodeError("the GPU evidence is no list of devices, or has too many")
     (name,) = names
@@ -157,7 +160,8 @@ def _device(item: Any, needed: frozenset[str]) -> DeviceEvidence:
 
 
 def _binary(text: str) -> bytes:
-    return bytes.fromhex(text) if _HEX.fullmatch(text) else _base64(text)
+    # A report begins with byte 0x11, which is no hexadecimal digit.
+    return bytes.fromhex(text) if _HEX.fullmatch(text) else plain(_base64(text))
 
 
 def _base64(text: str) -> bytes:
