@@ -214,20 +214,27 @@ def appraise_together(devices: Sequence[Device], checks: Checklist) -> None:
     _fabric(devices, checks)
 
 
+# As the vendor's verifier for protected PCIe: every GPU names the same switches, and every switch as many GPUs, the same ones.
 def _fabric(devices: Sequence[Device], checks: Checklist) -> None:
     gpus = [one.fields for one in devices if not one.switch and one.fields]
     switches = [one.fields for one in devices if one.switch and one.fields]
     # A GPU writes a switch's id from its lowest byte, the switch itself from its highest.
-    named = {link[::-1] for gpu in gpus for link in gpu.links}
-    shown = {switch.pdi for switch in switches if switch.pdi}
-    if not gpus or not (named or shown):
+    named = [frozenset(link[::-1] for link in gpu.links) for gpu in gpus]
+    every = frozenset[bytes]().union(*named)
+    shown = [switch.pdi for switch in switches if switch.pdi]
+    if not gpus or not (every or shown):
         checks.skip("nvidia-fabric", "no GPU here reports a link" if gpus else "there is no GPU here")
         return
-    counts = {len(switch.links) for switch in switches}
+    listed = {switch.links for switch in switches}
+    fewer = sum(one != every for one in named)
+    others = len(listed) > 1 or any(len(one) != len(gpus) for one in listed)
+    found = (
+        f"GPUs name {len(every)} switches, {len(every.intersection(shown))} of them here; "
+        f"here are {len(switches)} switches and {len(gpus)} GPUs"
+    )
     checks.add(
         "nvidia-fabric",
-        ok=named == shown and counts <= {len(gpus)},
-        found=f"GPUs name {len(named)} switches, {len(named & shown)} of them here; here are {len(shown)} switches "
-        f"and {len(gpus)} GPUs",
+        ok=not fewer and not others and sorted(every) == sorted(shown) and len(shown) == len(switches),
+        found=f"{found}{f'; {fewer} GPUs do not name all' if fewer else ''}{'; switches list other GPUs' if others else ''}",
         wanted="exactly those that are linked",
     )

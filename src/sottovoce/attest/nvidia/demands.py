@@ -22,12 +22,12 @@ class References:
 
     @classmethod
     def of(cls, files: Sequence[bytes], root: bytes) -> "References":
-        """The manifests in these files.
+        """The manifests in these files; the same file twice is one.
 
         Raises:
             DecodeError: one is no manifest.
         """
-        return cls(manifests=tuple((data, parsed_manifest(data)) for data in files), root=root)
+        return cls(manifests=tuple((data, parsed_manifest(data)) for data in dict.fromkeys(files)), root=root)
 
     def find(self, products: set[str], version: str) -> list[bytes]:
         """The manifests for a product and version, which nobody has verified yet."""

@@ -10,11 +10,14 @@
     </SoftwareIdentity>
 
 Resource `index` n is about the report's measurement n + 1. Nothing but this shape is accepted.
+
+The vendor's service for manifests answers with a JSON object around one, `{"id": …, "rim": "base64", "rim_format": "TCG", …}`.
 """
 
 import base64
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ from sottovoce.attest.nvidia.signatures import GpuSignatureError, verify_chain, 
 from sottovoce.attest.nvidia.xml import Element
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["Golden", "Manifest", "VerifiedManifest", "verify_manifest"]
+__all__ = ["Golden", "Manifest", "VerifiedManifest", "unwrapped", "verify_manifest"]
 
 _SWID: Final = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 _HASH: Final = "http://www.w3.org/2001/04/xmlenc#sha384"
@@ -202,6 +205,31 @@ def _resource(resource: Element) -> Golden:
     return Golden(
         index=index + 1, active=_TRUTH[given["", "active"]], digests=tuple(map(bytes.fromhex, digests))
     )
+
+
+def unwrapped(data: bytes) -> bytes:
+    """The manifest's XML in `data`: what the vendor's service answered, as JSON, or the XML itself.
+
+    Only `rim` is read of the JSON: nobody signed the rest.
+
+    Raises:
+        DecodeError: JSON, but not such an answer, or longer than one can be.
+    """
+    if data.lstrip()[:1] != b"{":
+        return data
+    if len(data) > 2 * xml.MAX_DOCUMENT:
+        raise DecodeError("the manifest's file is longer than its limit")
+    try:
+        answer = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise DecodeError("the manifest's file is not JSON") from None
+    text = answer.get("rim")
+    if not isinstance(text, str):
+        raise DecodeError("the manifest's file holds no manifest")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise DecodeError("the manifest's file is not base64") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

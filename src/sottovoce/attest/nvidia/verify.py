@@ -13,6 +13,7 @@ from sottovoce.attest.nvidia.appraisal import appraise_device, appraise_together
 from sottovoce.attest.nvidia.demands import Demands, Lines, References
 from sottovoce.attest.nvidia.evidence import parse_evidence
 from sottovoce.attest.nvidia.layout import NONCE
+from sottovoce.attest.nvidia.manifest import unwrapped
 from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.nvidia.rules import GPU_RULES, LIST_RULES, SWITCH_RULES, device_rules
 from sottovoce.attest.verdict import Checklist, Verdict
@@ -61,10 +62,10 @@ def verify_gpus(
     relaxed: frozenset[str] = frozenset(),
     left_out: frozenset[str] = frozenset(),
 ) -> Verdict:
-    """Every check of every device in `evidence`, the JSON list of the vendor's tools, at `now`, unix seconds.
+    """Every check of every device in `evidence`, the JSON of the vendor's tools, at `now`, unix seconds.
 
-    `nonce` is the one demanded, 32 bytes; `rims` are reference manifests (XML). Without them the lines that need them stand as
-    not checked. `relaxed` and `left_out` are names of checks without a device.
+    `nonce` is the one demanded, 32 bytes; `rims` are reference manifests (XML, or the answer of the vendor's service around it).
+    Without any the lines that need them stand as not checked. `relaxed` and `left_out` are names of checks without a device.
 
     Raises:
         DecodeError: an input is not what it should be at all, so that there is nothing to judge.
@@ -75,7 +76,7 @@ def verify_gpus(
     if nonce is not None and len(nonce) != NONCE:
         raise UsageError("the expected nonce must have 32 bytes")
     shown = parse_evidence(evidence)
-    references = References.of(rims, policy.roots.manifests)
+    references = References.of(tuple(map(unwrapped, rims)), policy.roots.manifests)
     given = ({"nvidia-nonce"} if nonce is not None else set()) | (_REFERENCES if rims else set())
     names = device_names(shown)
     rules = device_rules(names)

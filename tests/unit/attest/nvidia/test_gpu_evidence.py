@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_kit import NONCE, NOW, vendor
-from sottovoce.attest.nvidia.evidence import MAX_DEVICES, MAX_EVIDENCE, parse_evidence
+from sottovoce.attest.nvidia.evidence import ARCHITECTURES, MAX_DEVICES, MAX_EVIDENCE, parse_evidence
 from sottovoce.attest.nvidia.layout import MAX_REPORT
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.accelerator import evidence_json
@@ -17,6 +18,9 @@ from sottovoce.simulator.accelerator import evidence_json
 GPU = vendor().make_device(now=NOW)
 WRONG: tuple[Any, ...] = (None, 1, [], {}, "", "!")
 (GOOD,) = json.loads(evidence_json([GPU], NONCE))
+BARE = {key: value for key, value in GOOD.items() if key != "nonce"}
+PAIR = {key: GOOD[key] for key in ("evidence", "certificate")}
+HEX = base64.b64decode(GOOD["evidence"]).hex()
 
 
 def test_good_evidence() -> None:
@@ -24,9 +28,37 @@ def test_good_evidence() -> None:
     assert device.architecture.name == "HOPPER"
     assert device.nonce == NONCE
     assert device.chain == GPU.chain
-    extra = {"version": "1.0", "driver_version": "1", "vbios_version": "2", "uuid": "GPU-1"}
+    extra = {"version": "1.0", "driver_version": "1", "uuid": "GPU-1", "index": 0, "of a later tool": [{}]}
     (same,) = parse_evidence(json.dumps([{**GOOD, **extra, "nonce": f"0x{NONCE.hex().upper()}"}]).encode())
     assert same.nonce == NONCE
+
+
+ATTESTED = {**BARE, "arch": "Hopper", "uuid": "GPU-1"}
+
+
+@pytest.mark.parametrize(
+    ("document", "nonce"),
+    [
+        ([{**GOOD, "arch": "Hopper"}], NONCE),
+        ([{**GOOD, "evidence": HEX}], NONCE),
+        ([{**GOOD, "evidence": HEX.upper()}], NONCE),
+        ({"result_code": 0, "result_message": "Ok", "evidences": [GOOD]}, NONCE),
+        (
+            {"arch": "HOPPER", "nonce": NONCE.hex(), "evidence_list": [PAIR], "claims_version": "3.0"},
+            NONCE,
+        ),
+        ({"arch": "LS10", "nonce": "00" * 32, "evidence_list": [GOOD]}, NONCE),  # what stands nearer counts
+        (GOOD, NONCE),
+        ({**GOOD, "evidence": base64.b64encode(HEX.encode()).decode(), "more": 1}, NONCE),
+        ({"device_evidence_list": [ATTESTED]}, None),
+        ({"device_evidence_list": [{**ATTESTED, "evidence": HEX}]}, None),
+        ({"device_evidence_list": [GOOD]}, NONCE),
+    ],
+)
+def test_other_forms_of_the_same(document: Any, nonce: bytes | None) -> None:
+    (plain,) = parse_evidence(json.dumps([GOOD]).encode())
+    (device,) = parse_evidence(json.dumps(document).encode())
+    assert device == replace(plain, nonce=nonce)
 
 
 @pytest.mark.parametrize(
@@ -37,21 +69,38 @@ def test_good_evidence() -> None:
         "text",
         None,
         1,
-        GOOD,
+        BARE,
+        {"devices": GOOD},
         [[GOOD]],
         [GOOD, None],
         [GOOD] * (MAX_DEVICES + 1),
-        [{**GOOD, "other": "x"}],
         *({key: value for key, value in GOOD.items() if key != missing} for missing in GOOD),
         *([{key: value for key, value in GOOD.items() if key != missing}] for missing in GOOD),
         *([{**GOOD, key: value}] for key in GOOD for value in WRONG),
-        [{**GOOD, "version": 1}],
-        [{**GOOD, "arch": "hopper"}],
         [{**GOOD, "arch": "AMPERE"}],
+        [{**GOOD, "arch": "HOPPER "}],
+        [{**GOOD, "arch": "l\u017f10"}],  # whose upper case is LS10
+        {"evidences": None, "result_code": 7},
+        {"evidences": []},
+        {"evidences": GOOD},
+        {"evidences": [BARE]},
+        {"evidences": [GOOD], "device_evidence_list": [GOOD]},
+        {"evidences": [{**GOOD, "nonce": None}]},
+        {"evidence_list": [PAIR], "nonce": NONCE.hex()},
+        {"evidence_list": [PAIR], "arch": "HOPPER"},
+        {"evidence_list": [PAIR, 1], "arch": "HOPPER", "nonce": NONCE.hex()},
+        {"evidence_list": PAIR, "arch": "HOPPER", "nonce": NONCE.hex()},
+        {"device_evidence_list": [PAIR], "arch": "HOPPER"},
+        {"device_evidence_list": [{**BARE, "nonce": None}]},
+        {"device_evidence_list": [{**BARE, "nonce": ""}]},
+        {"device_evidence_list": [BARE] * (MAX_DEVICES + 1)},
+        [{**GOOD, "evidence": HEX[:-1]}],
+        [{**GOOD, "evidence": base64.b64encode(HEX[:-1].encode()).decode()}],
+        [{**GOOD, "evidence": f"0x{HEX}"}],
         [{**GOOD, "nonce": NONCE.hex()[:-2]}],
         [{**GOOD, "nonce": NONCE.hex() + "00"}],
         [{**GOOD, "evidence": GOOD["evidence"] + "\n"}],
-        [{**GOOD, "evidence": base64.b64encode(bytes(MAX_REPORT + 1)).decode()}],
+        [{**GOOD, "evidence": base64.b64encode(b"\xff" * (MAX_REPORT + 1)).decode()}],
         [{**GOOD, "certificate": base64.b64encode(base64.b64decode(GOOD["certificate"]) * 3).decode()}],
         [{**GOOD, "certificate": base64.b64encode(b"-----BEGIN CERTIFICATE-----\nAAAA").decode()}],
     ],
@@ -107,7 +156,24 @@ def test_the_largest_evidence() -> None:
 
 @pytest.mark.parametrize(("length", "fits"), [(64 * 1024, True), (64 * 1024 + 4, False)])
 def test_the_longest_member(length: int, fits: bool) -> None:
-    long = {**GOOD, "evidence": "A" * length}
+    long = {**GOOD, "evidence": "Z" * length}
     # It is longer than a report may be, too: what is said tells which rule spoke.
     with pytest.raises(DecodeError, match="report is longer" if fits else "wrong type or length"):
         parse_evidence(json.dumps([long]).encode())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "chip"),
+    [
+        ("HOPPER", "GH100 A01 GSP BROM", "GH100"),
+        ("LS10", "LS_10 A01 FSP FMC LF", "LS_10"),
+        *(("BLACKWELL", f"{chip} A01 GSP BROM", chip) for chip in ("GB100", "GB102", "GB110", "GB112", "GB202", "GB20B")),
+        *(("BLACKWELL", f"{chip} A01 GSP BROM", None) for chip in ("GH100", "GB300", "GB1000", "GB10", "GB10 0", "XGB100", "gb100")),
+        ("BLACKWELL", "NVIDIA GB100 Identity", None),
+        ("HOPPER", "GH1000 A01 GSP BROM", None),
+        ("HOPPER", "GH100", None),
+    ],
+)  # fmt: skip
+def test_chips(architecture: str, name: str, chip: str | None) -> None:
+    found = ARCHITECTURES[architecture].chip.fullmatch(name)
+    assert (found[1] if found else None) == chip

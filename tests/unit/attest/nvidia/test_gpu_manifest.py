@@ -1,6 +1,8 @@
 """Reference manifests: only what is signed is read, in one way, and an attacker's XML is refused."""
 
 import base64
+import contextlib
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ from lxml import etree
 
 from nvidia_kit import NOW, vendor
 from sottovoce.attest.nvidia import xml
-from sottovoce.attest.nvidia.manifest import Manifest, verify_manifest
+from sottovoce.attest.nvidia.manifest import Manifest, unwrapped, verify_manifest
 from sottovoce.attest.nvidia.signatures import GpuChainError, GpuSignatureError
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.gpu_manifest import INFO, manifest_text, sign_manifest
@@ -421,3 +423,47 @@ def test_no_text_raises_anything_else(text: str) -> None:
             step(text.encode())
         except DecodeError:
             continue
+
+
+def answer(**changes: Any) -> bytes:
+    """What the vendor's service answers."""
+    body = {"id": "NV_GPU_DRIVER_GH100_590.12", "rim": base64.b64encode(GOOD).decode(), "sha256": "0", "rim_format": "TCG"}  # fmt: skip
+    return json.dumps({**body, **changes}).encode()
+
+
+def test_the_answer_of_the_vendors_service() -> None:
+    assert unwrapped(GOOD) == GOOD
+    for file in (answer(), b"\n " + answer(), answer(rim_format=None, other=[1])):
+        assert unwrapped(file) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (answer(rim="!"), "not base64"),
+        (answer(rim="AAA"), "not base64"),
+        (answer(rim=None), "holds no manifest"),
+        (answer(rim=[]), "holds no manifest"),
+        (b"{}", "holds no manifest"),
+        (b"{", "not JSON"),
+        (b"{\xff}", "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (answer(more="A" * 2 * xml.MAX_DOCUMENT), "longer than its limit"),
+    ],
+)
+def test_what_is_no_such_answer(file: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=words):
+        unwrapped(file)
+
+
+def test_the_longest_answer() -> None:
+    longest = answer().ljust(2 * xml.MAX_DOCUMENT)
+    assert unwrapped(longest) == GOOD
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        unwrapped(longest + b" ")
+
+
+@given(st.binary(max_size=200).map(lambda data: b"{" + data))
+def test_no_answer_raises_anything_else(data: bytes) -> None:
+    with contextlib.suppress(DecodeError):
+        unwrapped(data)

@@ -1,5 +1,6 @@
 """Every check of a GPU or switch refuses for its own reason and no other, on simulated devices."""
 
+import base64
 import functools
 import hashlib
 import json
@@ -187,6 +188,38 @@ def test_a_manifest_that_covers_only_what_is_passed_over_proves_nothing() -> Non
     driver = vendor().manifest(device(), "driver", active={36: (good[36],)})
     vbios = vendor().manifest(device(), "vbios", active={36: (good[36],)})
     assert "gpu-0/nvidia-rim-conflict" in failed(judge(shown(device()), (driver, vbios)))
+
+
+@pytest.mark.parametrize(
+    ("which", "index", "words"),
+    [
+        (0, 40, "14 of 15 equal; indexes 39 are not; not compared: index 35"),
+        (1, 3, "15 of 16 equal; indexes 2 are not"),
+    ],
+)
+def test_one_manifest_alone_refuses_measurements_and_passes_none(which: int, index: int, words: str) -> None:
+    line, unreached = "gpu-0/nvidia-measurements", "could not be checked"
+    wrong = changed(measurements={**device().state.measurements, index: OTHER})
+    assert failed(judge(wrong, rims()[which : which + 1]))[line].startswith(words)
+    assert failed(judge(wrong, rims()[1 - which : 2 - which]))[line].startswith(unreached)
+    assert failed(judge(shown(device()), rims()[which : which + 1]))[line].startswith(unreached)
+
+
+def test_a_manifest_that_nobody_signed_refuses_no_measurement() -> None:
+    driver, vbios = rims()
+    wrong = changed(measurements={**device().state.measurements, 3: OTHER})
+    found = failed(judge(wrong, (driver, vbios.replace(b'patch="false"', b'patch="true"'))))
+    assert found["gpu-0/nvidia-vbios-rim"] == "the manifest was changed after it was signed"
+    assert found["gpu-0/nvidia-measurements"].startswith("could not be checked")
+
+
+def test_a_manifest_as_the_vendors_service_answers() -> None:
+    answers = [json.dumps({"rim": base64.b64encode(one).decode()}).encode() for one in rims()]
+    assert judge(shown(device()), answers).accepted
+
+
+def test_the_same_manifest_twice_is_one() -> None:
+    assert judge(shown(device()), (*rims(), *rims())).accepted
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -385,6 +418,39 @@ def test_gpus_and_the_switches_between_them() -> None:
         assert failed(judge(many(rest), manifests)).keys() == {"nvidia-fabric"}
     stranger = vendor().make_device(now=NOW, architecture="LS10")
     assert failed(judge(many([*devices, stranger]), manifests)).keys() == {"nvidia-fabric"}
+
+
+def with_state(gpu: SimulatedDevice, **values: Any) -> SimulatedDevice:
+    return replace(gpu, state=replace(gpu.state, **values))
+
+
+def test_a_gpu_beside_the_fabric_does_not_stand_for_one_in_it() -> None:
+    """One linked GPU is kept away, and another that is linked with nothing shown for it: the number is right."""
+    first, second, *switches = linked(2)
+    for links in ((), second.state.links[:1]):
+        found = failed(
+            judge(many([first, with_state(second, links=links), *switches]), (*rims(), *rims("LS10")))
+        )
+        assert found.keys() == {"nvidia-fabric"}
+        assert found["nvidia-fabric"].endswith("; 1 GPUs do not name all")
+
+
+def test_switches_that_list_other_gpus_than_each_other() -> None:
+    *devices, last = linked(2)
+    manifests = (*rims(), *rims("LS10"))
+    for links in ((b"gpu00000", b"another!"), (b"gpu00000",), ()):
+        found = failed(judge(many([*devices, with_state(last, links=links)]), manifests))
+        assert found.keys() == {"nvidia-fabric"}
+        assert found["nvidia-fabric"].endswith("; switches list other GPUs")
+
+
+def test_a_switch_without_an_id() -> None:
+    devices = linked(2)
+    nobody = with_state(
+        vendor().make_device(now=NOW, architecture="LS10"), pdi=None, links=devices[-1].state.links
+    )
+    found = failed(judge(many([*devices, nobody]), (*rims(), *rims("LS10"))))
+    assert found == {"nvidia-fabric": "GPUs name 2 switches, 2 of them here; here are 3 switches and 2 GPUs"}
 
 
 # Policies.

@@ -199,15 +199,16 @@ def test_a_switch() -> None:
     assert "fail | switch-0/nvidia-locked | not locked | locked" in unlocked
 
 
-FABRIC = "nvidia-fabric | GPUs name {} switches, {} of them here; here are {} switches and {} GPUs | exactly those that are linked"
+FABRIC = "fail | nvidia-fabric | GPUs name {} switches, {} of them here; here are {} switches and {} GPUs{} | exactly those that are linked"
+FEWER, OTHERS = "; 1 GPUs do not name all", "; switches list other GPUs"
 
 
 @pytest.mark.parametrize(
     ("links", "with_switch", "words"),
     [
-        ((b"1-hctiws",), False, "fail | " + FABRIC.format(1, 0, 0, 2)),
-        ((b"1-hctiws",), True, "fail | " + FABRIC.format(1, 1, 1, 2)),  # it counts no links to two GPUs
-        ((b"1-hctiws", b"2-hctiws"), True, "fail | " + FABRIC.format(2, 1, 1, 2)),
+        ((b"1-hctiws",), False, FABRIC.format(1, 0, 0, 2, FEWER)),
+        ((b"1-hctiws",), True, FABRIC.format(1, 1, 1, 2, FEWER + OTHERS)),
+        ((b"1-hctiws", b"2-hctiws"), True, FABRIC.format(2, 1, 1, 2, FEWER + OTHERS)),
     ],
 )
 def test_what_is_linked(links: Sequence[bytes], with_switch: bool, words: str) -> None:
