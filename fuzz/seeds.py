@@ -116,12 +116,23 @@ def gpu_reports() -> list[bytes]:
 
 
 def gpu_evidence() -> list[bytes]:
-    return [evidence_json([_gpus().make_device(now=NOW)], _NONCE)]
+    text = evidence_json([_gpus().make_device(now=NOW)], _NONCE)
+    (device,) = devices = json.loads(text)
+    common = {name: device.pop(name) for name in ("arch", "nonce")}
+    forms = ({"evidences": json.loads(text)}, {**common, "evidence_list": devices}, {**common, **device})
+    return [text, *(json.dumps(one).encode() for one in forms)]
 
 
 def gpu_manifests() -> list[bytes]:
     text = manifest_text("GPU", "1.2.3", {1: [b"m" * 48], 2: [b"n" * 48]})
     return [text.encode(), sign_manifest(text, _gpus().manifest_signer)]
+
+
+def gpu_manifest_files() -> list[bytes]:
+    answers = (
+        {"id": "X", "rim": base64.b64encode(text).decode(), "rim_format": "TCG"} for text in gpu_manifests()
+    )
+    return [*gpu_manifests(), *(json.dumps(answer).encode() for answer in answers)]
 
 
 def _paravisor() -> SimulatedParavisor:

@@ -16,7 +16,7 @@ from sottovoce.attest.evidence import Evidence
 from sottovoce.attest.nvidia import xml
 from sottovoce.attest.nvidia.evidence import parse_evidence as parse_gpu_evidence
 from sottovoce.attest.nvidia.layout import Report as GpuReport
-from sottovoce.attest.nvidia.manifest import Manifest
+from sottovoce.attest.nvidia.manifest import Manifest, unwrapped
 from sottovoce.attest.paravisor.claims import RuntimeClaims
 from sottovoce.attest.paravisor.forms import parse_evidence as parse_paravisor_evidence
 from sottovoce.attest.paravisor.layout import HclReport
@@ -121,6 +121,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "gpu-report": Target(parse=GpuReport.parse, seeds=seeds.gpu_reports),
     "gpu-evidence": Target(parse=parse_gpu_evidence, seeds=seeds.gpu_evidence),
     "gpu-manifest": Target(parse=Manifest.parse, seeds=seeds.gpu_manifests),
+    "gpu-manifest-file": Target(parse=unwrapped, seeds=seeds.gpu_manifest_files),
     "xml": Target(parse=xml.parse, seeds=seeds.gpu_manifests),
     "hcl-report": Target(parse=HclReport.parse, seeds=seeds.hcl_reports),
     "runtime-claims": Target(parse=RuntimeClaims.parse, seeds=seeds.runtime_claims),

@@ -12,6 +12,8 @@
     type u8, size u16, value.                                     signature 96: r 48, s 48, big-endian
 
 All other integers are little-endian. The signature covers everything before it.
+
+UNSPECIFIED: drivers hand reports over in a larger buffer, so real ones have zeros after the signature; nothing else is let pass there.
 """
 
 import struct
@@ -68,7 +70,7 @@ class Report:
         """Parse a report.
 
         Raises:
-            DecodeError: truncated, trailing bytes, another message or version, or blocks out of order.
+            DecodeError: truncated, other trailing bytes than zeros, another message or version, or blocks out of order.
         """
         if len(data) > MAX_REPORT:
             raise DecodeError("the GPU report is longer than its limit")
@@ -87,7 +89,8 @@ class Report:
             raise DecodeError("the GPU report ends too early")
         size = int.from_bytes(data[opaque - 2 : opaque], "little")
         signature = opaque + size
-        if size > _MAX_OPAQUE or len(data) != signature + SIGNATURE:
+        last = signature + SIGNATURE
+        if size > _MAX_OPAQUE or len(data) < last or any(data[last:]):
             raise DecodeError("the GPU report has another length than it says")
         half = signature + SIGNATURE // 2
         return cls(
@@ -95,7 +98,7 @@ class Report:
             device_nonce=data[end : end + NONCE],
             measurements=_blocks(data[record:end], count),
             opaque=data[opaque:signature],
-            signature=(int.from_bytes(data[signature:half], "big"), int.from_bytes(data[half:], "big")),
+            signature=(int.from_bytes(data[signature:half], "big"), int.from_bytes(data[half:last], "big")),
             signed=data[:signature],
         )
 

@@ -32,6 +32,11 @@ def test_a_good_report() -> None:
     assert len(report.device_nonce) == 32
 
 
+def test_zeros_behind_the_signature_say_nothing() -> None:
+    for zeros in (1, 96, MAX_REPORT - len(GOOD)):
+        assert Report.parse(GOOD + bytes(zeros)) == Report.parse(GOOD)
+
+
 def put(place: int, value: bytes) -> bytes:
     return GOOD[:place] + value + GOOD[place + len(value) :]
 
@@ -67,7 +72,7 @@ def put(place: int, value: bytes) -> bytes:
         (put(RECORD + 2, struct.pack("<HBH", 50, 1, 47)), "unknown type or length"),
         (put(OPAQUE, b"\0\0"), "another length"),
         (put(OPAQUE, b"\xff\xff"), "another length"),
-        (GOOD + b"\0", "another length"),
+        (GOOD + b"\0\1", "another length"),
         (GOOD[:-1], "another length"),
         (b"", "too early"),
         (GOOD[:44], "too early"),
