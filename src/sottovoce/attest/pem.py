@@ -1,4 +1,4 @@
-"""Certificates and reports as people keep them: DER, PEM (RFC 7468) or hexadecimal, told apart by content."""
+"""Certificates and reports as people keep them: DER, PEM (RFC 7468), hexadecimal or base64, told apart by content."""
 
 import base64
 import binascii
@@ -14,6 +14,7 @@ _BLOCK: Final = re.compile(
 )
 _BEGIN: Final = b"-----BEGIN "
 _HEX: Final = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s]+", re.ASCII)
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\s]+(?:=\s*){0,2}", re.ASCII)
 
 
 def _blocks(data: bytes) -> list[bytes]:
@@ -39,8 +40,18 @@ def _unhexed(data: bytes) -> bytes | None:
         raise DecodeError("the hexadecimal digits are not whole bytes") from None
 
 
+def _unbased(data: bytes) -> bytes | None:
+    # RFC 4648 section 4, with its padding. Text that only looks like it stays as it is, and is no report.
+    if not _BASE64.fullmatch(data):
+        return None
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except binascii.Error:
+        return None
+
+
 def certificates(data: bytes) -> tuple[bytes, ...]:
-    """The certificates (or revocation lists) in `data`, DER each: one in DER or hexadecimal, or one or more in PEM.
+    """The certificates (or revocation lists) in `data`, DER each: one in any form, or several in PEM.
 
     Raises:
         DecodeError: none of these.
@@ -51,7 +62,7 @@ def certificates(data: bytes) -> tuple[bytes, ...]:
 
 
 def plain(data: bytes) -> bytes:
-    """The bytes of one report or certificate: from PEM of one block, from hexadecimal, or as they are.
+    """The bytes of one report or certificate: from PEM of one block, from hexadecimal or base64, or as they are.
 
     Raises:
         DecodeError: PEM or hexadecimal that is not whole, or several blocks.
@@ -62,5 +73,5 @@ def plain(data: bytes) -> bytes:
         if len(blocks) != 1:
             raise DecodeError("there are several PEM blocks where one is expected")
         return blocks[0]
-    # DER and reports begin with a byte that is no hexadecimal digit, or hold zeros.
-    return _unhexed(data) or data
+    # DER and reports hold bytes that stand in neither text; text of hexadecimal digits alone is taken for these.
+    return _unhexed(data) or _unbased(data) or data

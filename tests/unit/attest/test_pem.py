@@ -26,6 +26,8 @@ def block(data: bytes, label: str = "CERTIFICATE") -> bytes:
         b"0X3003020105",
         b"30 03\t02\r\n01 05\n",
         b"300302010 5",
+        b"MAMCAQU=",
+        b" MAMC\r\nAQU = \n",
     ],
 )
 def test_one_document(data: bytes) -> None:
@@ -62,6 +64,18 @@ def test_what_is_not_whole(data: bytes, words: str | None) -> None:
         return
     with pytest.raises(DecodeError, match=words):
         plain(data)
+
+
+def test_text_that_is_not_base64_stays_as_it_is() -> None:
+    for data in (b"MAMCAQU", b"MAMCAQU==", b"MAMC-_8=", b"my dearest", b"M=MC", b"=", b"== "):
+        assert plain(data) == data
+    # Hexadecimal goes first: these digits are base64 as well.
+    assert plain(b"0000") == b"\0\0"
+
+
+def test_much_white_space_takes_no_time() -> None:
+    data = b"M" + b" " * 1_000_000 + b"!"
+    assert plain(data) == data
 
 
 @pytest.mark.parametrize("data", [b"", b" \n"])
