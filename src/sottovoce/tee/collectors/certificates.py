@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from sottovoce.attest.evidence import Endorsements
-from sottovoce.attest.snp.certtable import ARK, ASK, CRL, ENTRY, VCEK, VLEK, Certificates, parse_table
+from sottovoce.attest.snp.certtable import ASK, VCEK, Certificates, parse_table
 from sottovoce.tee.collectors.base import Bundle
 
-__all__ = ["ARK", "ASK", "CRL", "ENTRY", "VCEK", "VLEK", "Certificates", "parse_table", "with_certificates"]
+__all__ = ["ASK", "VCEK", "Certificates", "parse_table", "with_certificates"]
 
 
 def with_certificates(bundle: Bundle, table: Certificates) -> Bundle:
