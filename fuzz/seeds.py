@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sottovoce.attest.evidence import Evidence
+from sottovoce.attest.snp import certtable
 from sottovoce.core import bhttp, hpke
 from sottovoce.core.challenges import TokenChallenge
 from sottovoce.core.frames import encode_message
@@ -56,6 +57,22 @@ def evidence() -> list[bytes]:
 def snp_reports() -> list[bytes]:
     report = _shown().platform.report
     return [report, *(bytes([version]) + report[1:0x188] + bytes(1184 - 0x188) for version in (2, 3))]
+
+
+def snp_papers() -> list[bytes]:
+    report, endorsements = _shown().platform.report, _shown().endorsements
+    entries = (
+        (certtable.VCEK, endorsements.vcek),
+        (certtable.ASK, endorsements.ask),
+        (certtable.CRL, endorsements.crl),
+    )
+    at, head, body = (len(entries) + 1) * certtable.ENTRY.size, b"", b""
+    for guid, data in entries:
+        head += certtable.ENTRY.pack(guid.bytes, at + len(body), len(data))
+        body += data
+    table = head + bytes(certtable.ENTRY.size) + body
+    answer = struct.pack("<II", 0, len(report)) + bytes(24) + report
+    return [report + table, table, answer.ljust(4000, b"\0"), report.hex().encode(), base64.b64encode(report)]
 
 
 def certificates() -> list[bytes]:

@@ -4,6 +4,7 @@ The invariant of all: parsing returns a value, or raises one of the errors that 
 canonical, encoding the value again gives the input.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from sottovoce.attest.paravisor.forms import parse_evidence as parse_paravisor_e
 from sottovoce.attest.paravisor.layout import HclReport
 from sottovoce.attest.paravisor.quote import TpmQuote
 from sottovoce.attest.policyfile import parse_policy
+from sottovoce.attest.snp.forms import parse_certificates, parse_papers
 from sottovoce.attest.snp.layout import Report
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.eventlog import EventLog
@@ -104,10 +106,17 @@ def _plain(data: bytes) -> object:
     return pem.plain(data)
 
 
+def _snp_papers(data: bytes) -> object:
+    with contextlib.suppress(PeerError):
+        parse_certificates(data)
+    return parse_papers(data)
+
+
 TARGETS: Final[Mapping[str, Target]] = {
     # attest
     "evidence": Target(parse=Evidence.decode, seeds=seeds.evidence, encode=Evidence.encode),
     "snp-report": Target(parse=Report.parse, seeds=seeds.snp_reports),
+    "snp-papers": Target(parse=_snp_papers, seeds=seeds.snp_papers),
     "certificate": Target(parse=Certificate.parse, seeds=seeds.certificates),
     "revocation-list": Target(parse=RevocationList.parse, seeds=seeds.revocation_lists),
     "pem": Target(parse=_plain, seeds=seeds.pem_files),

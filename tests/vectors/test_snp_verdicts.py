@@ -64,7 +64,7 @@ POSITIVE = [
     ("teekit/sev-gcp-x25519-bound.bin", "teekit/sev-gcp-x25519-vcek.pem", "milan", MILAN),
 ]  # fmt: skip
 NEGATIVE = [
-    # Signed by a key that the cloud's machines share; its certificate, of 2023, is expired.
+    # Signed by a key that the cloud's machines share; its certificate, of December 2024, is expired.
     ("coco-trustee/test-vlek-report.bin", "coco-trustee/test-vlek.der", {"signing-key", "hardware-id", "chain-dates"}),
     # Made wrong on purpose: the certificates' signatures do not verify.
     ("coco-trustee/test-report.bin", "coco-trustee/test-vcek-invalid-legacy.der", UNCHAINED | NO_ALIAS_CHECK),

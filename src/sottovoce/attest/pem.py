@@ -1,4 +1,4 @@
-"""Certificates and reports as people keep them: DER, PEM (RFC 7468) or hexadecimal, told apart by content."""
+"""Certificates and reports as people keep them: DER, PEM (RFC 7468), hexadecimal or base64, told apart by content."""
 
 import base64
 import binascii
@@ -15,6 +15,8 @@ _BLOCK: Final = re.compile(
 _BEGIN: Final = b"-----BEGIN "
 _LINE: Final = 64
 _HEX: Final = re.compile(rb"(?:0[xX])?[0-9A-Fa-f\s]+", re.ASCII)
+_BASE64: Final = re.compile(rb"([A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)((?:=\s*){0,2})", re.ASCII)
+_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def _blocks(data: bytes) -> list[bytes]:
@@ -40,8 +42,25 @@ def _unhexed(data: bytes) -> bytes | None:
         raise DecodeError("the hexadecimal digits are not whole bytes") from None
 
 
+def _unbased(data: bytes) -> bytes | None:
+    # RFC 4648 sections 4 and 5, with padding or without. Text that only looks like it stays as it is, and is no report.
+    match = _BASE64.fullmatch(data)
+    if not match:
+        return None
+    digits, padding = (b"".join(part.split()) for part in match.groups())
+    needed = b"=" * (-len(digits) % 4)
+    try:
+        return (
+            base64.b64decode(digits.translate(_TO_BASE64) + needed, validate=True)
+            if padding in (b"", needed)
+            else None
+        )
+    except binascii.Error:
+        return None
+
+
 def certificates(data: bytes) -> tuple[bytes, ...]:
-    """The certificates (or revocation lists) in `data`, DER each: one in DER or hexadecimal, or one or more in PEM.
+    """The certificates (or revocation lists) in `data`, DER each: one in any form, or several in PEM.
 
     Raises:
         DecodeError: none of these.
@@ -52,7 +71,7 @@ def certificates(data: bytes) -> tuple[bytes, ...]:
 
 
 def plain(data: bytes) -> bytes:
-    """The bytes of one report or certificate: from PEM of one block, from hexadecimal, or as they are.
+    """The bytes of one report or certificate: from PEM of one block, from hexadecimal or base64, or as they are.
 
     Raises:
         DecodeError: PEM or hexadecimal that is not whole, or several blocks.
@@ -63,8 +82,8 @@ def plain(data: bytes) -> bytes:
         if len(blocks) != 1:
             raise DecodeError("there are several PEM blocks where one is expected")
         return blocks[0]
-    # DER and reports begin with a byte that is no hexadecimal digit, or hold zeros.
-    return _unhexed(data) or data
+    # DER and reports hold bytes that stand in neither text; text of hexadecimal digits alone is taken for these.
+    return _unhexed(data) or _unbased(data) or data
 
 
 def armored(*ders: bytes) -> bytes:

@@ -10,7 +10,8 @@ import click
 from sottovoce.attest.paravisor.appraisal import ParavisorReferences
 from sottovoce.attest.paravisor.forms import ParavisorEvidence, parse_evidence, parse_quote
 from sottovoce.attest.paravisor.quote import PCRS, SignedQuote
-from sottovoce.attest.pem import certificates, plain
+from sottovoce.attest.pem import plain
+from sottovoce.attest.snp.forms import key_first, parse_certificates
 
 __all__ = ["Papers", "gather"]
 
@@ -57,7 +58,7 @@ def gather(
     if signature is not None and quote is None:
         raise click.UsageError("--signature needs --quote")
     whole = _report(read(report))
-    keys = (*whole.vcek, *(certificates(read(vcek)) if vcek else ()))
+    keys = key_first((*whole.vcek, *(parse_certificates(read(vcek)).certificates if vcek else ())), b"")
     if not keys:
         raise click.UsageError("--vcek is needed, as the report's file holds no certificate")
     if whole.vcek and vcek:
@@ -67,7 +68,7 @@ def gather(
     return Papers(
         report=whole.report,
         vcek=keys[0],
-        intermediates=(*keys[1:], *(certificates(read(chain)) if chain else ())),
+        intermediates=(*keys[1:], *(parse_certificates(read(chain)).certificates if chain else ())),
         crl=plain(read(crl)) if crl else b"",
         quote=_quote(read, quote, signature) if quote else whole.quote,
         expected=expected,

@@ -76,8 +76,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 
 
 @verify.command()
-@click.option("--report", required=True, type=_FILE, help="The report: 1,184 bytes, or hexadecimal.")
-@click.option("--vcek", required=True, type=_FILE, help="The certificate of the chip's key.")
+@click.option("--report", required=True, type=_FILE, help="The report, alone or with certificates behind it.")
+@click.option(
+    "--vcek", type=_FILE, help="The certificate of the chip's key, where the report's file has none."
+)
 @click.option("--chain", type=_FILE, help="Intermediate certificates. Those that ship are tried as well.")
 @click.option("--crl", type=_FILE, help="The vendor's revocation list.")
 @click.option("--report-data", default=None, metavar="HEX", help="The 64 bytes that the report must hold.")
@@ -86,7 +88,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 def snp(
     *,
     report: Path,
-    vcek: Path,
+    vcek: Path | None,
     chain: Path | None,
     crl: Path | None,
     report_data: str | None,
@@ -94,32 +96,26 @@ def snp(
     policy_name: str,
     as_json: bool,
 ) -> None:
-    """An AMD SEV-SNP report with its certificates. Files are DER, PEM or hexadecimal; their content tells which."""
+    """An AMD SEV-SNP report with its certificates.
+
+    Files are binary, DER, PEM, hexadecimal or base64; their content tells which. Certificates may stand in any order.
+    """
     from dataclasses import replace
 
-    from sottovoce.attest.paravisor.layout import is_hcl_report
-    from sottovoce.attest.pem import certificates, plain
     from sottovoce.attest.snp.verify import SNP_RELAXABLE, verify_report
     from sottovoce.attest.vendors import amd_intermediates
-    from sottovoce.core.errors import DecodeError
+    from sottovoce.cli.snp import gather
 
     policy, now = _policy(policy_name), _moment(at)
     references = policy.snp_references
     if report_data is not None:
         references = replace(references, report_data=_hex(report_data, "--report-data", 64))
-    data = plain(_read(report))
-    if is_hcl_report(data):
-        raise DecodeError(
-            "this is a paravisor's report with a hardware report inside",
-            hint="sottovoce verify paravisor takes it",
-        )
-    keys = certificates(_read(vcek))
-    given = certificates(_read(chain)) if chain else ()
+    papers = gather(_read, report=report, vcek=vcek, chain=chain, crl=crl)
     verdict = verify_report(
-        data,
-        keys[0],
-        intermediates=(*keys[1:], *given, *amd_intermediates()),
-        crl=plain(_read(crl)) if crl else b"",
+        papers.report,
+        papers.vcek,
+        intermediates=(*papers.intermediates, *amd_intermediates()),
+        crl=papers.crl,
         policy=policy.snp,
         now=now,
         references=references,

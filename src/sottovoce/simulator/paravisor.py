@@ -85,13 +85,23 @@ class SimulatedParavisor:
         """The claims as they are hashed."""
         return json.dumps(self.claims, separators=(",", ":")).encode()
 
-    def hcl_report(self, claims: bytes | None = None, *, report_data: bytes | None = None) -> bytes:
-        """The report as the NV index holds it, with zeros after the claims; a test may give other claims or other report data."""
+    def hcl_report(
+        self,
+        claims: bytes | None = None,
+        *,
+        report_data: bytes | None = None,
+        capabilities: int | None = None,
+    ) -> bytes:
+        """The report as the NV index holds it, with zeros after the claims; a test may give other claims or other report data.
+
+        With `capabilities` its data are of version 2, else of version 1.
+        """
         claims = self.claims_json() if claims is None else claims
         report = self._processor.report(claims_report_data(claims) if report_data is None else report_data)
-        size = _DATA_SIZE + len(claims)
+        extension = b"" if capabilities is None else struct.pack("<I", capabilities)
+        size = _DATA_SIZE + len(extension) + len(claims)
         header = struct.pack("<4sIIII12s", b"HCLA", 2, _HEADER_SIZE + len(report) + size, 2, 0, b"")
-        data = struct.pack("<IIIII", size, 1, 2, 1, len(claims))
+        data = struct.pack("<IIIII", size, 2 if extension else 1, 2, 1, len(claims)) + extension
         return (header + report + data + claims).ljust(NV_INDEX_SIZE, b"\0")
 
     def quote(self, nonce: bytes, selected: Iterable[int] = range(PCRS)) -> SignedQuote:

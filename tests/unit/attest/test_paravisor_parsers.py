@@ -50,12 +50,30 @@ def test_a_report_with_and_without_its_padding(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(4, 0), (4, 3), (12, 0), (12, 1), (12, 3), (0x4C4, 0), (0x4C4, 2), (0x4C8, 0), (0x4C8, 1), (0x4C8, 3), (0x4C8, 5),
+    [(4, 0), (4, 3), (12, 0), (12, 1), (12, 3), (0x4C4, 0), (0x4C4, 3), (0x4C8, 0), (0x4C8, 1), (0x4C8, 3), (0x4C8, 5),
      (0x4CC, 0), (0x4CC, 2), (0x4CC, 3)],
 )  # fmt: skip
 def test_unknown_versions_and_types(at: int, value: int) -> None:
     with pytest.raises(HclVersionError):
         HclReport.parse(patched(at, "<I", value))
+
+
+def test_data_of_version_2_have_capabilities_before_the_claims() -> None:
+    for capabilities in (0, 0b111, 0b1_1111):
+        data = VTPM.hcl_report(capabilities=capabilities)
+        assert HclReport.parse(data).claims == HclReport.parse(REPORT).claims == CLAIMS
+        # Either version read as the other has sizes that do not fit.
+        with pytest.raises(DecodeError, match="sizes"):
+            HclReport.parse(patched(0x4C4, "<I", 1, data=data))
+    with pytest.raises(DecodeError, match="sizes"):
+        HclReport.parse(patched(0x4C4, "<I", 2))
+    for unknown in (0b10_0000, 1 << 31):
+        with pytest.raises(DecodeError, match="reserved"):
+            HclReport.parse(VTPM.hcl_report(capabilities=unknown))
+    short = VTPM.hcl_report(capabilities=7)[:1240]
+    for cut in (1237, 1239, 1240):
+        with pytest.raises(DecodeError):
+            HclReport.parse(short[:cut])
 
 
 @pytest.mark.parametrize("at", [8, 0x4C0, 0x4D0])

@@ -26,6 +26,9 @@ def block(data: bytes, label: str = "CERTIFICATE") -> bytes:
         b"0X3003020105",
         b"30 03\t02\r\n01 05\n",
         b"300302010 5",
+        b"MAMCAQU=",
+        b"MAMCAQU",
+        b" MAMC\r\nAQU = \n",
     ],
 )
 def test_one_document(data: bytes) -> None:
@@ -48,7 +51,6 @@ def test_a_quote_with_certificates_inside_stays_as_it_is() -> None:
     ("data", "words"),
     [
         (b"123", "not whole bytes"),
-        (b"0x", None),
         (block(DER)[:-5], "not whole"),
         (block(DER) + b"-----BEGIN CERTIFICATE-----\n", "not whole"),
         (b"-----BEGIN CERTIFICATE-----\n", "not whole"),
@@ -56,12 +58,23 @@ def test_a_quote_with_certificates_inside_stays_as_it_is() -> None:
         (b"-----BEGIN CERTIFICATE-----\nMAM\n-----END CERTIFICATE-----\n", "not base64"),
     ],
 )
-def test_what_is_not_whole(data: bytes, words: str | None) -> None:
-    if words is None:
-        assert plain(data) == data
-        return
+def test_what_is_not_whole(data: bytes, words: str) -> None:
     with pytest.raises(DecodeError, match=words):
         plain(data)
+
+
+def test_text_that_is_not_base64_stays_as_it_is() -> None:
+    for data in (b"MAMCAQU==", b"MA+C-_8=", b"my dearest", b"M=MC", b"=", b"== ", b"MAMCA", b"MAMCA==="):
+        assert plain(data) == data
+    # The other alphabet is read too, and never both at once.
+    assert plain(b"-_8=") == plain(b"-_8") == plain(b"+/8=") == b"\xfb\xff"
+    # Hexadecimal goes first: these digits are base64 as well.
+    assert plain(b"0000") == b"\0\0"
+
+
+def test_much_white_space_takes_no_time() -> None:
+    data = b"M" + b" " * 1_000_000 + b"!"
+    assert plain(data) == data
 
 
 @pytest.mark.parametrize("data", [b"", b" \n"])

@@ -2,14 +2,17 @@
 
 import base64
 import json
+import struct
 from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from collector_kit import table
 from fixtures_dir import need
 from sottovoce.attest.pem import certificates
+from sottovoce.attest.snp.certtable import ARK, ASK, CRL, VCEK
 from sottovoce.cli.main import cli
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "verdict.schema.json").read_text())
@@ -151,6 +154,85 @@ def test_where_the_event_log_is() -> None:
     assert "/sys/firmware/acpi/tables/data/CCEL" in result.output
 
 
+def snp_forms(tmp_path: Path) -> dict[str, tuple[str | Path, ...]]:
+    """One report and its certificates, in the forms that kernels, hosts and tools have."""
+    _, _, report_file, _, vcek_file, _, crl_file = snp()
+    report, crl = Path(report_file).read_bytes(), Path(crl_file).read_bytes()
+    (vcek,) = certificates(Path(vcek_file).read_bytes())
+    ask, ark = certificates(need("sev-snp/teekit/sev-gcp-cert-chain.pem").read_bytes())
+
+    def file(name: str, data: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    def pem(*ders: bytes) -> bytes:
+        return b"".join(
+            b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+            for der in ders
+        )
+
+    hosts = table((ARK, ark), (ASK, ask), (VCEK, vcek), (CRL, crl))
+    plain = file("report", report)
+    return {
+        "behind the report": ("--report", file("extended", report + hosts)),
+        "a table": ("--report", plain, "--vcek", file("auxblob", hosts)),
+        "the device's answer": (
+            "--report",
+            file("answer", (struct.pack("<II", 0, 1184) + bytes(24) + report).ljust(4000, b"\0")),
+            "--vcek",
+            vcek_file,
+            "--crl",
+            crl_file,
+        ),
+        "root first": (
+            "--report",
+            plain,
+            "--vcek",
+            file("backwards", pem(ark, ask, vcek)),
+            "--crl",
+            crl_file,
+        ),
+        "base64": (
+            "--report",
+            file("text", base64.encodebytes(report)),
+            "--vcek",
+            file("vcek", base64.b64encode(vcek)),
+            "--crl",
+            file("crl", base64.b64encode(crl)),
+        ),
+        "chain with the root": (
+            *("--report", plain, "--vcek", vcek_file, "--crl", crl_file),
+            *("--chain", file("chain", pem(ark, ask))),
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["behind the report", "a table", "the device's answer", "root first", "base64", "chain with the root"],
+)
+def test_forms_of_a_report_and_its_certificates(form: str, tmp_path: Path) -> None:
+    result = run("snp", *snp_forms(tmp_path)[form], *AT_SNP, "--policy", "chain-only", "--json")
+    assert result.exit_code == 0, result.output
+    lines = {line["id"]: line["status"] for line in json.loads(result.stdout)["checks"]}
+    assert lines["signature"] == lines["chain"] == lines["revoked"] == "pass"
+
+
+def test_a_shared_keys_report_is_explained_as_such() -> None:
+    folder = "sev-snp/coco-trustee"
+    papers = ("--report", need(f"{folder}/test-vlek-report.bin"), "--vcek", need(f"{folder}/test-vlek.der"))
+    when = ("--at", "2025-06-01")
+    assert run("snp", *papers, *when, "--policy", "chain-only").exit_code == 0
+    strict = run("snp", *papers, *when)
+    assert strict.exit_code == 1
+    assert "signing key is a VCEK: VLEK, the certificate is a VLEK's" in strict.stdout
+    assert "signed by the root: there is no revocation list" in strict.stdout
+    assert (
+        "none in the certificate" not in strict.stdout
+    )  # the id in the report is masked, which is said first
+
+
 # Unusable input.
 
 
@@ -165,6 +247,8 @@ def test_input_that_is_unusable(tmp_path: Path) -> None:
         ("snp", "--report", secret, "--vcek", vcek),
         ("snp", "--report", report, "--vcek", secret),
         ("snp", "--report", report, "--vcek", vcek, "--crl", secret),
+        ("snp", "--report", report, "--vcek", vcek, "--chain", secret),
+        ("snp", "--report", report, "--vcek", report),
         ("snp", "--report", huge, "--vcek", vcek),
         ("snp", "--report", tmp_path / "missing", "--vcek", vcek),
         ("tdx", "--quote", secret, "--collateral", secret),
@@ -203,6 +287,7 @@ def test_wrong_use() -> None:
         (),
         ("other",),
         ("snp",),
+        snp()[:3],
         ("tdx", "--quote", "-"),
         (*snp(), "--report-data", "ab"),
         (*snp(), "--report-data", "z" * 128),

@@ -1,11 +1,12 @@
 """The paravisor's report, as it stands in the virtual TPM's NV index 0x01400001 (OpenHCL, IGVM attestation request, "GET" protocol).
 
     0x000 signature "HCLA"      0x010 status u32, zero       0x4C0 data_size u32, from here to the end of the claims
-    0x004 version u32, 1 or 2   0x014 reserved, 12 zeros     0x4C4 version u32, 1
+    0x004 version u32, 1 or 2   0x014 reserved, 12 zeros     0x4C4 version u32, 1 or 2
     0x008 report_size u32       0x020 hardware report 1184   0x4C8 report_type u32: 2 SNP, 4 TDX
     0x00C request_type u32, 2                                0x4CC hash_type u32: 1 SHA-256
                                                              0x4D0 claims_size u32
-    0x4D4 runtime claims (JSON), then zeros to the end of the NV index
+    0x4D4 version 2 only: capabilities u32, what the paravisor asks its host's agent for
+    then  runtime claims (JSON), then zeros to the end of the NV index
 
 All integers are little-endian. Of all this the processor signs the hardware report alone, and that holds the digest of the claims.
 """
@@ -26,7 +27,10 @@ _DATA_AT: Final = _HEADER.size + REPORT_SIZE
 _CLAIMS_AT: Final = _DATA_AT + _DATA.size
 _VERSIONS: Final = (1, 2)
 _AK_CERT_REQUEST: Final = 2  # the request whose form the NV index holds
-_DATA_VERSION: Final = 1
+_EXTENSION: Final = {1: 0, 2: 4}
+"""Version of the data → bytes between them and the claims."""
+_CAPABILITIES: Final = 0b1_1111
+"""Error codes, retries, unsealing skipped, a key wrapping of 384 bits, a launch endorsement. They say nothing of the CVM."""
 _KINDS: Final = {2: "sev-snp", 4: "tdx"}
 _SHA256: Final = 1
 _LIMIT: Final = 16 * 1024
@@ -75,22 +79,24 @@ class HclReport:
             raise DecodeError("this is not a paravisor's report")
         _, version, size, request, status, reserved = _HEADER.unpack_from(data)
         data_size, data_version, kind, hash_type, claims_size = _DATA.unpack_from(data, _DATA_AT)
-        if version not in _VERSIONS or request != _AK_CERT_REQUEST or data_version != _DATA_VERSION:
+        if version not in _VERSIONS or request != _AK_CERT_REQUEST or data_version not in _EXTENSION:
             raise HclVersionError("the paravisor's report is of an unknown version")
         if kind not in _KINDS:
             raise HclVersionError("the paravisor's report holds an unknown kind of hardware report")
         if hash_type != _SHA256:
             raise HclVersionError("the paravisor's report hashes its claims with something else than SHA-256")
-        end = _CLAIMS_AT + claims_size
+        start = _CLAIMS_AT + _EXTENSION[data_version]
+        end = start + claims_size
         if not claims_size or end > len(data) or size != end or data_size != end - _DATA_AT:
             raise DecodeError("the paravisor's report has sizes that do not fit one another")
-        if status or any(reserved) or any(data[end:]):
+        capabilities = int.from_bytes(data[_CLAIMS_AT:start], "little")
+        if status or any(reserved) or any(data[end:]) or capabilities & ~_CAPABILITIES:
             raise DecodeError("the paravisor's report has reserved bytes that are not zero")
         return cls(
             version=version,
             kind=_KINDS[kind],
             hardware=_hardware(data[_HEADER.size : _DATA_AT], _KINDS[kind]),
-            claims=data[_CLAIMS_AT:end],
+            claims=data[start:end],
         )
 
     @property

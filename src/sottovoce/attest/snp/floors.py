@@ -32,6 +32,7 @@ _PARTS: Final[Mapping[tuple[int, int, int], str]] = {
     (0x19, 0x11, 2): "Genoa-X",
     (0x19, 0xA0, 2): "Bergamo or Siena",
     (0x1A, 0x02, 1): "Turin",
+    (0x1A, 0x11, 0): "Turin Dense",  # no bulletin gives its levels as SPLs; a policy file can
 }
 PARTS: Final = frozenset({*_PARTS.values(), SIMULATED_PRODUCT})
 """Every part that a floor can be given for."""

@@ -120,8 +120,10 @@ def verify_revocation_list(crl_der: bytes, *, ark: Certificate) -> RevocationLis
 
     Raises:
         DecodeError: malformed.
-        ChainError: signed by somebody else.
+        ChainError: there is none, or it is signed by somebody else.
     """
+    if not crl_der:
+        raise ChainError("there is no revocation list")
     return _verified_list(crl_der, ark.der)
 
 

@@ -6,10 +6,7 @@ There bytes are a list of numbers, hexadecimal or base64. Documents with more th
 refused, so that nobody takes for verified what was not read.
 """
 
-import base64
-import binascii
 import json
-import re
 from typing import Any, Final
 
 from sottovoce.attest.pem import plain
@@ -17,7 +14,6 @@ from sottovoce.core.errors import DecodeError
 
 __all__ = ["read_event_log", "read_quote"]
 
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*", re.ASCII)
 _LIMIT: Final = 256 * 1024
 _QUOTES: Final = frozenset({"quote", "td_quote"})
 _BESIDE: Final = frozenset({"runtime_data", "user_data", "verifier_nonce"})
@@ -48,7 +44,7 @@ def read_event_log(data: bytes) -> bytes:
 
 
 def _read(data: bytes) -> bytes:
-    found = _encoded(data)
+    found = plain(data)
     if found.startswith(_PARAVISOR):
         raise DecodeError(
             "this is a paravisor's report, not a TDX quote",
@@ -60,21 +56,6 @@ def _read(data: bytes) -> bytes:
             hint="Linux shows the log as /sys/firmware/acpi/tables/data/CCEL",
         )
     return found
-
-
-def _encoded(data: bytes) -> bytes:
-    found = plain(data)
-    return _base64(data) or found if found == data else found
-
-
-def _base64(data: bytes) -> bytes | None:
-    if not _BASE64.fullmatch(data):
-        return None
-    text = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-    try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        return None
 
 
 def _member(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sottovoce.attest.policy import Root, SnpPolicy
-from sottovoce.attest.snp.floors import FLOORS, part_of
+from sottovoce.attest.snp.floors import FLOORS, Floor, part_of
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb, tcb_from
 from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences, verify_report
 from sottovoce.attest.verdict import Status, Verdict
@@ -152,6 +152,8 @@ def test_without_a_list() -> None:
         "revocation-list-dates",
         "revoked",
     }
+    words = "there is no revocation list | present, signed by the root"
+    assert f"fail | revocation-list | {words}" in judged(verdict(report(), crl=b""))
     relaxed = verdict(report(), crl=b"", left_out=SNP_CHAIN_ONLY)
     assert relaxed.accepted
     for check in ("revocation-list", "revocation-list-dates", "revoked"):
@@ -226,6 +228,8 @@ def test_turin() -> None:
     ("changes", "checks"),
     [
         ({0x1A8: b"\x01"}, {"hardware-id"}),  # behind the eight bytes
+        # Turin Dense has no floor of its own.
+        ({0x188: bytes([0x1A, 0x11, 0])}, {"tcb-floor"}),
         ({0x1A0: bytes(8)}, {"hardware-id"}),
         ({0x180: bytes([1, 2, 1, 5, 0, 0, 0, 0x53])}, {"tcb-certificate", "tcb-committed"}),
         ({0x1E0: bytes([0, 2, 1, 5, 0, 0, 0, 0x52])}, {"tcb-committed"}),
@@ -242,6 +246,33 @@ def test_turin() -> None:
 )
 def test_turin_line_by_line(changes: dict[int, bytes], checks: set[str]) -> None:
     assert failing(turin_verdict(turin(changes))) == checks
+
+
+def test_what_is_wrong_with_a_hardware_id() -> None:
+    for changes, words in (
+        ({0x1A8: b"\x01"}, "bytes behind the id"),
+        ({0x1A0: bytes(8)}, "masked"),
+        ({0x1A0: b"\x09"}, "0902030405060708… in the report, 0102030405060708… in the certificate"),
+    ):
+        assert f"fail | hardware-id | {words} | equal, and not masked" in judged(
+            turin_verdict(turin(changes))
+        )
+    shared = vendor().make_shared_key(now=NOW, chip_id=bytes(range(64)), operator="example")
+    words = "0001020304050607… in the report, none in the certificate"
+    assert f"fail | hardware-id | {words} | equal, and not masked" in judged(verdict(report(shared), shared))
+
+
+def test_turin_dense_is_named_and_a_policy_can_give_it_a_floor() -> None:
+    dense = turin({0x188: bytes([0x1A, 0x11, 0])})
+    words = "Turin Dense: fmc 1 bl 2 tee 1 snp 5 ucode 82 | a part that has a floor in the policy"
+    assert f"fail | tcb-floor | {words}" in judged(turin_verdict(dense))
+    given = replace(TURIN_POLICY, floors={"Turin Dense": Floor(tcb=TURIN_TCB, source="this test")})
+    assert turin_verdict(dense, policy=given).accepted
+
+
+def test_simulated_hardware_is_nothing_that_a_real_platform_is_told_to_be() -> None:
+    refused = turin_verdict(turin(), policy=replace(TURIN_POLICY, products=frozenset({"Genoa", "Simulated"})))
+    assert "fail | product | Turin | Genoa" in judged(refused).splitlines()
 
 
 def test_a_level_below_the_floor_of_turin() -> None:
