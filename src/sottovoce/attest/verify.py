@@ -142,16 +142,19 @@ def _checklist(
     decoded: Evidence | None, policy: SessionPolicy, devices: "tuple[DeviceEvidence, ...]"
 ) -> Checklist:
     kind = decoded.platform.kind if decoded else ""
-    tightened = policy.snp.tightened
+    tightened, lowered = policy.snp.tightened, policy.snp.lowered
     if kind == TDX_KIND:
         demanded = policy.tdx is not None and policy.tdx.evaluation is not None
         tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
+        lowered = policy.tdx.lowered if policy.tdx else frozenset()
     rules = session_rules(kind, tightened)
     if devices:
         from sottovoce.attest.nvidia.session import accelerator_rules  # noqa: PLC0415 - as above
 
         rules = {**rules, **accelerator_rules(devices)}
-    return Checklist(rules, relaxed=policy.relaxed)
+        weaker = policy.nvidia.lowered if policy.nvidia else frozenset()
+        lowered |= {check for check in rules if check.rpartition("/")[2] in weaker}
+    return Checklist(rules, relaxed=policy.relaxed, lowered=lowered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,12 @@ def verify_gpus(
     given = ({"nvidia-nonce"} if nonce is not None else set()) | (_REFERENCES if rims else set())
     names = device_names(shown)
     rules = device_rules(names)
-    checks = Checklist(rules, relaxed=_expanded(relaxed, rules), left_out=_expanded(left_out - given, rules))
+    checks = Checklist(
+        rules,
+        relaxed=_expanded(relaxed, rules),
+        lowered=_expanded(policy.lowered, rules),
+        left_out=_expanded(left_out - given, rules),
+    )
     demands = Demands(policy=policy, nonce=nonce, references=references, now=now)
     devices = [
         appraise_device(one, demands, Lines(checks, name))

@@ -84,7 +84,7 @@ def verify_paravisor(
         )
     wanted = replace(wanted, vmpl=_PARAVISOR_VMPL)
     compared = expected or ParavisorReferences()
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    checks = Checklist(_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - wanted.given)
     platform = examine(
         outer.hardware,
         vcek,

@@ -130,7 +130,9 @@ def verify_report(
     if not relaxed <= SNP_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
     wanted = references or SnpReferences()
-    checks = Checklist(SNP_REPORT_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    checks = Checklist(
+        SNP_REPORT_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - wanted.given
+    )
     examine(
         report,
         vcek,

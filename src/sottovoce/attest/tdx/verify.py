@@ -132,7 +132,7 @@ def verify_quote(
     replayed = EventLog.parse(event_log) if event_log else None
     wanted = references or TdxReferences()
     given = wanted.given | ({"tdx-event-log"} if replayed else frozenset())
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - given)
+    checks = Checklist(_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - given)
     appraised = appraise(quote, collateral, policy, checks, now=now, config=wanted.config)
     if policy.evaluation is None:
         checks.skip("tdx-evaluation", "the policy does not demand it")
