@@ -11,6 +11,7 @@ from sottovoce.attest.paravisor.appraisal import ParavisorReferences
 from sottovoce.attest.paravisor.forms import ParavisorEvidence, parse_evidence, parse_quote
 from sottovoce.attest.paravisor.quote import PCRS, SignedQuote
 from sottovoce.attest.pem import certificates, plain
+from sottovoce.cli.chains import chain_certificates
 
 __all__ = ["Papers", "gather"]
 
@@ -67,7 +68,7 @@ def gather(
     return Papers(
         report=whole.report,
         vcek=keys[0],
-        intermediates=(*keys[1:], *(certificates(read(chain)) if chain else ())),
+        intermediates=(*keys[1:], *(chain_certificates(read(chain)) if chain else ())),
         crl=plain(read(crl)) if crl else b"",
         quote=_quote(read, quote, signature) if quote else whole.quote,
         expected=expected,

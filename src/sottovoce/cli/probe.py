@@ -34,11 +34,12 @@ def probe(
         UnavailableError: nobody answers, or not with evidence.
         PeerError: the answer is not allowed.
     """
+    host, port = _address(url)
     demands = policy.for_session(environment.session_policy())
     if role != demands.role:
         demands = replace(demands, role=role, require_backends=())
     directory = asyncio.run(_directory(home, environment, now))
-    offer = _offer(*_address(url))
+    offer = _offer(host, port)
     connection = Connection(
         exporter=offer.exporter,
         spki=offer.spki,
@@ -61,12 +62,14 @@ async def _directory(home: Path, environment: Environment, now: int) -> Verified
 
 
 def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # what the system's resolver is asked for
     except ValueError:
-        host, port = None, None
-    if parts.scheme != "tcp" or not host or not port or parts.path or parts.query:
+        parts, host, port = urlsplit(""), None, None
+    more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme != "tcp" or not host or not port or more:
         raise ConfigError(
             "the address of a CVM is tcp://HOST:PORT", hint="`sottovoce up` prints those of its CVMs"
         )
