@@ -345,7 +345,7 @@ class _Verifier:
             self._devices,
             declared,
             nonce=accelerator_nonce(self._root),
-            policy=replace(policy, revoked=at.revocations.certificates if at.revocations else None),
+            policy=replace(policy, revoked=_united(policy.revoked, at.revocations)),
             manifests=self._policy.manifests,
             now=at.now,
             checks=self._checks,
@@ -388,6 +388,13 @@ class _Verifier:
             "its host is not in the directory": hosts is not None and (backend.host, role, kind) not in hosts,
         }
         return "; ".join(text for text, is_so in faults.items() if is_so)
+
+
+def _united(revoked: frozenset[str] | None, directory: Revocations | None) -> frozenset[str] | None:
+    """What either of the policy and the directory revokes; None where there is neither."""
+    if directory is None:
+        return revoked
+    return directory.certificates | (revoked or frozenset())
 
 
 def _digest(logged: Logged) -> str:

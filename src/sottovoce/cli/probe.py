@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ __all__ = ["probe"]
 
 _READ: Final = 64 * 1024
 _TIMEOUT: Final = 20.0
+"""Seconds to connect, and then for the whole flight with the evidence."""
 
 
 def probe(
@@ -78,10 +80,11 @@ def _address(url: str) -> tuple[str, int]:
 
 def _offer(host: str, port: int) -> EvidenceOffer:
     handshake, reader = ClientHandshake(), LinkReader()
+    end = time.monotonic() + _TIMEOUT
     try:
         with socket.create_connection((host, port), timeout=_TIMEOUT) as sock:
             sock.sendall(encode_turn(handshake.first_flight()))
-            while data := sock.recv(_READ):
+            while data := _receive(sock, end):
                 for message in reader.feed(data):
                     offer = handshake.receive(message) if message else None
                     if offer is not None:
@@ -89,3 +92,12 @@ def _offer(host: str, port: int) -> EvidenceOffer:
     except OSError:
         raise UnavailableError("the CVM does not answer", party="orchestrator") from None
     raise UnavailableError("the CVM ended the connection without evidence", party="orchestrator")
+
+
+def _receive(sock: socket.socket, end: float) -> bytes:
+    """What comes before `end`, a moment of the monotonic clock: who sends a byte now and then is not waited for."""
+    sock.settimeout(max(0.001, end - time.monotonic()))
+    data = sock.recv(_READ)
+    if time.monotonic() >= end:
+        raise TimeoutError
+    return data

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from pins import pins
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.attest.verify import verify_session
 from sottovoce.cli.main import cli
 from sottovoce.core import canonical
-from sottovoce.device.environment import Environment, VendorRoot
+from sottovoce.device.environment import Environment
 from sottovoce.device.reports import CheckLine, Report
 from sottovoce.simulator.testing import NOW, EvidenceWorld
 
@@ -26,29 +27,6 @@ EXPORTER, SPKI = bytes(range(32)), b"a public key"
 
 def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def pins(**changes: Any) -> Environment:
-    log = WORLD.log.policy()
-    return msgspec.structs.replace(
-        Environment(
-            name="test",
-            simulated=True,
-            log_origin=log.origin,
-            log_key=str(log.log_key),
-            witnesses=[str(key) for key in log.witnesses],
-            quorum=log.quorum,
-            directory_key=str(log.log_key),
-            vendor_roots=[VendorRoot(product="Simulated", ark=encoded(WORLD.vendor.root.ark_der))],
-            mirrors=[],
-            relays=[],
-            issuer="",
-            issuer_name="issuer",
-            service="service",
-            minimum_security_version=1,
-        ),
-        **changes,
-    )
 
 
 def judged(evidence: bytes) -> Verdict:
@@ -96,7 +74,7 @@ def verified(tmp_path: Path) -> Callable[..., Result]:
         }
         export, pinned = tmp_path / "reports.json", tmp_path / "environment.json"
         export.write_bytes(canonical.encode(document))
-        pinned.write_bytes(msgspec.json.encode(environment or pins()))
+        pinned.write_bytes(msgspec.json.encode(environment or pins(WORLD)))
         words = [
             "--home",
             str(tmp_path / "home"),

@@ -5,6 +5,9 @@
 Each write adds one to the generation. If it has grown by another number when the report has been read, a write was lost (a
 binary attribute takes effect when its file is closed, where an error can no longer be returned) or somebody else wrote: then
 what was read may be over other data, and everything is done again. An entry of our own makes that unlikely, not impossible.
+
+An entry's name is drawn at random, so that processes do not meet. One that is killed leaves its entry; nobody else removes it, as it
+could still be in use. It lasts no longer than the CVM and holds a report that anybody may see.
 """
 
 import contextlib

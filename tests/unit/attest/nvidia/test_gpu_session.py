@@ -196,6 +196,17 @@ def test_a_batch_of_several_sessions_has_one_nonce() -> None:
     assert verify(batched).verdict.accepted
 
 
+def test_a_gpu_that_the_policy_revokes() -> None:
+    digest = hashlib.sha256(gpus()[1].chain[0]).hexdigest()
+    policy = {"nvidia": NvidiaPolicy(roots=vendor().roots, revoked=frozenset({digest}))}
+    for directory in (None, Revocations(), Revocations(certificates=frozenset({"ab" * 32}))):
+        found = failed(evidence(good()), policy=policy, revocations=directory)
+        assert found == {"gpu-1/nvidia-revoked": "a certificate is revoked"}
+    unknown = verify(evidence(good()), revocations=None).verdict
+    lines = {check.id: check.status for check in unknown.checks}
+    assert lines["gpu-1/nvidia-revoked"] is Status.NOT_CHECKED
+
+
 def test_a_revoked_gpu() -> None:
     digest = hashlib.sha256(gpus()[1].chain[1]).hexdigest()
     found = failed(evidence(good()), revocations=Revocations(certificates=frozenset({digest})))
