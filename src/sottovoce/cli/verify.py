@@ -390,6 +390,8 @@ def _stdin(limit: int) -> bytes:
     if taken.setdefault(_STDIN, 0):
         raise click.UsageError("standard input (-) can be read once only")
     taken[_STDIN] = 1
+    if sys.stdin is None:  # closed by whoever started the program
+        raise OSError
     return sys.stdin.buffer.read(limit + 1)
 
 

@@ -377,6 +377,18 @@ def test_output_that_nobody_reads_or_that_cannot_be_written(form: tuple[str, ...
     assert ended.stderr == b"sottovoce: the output cannot be written [config]\n  is the disk full?\n"
 
 
+def test_standard_input_that_is_closed() -> None:
+    words = ("-m", "sottovoce", "verify", "snp", "--report", "-", "--vcek", "-")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" <&-', sys.executable, *words],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == b"sottovoce: a file cannot be read [config]\n  looked at -\n"
+
+
 def test_output_that_cannot_show_every_character() -> None:
     ended = command(*tdx(), *AT_TDX, output=subprocess.PIPE, PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -83,7 +83,7 @@ def test_a_cvm_is_explained_and_held_to_the_role_that_was_asked_for(live: Live, 
             assert (result.exit_code, failed(result)) == (1, checks)
         others = (world.hosts["predictor"],)
         assert failed(live(cvm.address, "--role", "guard", "--json", hosts=others)) == {"host"}
-        revoked = Revocations(hosts=(world.hosts["guard"].id,))
+        revoked = Revocations(hosts=frozenset({world.hosts["guard"].id}))
         assert failed(live(cvm.address, "--role", "guard", "--json", revocations=revoked)) == {"host"}
 
 

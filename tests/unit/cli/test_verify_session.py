@@ -59,7 +59,14 @@ def report(evidence: bytes | None = None, /, *, verdict_of: bytes | None = None,
     return msgspec.structs.replace(one, **changes)
 
 
-EMPTY = {"evidence": "", "exporter": "", "spki": "", "verdict": (), "size_class": 0, "outcome": "unavailable"}
+EMPTY: dict[str, Any] = {
+    "evidence": "",
+    "exporter": "",
+    "spki": "",
+    "verdict": (),
+    "size_class": 0,
+    "outcome": "unavailable",
+}
 
 
 @pytest.fixture
