@@ -122,10 +122,12 @@ def verify_quote(
 
     Raises:
         DecodeError: an input is not what it should be at all, so that there is nothing to judge.
-        UsageError: `relaxed` names a check that cannot be relaxed.
+        UsageError: `relaxed` or `left_out` names a check that cannot be relaxed or left out.
     """
     if not relaxed <= TDX_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    if not left_out <= TDX_CHAIN_ONLY:
+        raise UsageError("a policy leaves out a check that is never left out")
     require_quote(quote)
     if collateral:
         Collateral.parse(collateral)
