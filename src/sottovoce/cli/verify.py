@@ -36,6 +36,7 @@ class _Verify(click.Group):
             sys.exit(WRONG_USE)
 
     def invoke(self, ctx: click.Context) -> Any:
+        from sottovoce.attest.verdict import printable
         from sottovoce.core.errors import SottovoceError
 
         try:
@@ -44,9 +45,9 @@ class _Verify(click.Group):
             error.show()
             sys.exit(WRONG_USE)
         except SottovoceError as error:
-            click.echo(f"sottovoce: {error} [{error.code}]", err=True)
+            click.echo(printable(f"sottovoce: {error} [{error.code}]"), err=True)
             if error.hint:
-                click.echo(f"  {error.hint}", err=True)
+                click.echo(printable(f"  {error.hint}"), err=True)
             # A directory that is refused is the operator's doing, not the file's.
             sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
 
@@ -423,7 +424,7 @@ def _moment(text: str | None) -> int:
         else:
             moment = dt.datetime.fromisoformat(text)
         seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
-        _utc(seconds)  # a zone can lead out of the years that there are
+        dt.datetime.fromtimestamp(seconds, dt.UTC)  # a zone can lead out of the years that there are
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter("not a time", param_hint="--at") from None
     return seconds
@@ -456,4 +457,7 @@ def _print(platform: str, verdict: "Verdict", policy: str, now: int, *, simulate
 def _utc(seconds: int) -> str:
     import datetime as dt
 
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a report may say any number
+        return f"{seconds} s after 1970"

@@ -301,6 +301,8 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
         'version = 1\n[tdx.expect]\nrtmr4 = ["00"]\n',
         'version = 1\n[nvidia]\nmodes = ["OFF"]\n',
         "version = 1\nversion = 1\n",
+        f"version = {'1' * 5000}\n",
+        'version = 1\n"\\u001b[2Jconfig" = 1\n',
     ],
 )
 def test_a_policy_that_cannot_be(tmp_path: Path, text: str) -> None:
@@ -308,6 +310,7 @@ def test_a_policy_that_cannot_be(tmp_path: Path, text: str) -> None:
         result = run(*command, "--policy", policy(tmp_path, text))
         assert result.exit_code == 2, result.output
         assert "config" in result.output
+        assert "\x1b" not in result.output
 
 
 def test_what_a_file_lowers_is_part_of_the_verdict(tmp_path: Path) -> None:

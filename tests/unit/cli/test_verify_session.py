@@ -213,6 +213,13 @@ def test_an_export_of_many_sessions_is_not_too_long(verified: Verified) -> None:
     assert verified(padded).exit_code == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_time_that_no_calendar_has(verified: Verified, options: tuple[str, ...]) -> None:
+    result = verified(report(time=(1 << 53) - 1), options=options)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_nothing_in_a_report_steers_the_terminal(verified: Verified) -> None:
     hostile = report(candidates=(WORLD.hosts["orchestrator"].id, "\x1b[2JACCEPTED\n\u202e"))
     result = verified(hostile, options=())
