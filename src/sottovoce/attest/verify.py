@@ -359,7 +359,9 @@ class _Verifier:
             wanted = f"one appraisal of a logged {role}"
             if len(found) == 1:
                 reason = self._backend_fault(found[0])
-                name = f"on {found[0].host}, {found[0].measurement.hex()[:_SHORT]}…"
+                # Which machine it is, only the directory can confirm: evidence has no proof of a back end's host.
+                on = "on" if self._at.hosts is not None else "said to be on"
+                name = f"{on} {found[0].host}, {found[0].measurement.hex()[:_SHORT]}…"
                 self._checks.add(f"backend-{role}", ok=not reason, found=reason or name, wanted=wanted)
             else:
                 text = f"{len(found)} appraisals are shown; without one, it has verified no {role}"

@@ -111,6 +111,8 @@ def test_a_genuine_report_is_accepted_and_says_that_it_is_simulated(verified: Ve
     (document,) = json.loads(result.stdout)
     assert (document["report"], document["at"], document["simulated"]) == ("ab" * 16, NOW, True)
     lines = {line["id"]: line["status"] for line in document["checks"]}
+    found = {line["id"]: line["found"] for line in document["checks"]}
+    assert found["backend-guard"].startswith("said to be on host-guard, ")  # the directory is not at hand
     assert (lines["report-agrees"], lines["release-revoked"]) == ("pass", "not checked")
     text = verified(report(), options=())
     assert text.exit_code == 0
