@@ -103,13 +103,20 @@ class FakeTsm:
             return b"%d\n" % entry.written
         if name == "provider":
             return (self.provider or "").encode() + b"\n"
-        if name == "auxblob" and self.aux is None:
-            raise fail(errno.ENOENT)
+        if name == "privlevel_floor" and self.provider == "sev_guest":
+            return b"%d\n" % self.floor
+        if name == "privlevel_floor" or (name == "auxblob" and self.aux is None):
+            raise fail(errno.ENOENT)  # attributes that the provider does not show
+        return self._blob(entry, name, limit)
+
+    def _blob(self, entry: Entry, name: str, limit: int) -> bytes:
         if name == "outblob" and self.interfere:
             self.interfere.pop(0)(entry)
         if not entry.inblob:
             raise fail(errno.EINVAL)
         if entry.out is None or entry.read != entry.written:
+            if entry.privlevel < self.floor:  # the firmware knows no key for a level above the guest's own
+                raise fail(errno.EINVAL)
             entry.out = self.sign(entry.inblob, entry.privlevel)
             entry.read = entry.written
             self.reports += 1

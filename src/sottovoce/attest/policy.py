@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCEPTED_PRODUCTS",
+    "ACCEPTED_STATUSES",
     "BACKEND_ROLES",
     "NVIDIA_PRODUCTS",
     "RELAXABLE",
@@ -57,6 +58,8 @@ SIMULATED_NVIDIA_PRODUCTS: Final = ("Simulated NVIDIA", "Simulated NVIDIA manife
 
 ACCEPTED_PRODUCTS: Final = frozenset({"Genoa", "Siena", "Turin", SIMULATED_PRODUCT})
 """Not Milan: it can hide no ciphertext (protocol 6.2). Simulated hardware still needs its root in the policy."""
+ACCEPTED_STATUSES: Final = frozenset({"UpToDate"})
+"""Intel's words for patch levels that the strict policy accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,18 @@ class SnpPolicy:
         if not self.tightened <= SNP_OPTIONAL_RULES.keys():
             raise UsageError("a policy demands a check that there is not")
 
+    @property
+    def lowered(self) -> frozenset[str]:
+        """The checks that pass where the strict policy has them fail, by what this policy accepts."""
+        lowered = {
+            "product": not self.products <= ACCEPTED_PRODUCTS,
+            "tcb-floor": any(
+                part not in FLOORS or not floor.tcb.at_least(FLOORS[part].tcb)
+                for part, floor in self.floors.items()
+            ),
+        }
+        return frozenset(check for check, is_so in lowered.items() if is_so)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdxPolicy:
@@ -107,7 +122,7 @@ class TdxPolicy:
     """
 
     root: bytes
-    statuses: frozenset[str] = frozenset({"UpToDate"})
+    statuses: frozenset[str] = ACCEPTED_STATUSES
     advisories: frozenset[str] = frozenset()
     evaluation: int | None = None
     simulated: bool = False
@@ -115,6 +130,15 @@ class TdxPolicy:
     def __post_init__(self) -> None:
         if not self.root or not self.statuses:
             raise UsageError("a policy needs a root and an accepted status")
+
+    @property
+    def lowered(self) -> frozenset[str]:
+        """The checks that pass where the strict policy has them fail, by what this policy accepts."""
+        lowered = {
+            "tdx-tcb-status": not self.statuses <= ACCEPTED_STATUSES,
+            "tdx-advisories": bool(self.advisories),
+        }
+        return frozenset(check for check, is_so in lowered.items() if is_so)
 
 
 def platform_policies(

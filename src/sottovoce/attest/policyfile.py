@@ -155,10 +155,14 @@ def parse_policy(data: bytes, *, name: str) -> VerifierPolicy:
     if len(data) > _LIMIT:
         raise ConfigError("the policy file is longer than its limit", hint=_HINT)
     try:
-        table = _Table(tomllib.loads(data.decode()), "the policy file")
-        return _policy(table, name)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+        document = tomllib.loads(data.decode())
+    except (
+        ValueError,
+        RecursionError,
+    ):  # ValueError: neither TOML, nor UTF-8, nor a number of a length that Python reads
         raise ConfigError("the policy file is not TOML", hint=_HINT) from None
+    try:
+        return _policy(_Table(document, "the policy file"), name)
     except ConfigError:
         raise
     except UsageError as error:

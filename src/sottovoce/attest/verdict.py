@@ -8,11 +8,23 @@ from typing import Any, Final, TypeVar
 
 from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
-__all__ = ["Check", "Checklist", "Rule", "Status", "Verdict", "VerificationRefused", "quietly"]
+__all__ = [
+    "Check",
+    "Checklist",
+    "Rule",
+    "Status",
+    "Verdict",
+    "VerificationRefused",
+    "gained",
+    "printable",
+    "quietly",
+]
 
 _T = TypeVar("_T")
 
 
+_NOTHING: Final = "-"
+"""What is wanted where nothing is compared."""
 _UNREACHED: Final = "could not be checked, as something before it failed"
 """What is found where a check was never reached; it counts as a failure."""
 
@@ -24,6 +36,22 @@ class Status(Enum):
     FAIL = "fail"
     RELAXED = "relaxed"
     NOT_CHECKED = "not checked"
+
+
+_GAINS: Final = {
+    Status.FAIL.value: "without it, an attacker could",
+    Status.RELAXED.value: "the policy lets that pass, so an attacker could",
+}
+
+
+def gained(status: str, risk: str) -> str:
+    """What a check of this status leaves open, as a sentence; empty for one that holds, or that nobody looked at."""
+    return f"{_GAINS[status]} {risk}" if status in _GAINS else ""
+
+
+def printable(text: str) -> str:
+    """`text` with U+FFFD for every character that does not print: what a peer has written must not steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +80,17 @@ class Check:
     source: str
     risk: str
 
+    @property
+    def text(self) -> str:
+        """The whole line as text but for its status and section; nothing in it can steer a terminal."""
+        wanted = f"wanted: {self.wanted}; " if self.wanted != _NOTHING else ""
+        return printable(f"{self.title}: {self.found} ({wanted}from: {self.source}) [{self.id}]")
+
+    @property
+    def gain(self) -> str:
+        """What a check that does not hold leaves open, as a sentence; empty for one that holds, or that nobody looked at."""
+        return gained(self.status.value, self.risk)
+
     def to_json(self) -> dict[str, str]:
         """The line as a JSON object."""
         return {
@@ -68,7 +107,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """All lines, in the order of protocol section 6; `relaxed` names the checks that the policy had relaxed, failed or not."""
+    """All lines, in the order of protocol section 6.
+
+    `relaxed` names the checks that the policy had relaxed, failed or not: those whose failure does not refuse, and those that pass
+    where the strict policy has them fail, as it accepts more.
+    """
 
     checks: tuple[Check, ...]
     relaxed: tuple[str, ...] = ()
@@ -111,8 +154,11 @@ class Verdict:
         }
 
     def lines(self) -> list[str]:
-        """The lines as text."""
-        return [f"{c.status.value:<11} {c.section:<5} {c.title}: {c.found}" for c in self.checks]
+        """The lines as text, whole; one that does not hold ends with what an attacker could do for that."""
+        return [
+            f"{c.status.value:<11} {c.section:<5} {'; '.join(filter(None, (c.text, c.gain)))}"
+            for c in self.checks
+        ]
 
 
 _HINT: Final = "Nothing was sent. The verdict says what was found and what was wanted, line by line."
@@ -158,13 +204,20 @@ class Checklist:
     """Collects lines for `rules`, by id. What fails and may be relaxed under the policy is marked so."""
 
     def __init__(
-        self, rules: Mapping[str, Rule], *, relaxed: Iterable[str] = (), left_out: Iterable[str] = ()
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        relaxed: Iterable[str] = (),
+        lowered: Iterable[str] = (),
+        left_out: Iterable[str] = (),
     ) -> None:
         """Begin a list; `left_out` names rules that stand in the verdict as not checked, whatever is found.
 
-        No session leaves one out: it is for looking at single papers.
+        No session leaves one out: it is for looking at single papers. `lowered` names rules of which the policy demands less than the
+        strict one: the verdict names those that it has beside the relaxed ones.
         """
         self._rules = rules
+        self._lowered = frozenset(lowered) & rules.keys()
         self._left_out = frozenset(left_out)
         self._relaxed = frozenset(relaxed)
         self._lines: dict[str, Check] = {}
@@ -187,7 +240,7 @@ class Checklist:
 
     def skip(self, check: str, why: str) -> None:
         """Record a check that is left to somebody else, or that has nothing to look at."""
-        self._put(check, Status.NOT_CHECKED, why, "-")
+        self._put(check, Status.NOT_CHECKED, why, _NOTHING)
 
     def _put(self, check: str, status: Status, found: str, wanted: str) -> None:
         if check in self._left_out and status is not Status.NOT_CHECKED:
@@ -217,4 +270,4 @@ class Checklist:
                 self._put(check, failed, _UNREACHED, "checked")
         place = {check: number for number, check in enumerate(self._rules)}
         order = sorted(self._lines.values(), key=lambda line: (_numbers(line.section), place[line.id]))
-        return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed)))
+        return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed | self._lowered)))

@@ -142,16 +142,19 @@ def _checklist(
     decoded: Evidence | None, policy: SessionPolicy, devices: "tuple[DeviceEvidence, ...]"
 ) -> Checklist:
     kind = decoded.platform.kind if decoded else ""
-    tightened = policy.snp.tightened
+    tightened, lowered = policy.snp.tightened, policy.snp.lowered
     if kind == TDX_KIND:
         demanded = policy.tdx is not None and policy.tdx.evaluation is not None
         tightened = frozenset({"tdx-evaluation"}) if demanded else frozenset()
+        lowered = policy.tdx.lowered if policy.tdx else frozenset()
     rules = session_rules(kind, tightened)
     if devices:
         from sottovoce.attest.nvidia.session import accelerator_rules  # noqa: PLC0415 - as above
 
         rules = {**rules, **accelerator_rules(devices)}
-    return Checklist(rules, relaxed=policy.relaxed)
+        weaker = policy.nvidia.lowered if policy.nvidia else frozenset()
+        lowered |= {check for check in rules if check.rpartition("/")[2] in weaker}
+    return Checklist(rules, relaxed=policy.relaxed, lowered=lowered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +345,7 @@ class _Verifier:
             self._devices,
             declared,
             nonce=accelerator_nonce(self._root),
-            policy=replace(policy, revoked=at.revocations.certificates if at.revocations else None),
+            policy=replace(policy, revoked=_united(policy.revoked, at.revocations)),
             manifests=self._policy.manifests,
             now=at.now,
             checks=self._checks,
@@ -356,7 +359,9 @@ class _Verifier:
             wanted = f"one appraisal of a logged {role}"
             if len(found) == 1:
                 reason = self._backend_fault(found[0])
-                name = f"on {found[0].host}, {found[0].measurement.hex()[:_SHORT]}…"
+                # Which machine it is, only the directory can confirm: evidence has no proof of a back end's host.
+                on = "on" if self._at.hosts is not None else "said to be on"
+                name = f"{on} {found[0].host}, {found[0].measurement.hex()[:_SHORT]}…"
                 self._checks.add(f"backend-{role}", ok=not reason, found=reason or name, wanted=wanted)
             else:
                 text = f"{len(found)} appraisals are shown; without one, it has verified no {role}"
@@ -385,6 +390,13 @@ class _Verifier:
             "its host is not in the directory": hosts is not None and (backend.host, role, kind) not in hosts,
         }
         return "; ".join(text for text, is_so in faults.items() if is_so)
+
+
+def _united(revoked: frozenset[str] | None, directory: Revocations | None) -> frozenset[str] | None:
+    """What either of the policy and the directory revokes; None where there is neither."""
+    if directory is None:
+        return revoked
+    return directory.certificates | (revoked or frozenset())
 
 
 def _digest(logged: Logged) -> str:

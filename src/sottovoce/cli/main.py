@@ -1,6 +1,7 @@
 """The `sottovoce` command. Each subcommand is a file of its own, imported only when it runs."""
 
 import importlib
+import io
 import signal
 import sys
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ def _interrupt(_signal: int, _frame: object) -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error is one line and an exit code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or a pipe that cannot show a character gets a sign in its place, not a traceback.
+            stream.reconfigure(errors="replace")
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:

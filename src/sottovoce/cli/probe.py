@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ __all__ = ["probe"]
 
 _READ: Final = 64 * 1024
 _TIMEOUT: Final = 20.0
+"""Seconds to connect, and then for the whole flight with the evidence."""
 
 
 def probe(
@@ -34,11 +36,12 @@ def probe(
         UnavailableError: nobody answers, or not with evidence.
         PeerError: the answer is not allowed.
     """
+    host, port = _address(url)
     demands = policy.for_session(environment.session_policy())
     if role != demands.role:
         demands = replace(demands, role=role, require_backends=())
     directory = asyncio.run(_directory(home, environment, now))
-    offer = _offer(*_address(url))
+    offer = _offer(host, port)
     connection = Connection(
         exporter=offer.exporter,
         spki=offer.spki,
@@ -61,12 +64,14 @@ async def _directory(home: Path, environment: Environment, now: int) -> Verified
 
 
 def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # what the system's resolver is asked for
     except ValueError:
-        host, port = None, None
-    if parts.scheme != "tcp" or not host or not port or parts.path or parts.query:
+        parts, host, port = urlsplit(""), None, None
+    more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme != "tcp" or not host or not port or more:
         raise ConfigError(
             "the address of a CVM is tcp://HOST:PORT", hint="`sottovoce up` prints those of its CVMs"
         )
@@ -75,10 +80,11 @@ def _address(url: str) -> tuple[str, int]:
 
 def _offer(host: str, port: int) -> EvidenceOffer:
     handshake, reader = ClientHandshake(), LinkReader()
+    end = time.monotonic() + _TIMEOUT
     try:
         with socket.create_connection((host, port), timeout=_TIMEOUT) as sock:
             sock.sendall(encode_turn(handshake.first_flight()))
-            while data := sock.recv(_READ):
+            while data := _receive(sock, end):
                 for message in reader.feed(data):
                     offer = handshake.receive(message) if message else None
                     if offer is not None:
@@ -86,3 +92,12 @@ def _offer(host: str, port: int) -> EvidenceOffer:
     except OSError:
         raise UnavailableError("the CVM does not answer", party="orchestrator") from None
     raise UnavailableError("the CVM ended the connection without evidence", party="orchestrator")
+
+
+def _receive(sock: socket.socket, end: float) -> bytes:
+    """What comes before `end`, a moment of the monotonic clock: who sends a byte now and then is not waited for."""
+    sock.settimeout(max(0.001, end - time.monotonic()))
+    data = sock.recv(_READ)
+    if time.monotonic() >= end:
+        raise TimeoutError
+    return data

@@ -11,7 +11,7 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.device.environment import Environment
 from sottovoce.device.reports import Report
 
-__all__ = ["recheck"]
+__all__ = ["is_empty", "recheck"]
 
 
 _AGREES: Final = Rule(
@@ -21,6 +21,11 @@ _AGREES: Final = Rule(
     "have a report tell another story than what happened",
 )
 _BAD: Final = frozenset({Status.FAIL.value, Status.RELAXED.value})
+
+
+def is_empty(report: Report) -> bool:
+    """Whether the session ended before there was anything to verify, and before anything was sent."""
+    return not (report.evidence or report.exporter or report.spki or report.verdict or report.size_class)
 
 
 def recheck(report: Report, environment: Environment, policy: SessionPolicy) -> Verdict:
@@ -39,7 +44,7 @@ def recheck(report: Report, environment: Environment, policy: SessionPolicy) -> 
     evidence, exporter, spki = (
         base64.b64decode(field) for field in (report.evidence, report.exporter, report.spki)
     )
-    if not (evidence and exporter and spki):
+    if not (evidence and exporter and spki) and not report.size_class:
         raise DecodeError("the report holds no evidence: that session did not get so far, and sent nothing")
     connection = Connection(
         exporter=exporter, spki=spki, now=report.time, candidates=report.candidates, revocations=None
@@ -62,10 +67,10 @@ def _agreement(report: Report, verdict: Verdict) -> Check:
     judged = {
         line.id: line.status
         for line in report.verdict
-        if Status.NOT_CHECKED.value not in (line.status, found.get(line.id, line.status))
+        if line.id in found and Status.NOT_CHECKED.value not in (line.status, found[line.id])
     }
-    differs = [check for check, said in judged.items() if (said in _BAD) != (found.get(check, said) in _BAD)]
-    if report.size_class and any(status == Status.FAIL.value for status in judged.values()):
+    differs = [check for check, said in judged.items() if (said in _BAD) != (found[check] in _BAD)]
+    if report.size_class and any(line.status == Status.FAIL.value for line in report.verdict):
         differs.append("data were sent although a check had failed")
     if not judged:
         differs.append("it holds no verdict")

@@ -61,6 +61,8 @@ def show(context: Context, report_id: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sottovoce.attest.verdict import gained, printable
+
     one = _store(context).get(report_id)
     out = _console()
     if one.simulated:
@@ -81,9 +83,13 @@ def show(context: Context, report_id: str) -> None:
         checks.add_column(heading, overflow="fold")
     for line in one.verdict:
         status = Text(line.status, style=_STYLES.get(line.status, "yellow"))
-        texts = (Text(text) for text in (line.title, line.found, line.wanted, line.source))
+        titles = f"{line.title} [{line.id}]"
+        texts = (Text(printable(text)) for text in (titles, line.found, line.wanted, line.source))
         checks.add_row(Text(line.section), status, *texts)
     out.print(checks)
+    for line in one.verdict:
+        if gain := gained(line.status, line.risk):
+            out.print(Text(printable(f"{line.id}: {gain}"), style=_STYLES.get(line.status, "yellow")))
 
 
 @report.command()

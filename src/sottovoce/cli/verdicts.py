@@ -5,9 +5,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from sottovoce.attest.verdict import Check, Status, Verdict
+from sottovoce.attest.verdict import Check, Status, Verdict, printable
 
-__all__ = ["banner", "show_conclusion", "show_verdict"]
+__all__ = ["VerdictConsole", "banner", "show_conclusion", "show_verdict"]
 
 _STYLES: Final = {
     Status.PASS: "green",
@@ -15,6 +15,18 @@ _STYLES: Final = {
     Status.RELAXED: "yellow",
     Status.NOT_CHECKED: "yellow",
 }
+
+
+class VerdictConsole(Console):
+    """A console that leaves it to its user what a closed pipe means: rich would end the program as if it had been refused."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        raise BrokenPipeError
 
 
 def banner(out: Console, *, simulated: bool) -> None:
@@ -28,18 +40,28 @@ def banner(out: Console, *, simulated: bool) -> None:
 
 
 def show_verdict(out: Console, verdict: Verdict) -> None:
-    """One line a check, by the sections of the protocol; a line that does not fit loses its end, never a refusal's."""
+    """One line a check, by the sections of the protocol, and what an attacker could gain where one does not hold.
+
+    On a terminal, a line that holds or was not checked is short, and loses its end where it does not fit. Everywhere else, and where a
+    check does not hold, it is whole: what was found, what is wanted, where the rule comes from, the check's id.
+    """
     for check in verdict.checks:
-        whole = check.status is Status.FAIL
-        out.print(_line(check), no_wrap=not whole, overflow="fold" if whole else "ellipsis")
-        if whole:
-            out.print(f"              without it, an attacker could {check.risk}", style="red")
+        if not out.is_terminal:
+            out.print(_line(check, whole=True), soft_wrap=True)
+        elif check.gain:
+            out.print(_line(check, whole=True), overflow="fold")
+        else:
+            out.print(_line(check, whole=False), no_wrap=True, overflow="ellipsis")
+        if check.gain:
+            gain = Text(f"              {check.gain}", style=_STYLES[check.status])
+            out.print(gain, soft_wrap=not out.is_terminal)
 
 
-def _line(check: Check) -> Text:
-    found = check.found if check.status is Status.PASS else f"{check.found} (wanted: {check.wanted})"
+def _line(check: Check, *, whole: bool) -> Text:
     status = (f"  {check.status.value:<11} ", _STYLES[check.status])
-    return Text.assemble(status, (f"{check.section:<5}", "dim"), f"{check.title}: ", (found, "dim"))
+    title = f"{check.title}: "
+    rest = check.text.removeprefix(title) if whole else printable(check.found)
+    return Text.assemble(status, (f"{check.section:<5}", "dim"), title, (rest, "dim"))
 
 
 def show_conclusion(out: Console, verdict: Verdict, what: str) -> None:
@@ -48,8 +70,12 @@ def show_conclusion(out: Console, verdict: Verdict, what: str) -> None:
     counts = ", ".join(
         f"{verdict.count(status)} {status.value}" for status in Status if verdict.count(status)
     )
-    out.print(Text.assemble((word, style), f"  {what}: {counts}"))
+    notes = []
     if verdict.relaxed:
-        out.print(f"  relaxed by the policy: {', '.join(verdict.relaxed)}", style="yellow")
+        notes.append(f"  relaxed by the policy: {', '.join(verdict.relaxed)}")
     if verdict.accepted and verdict.count(Status.NOT_CHECKED):
-        out.print("  What was not checked proves nothing: see those lines.", style="yellow")
+        notes.append("  What was not checked proves nothing: see those lines.")
+    whole = not out.is_terminal
+    out.print(Text.assemble((word, style), printable(f"  {what}: {counts}")), soft_wrap=whole)
+    for note in notes:
+        out.print(Text(note, style="yellow"), soft_wrap=whole)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from sottovoce.cli.main import Context
+from sottovoce.cli.output import output
 
 if TYPE_CHECKING:
     from sottovoce.attest.policyfile import VerifierPolicy
@@ -18,13 +19,24 @@ __all__ = ["verify"]
 
 ACCEPTED, REFUSED, UNUSABLE, WRONG_USE = 0, 1, 2, 3
 _LIMIT: Final = 16 * 1024 * 1024
+_STDIN: Final = "sottovoce.cli.verify.stdin"
+_EXPORT_LIMIT: Final = 256 * 1024 * 1024
+"""A device's export holds the evidence of every session."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Verify(click.Group):
     """Wrong use of these commands has an exit code of its own."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except click.UsageError as error:
+            error.show()
+            sys.exit(WRONG_USE)
+
     def invoke(self, ctx: click.Context) -> Any:
+        from sottovoce.attest.verdict import printable
         from sottovoce.core.errors import SottovoceError
 
         try:
@@ -33,9 +45,9 @@ class _Verify(click.Group):
             error.show()
             sys.exit(WRONG_USE)
         except SottovoceError as error:
-            click.echo(f"sottovoce: {error} [{error.code}]", err=True)
+            click.echo(printable(f"sottovoce: {error} [{error.code}]"), err=True)
             if error.hint:
-                click.echo(f"  {error.hint}", err=True)
+                click.echo(printable(f"  {error.hint}"), err=True)
             # A directory that is refused is the operator's doing, not the file's.
             sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
 
@@ -72,7 +84,8 @@ def _at(command: _F) -> _F:
     )(command)
 
 
-_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+# What a path leads to is found out when it is read: a folder is as unusable as a file that is missing.
+_FILE = click.Path(path_type=Path, allow_dash=True, readable=False)
 
 
 @verify.command()
@@ -272,7 +285,7 @@ def session(
     as_json: bool,
 ) -> None:
     """Reports exported by a device, verified anew from the evidence that they hold, as of their own time."""
-    from sottovoce.cli.recheck import recheck
+    from sottovoce.cli.recheck import is_empty, recheck
     from sottovoce.core.errors import DecodeError
     from sottovoce.device.environment import FILE, Environment
     from sottovoce.device.reports import decode_export
@@ -280,17 +293,32 @@ def session(
     policy = _policy(policy_name)
     pins = Environment.load(environment or context.home / FILE)
     demands = policy.for_session(pins.session_policy())
-    reports = [one for one in decode_export(_read(report)) if one.id.startswith(report_id or "")]
+    exported = decode_export(_read(report, limit=_EXPORT_LIMIT))
+    reports = [one for one in exported if one.id.startswith(report_id or "")]
     if not reports:
         raise DecodeError("there is no such report in this file")
+    if len(reports) > 1:
+        for one in filter(is_empty, reports):
+            click.echo(
+                f"report {one.id}: left out, as that session had no evidence yet, and sent nothing", err=True
+            )
+        reports = [one for one in reports if not is_empty(one)] or reports
     verdicts = [(one.id, one.time, recheck(one, pins, demands)) for one in reports]
+    with output():
+        _show_reports(verdicts, policy.name, simulated=pins.simulated, as_json=as_json)
+    sys.exit(ACCEPTED if all(verdict.accepted for _, _, verdict in verdicts) else REFUSED)
+
+
+def _show_reports(
+    verdicts: "list[tuple[str, int, Verdict]]", policy: str, *, simulated: bool, as_json: bool
+) -> None:
     if as_json:
         click.echo(
             json.dumps(
                 [
                     {
                         "report": name,
-                        **_document("session", verdict, policy.name, time, simulated=pins.simulated),
+                        **_document("session", verdict, policy, time, simulated=simulated),
                     }
                     for name, time, verdict in verdicts
                 ],
@@ -300,8 +328,7 @@ def session(
     else:
         for name, time, verdict in verdicts:
             click.echo(f"report {name}")
-            _print("session", verdict, policy.name, time, simulated=pins.simulated)
-    sys.exit(ACCEPTED if all(verdict.accepted for _, _, verdict in verdicts) else REFUSED)
+            _print("session", verdict, policy, time, simulated=simulated)
 
 
 @verify.command()
@@ -339,20 +366,33 @@ def live(
 # What all commands share.
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, limit: int = _LIMIT) -> bytes:
     from sottovoce.core.errors import ConfigError
 
     try:
         if str(path) == "-":
-            data = sys.stdin.buffer.read(_LIMIT + 1)
+            data = _stdin(limit)
         else:
             with path.open("rb") as file:
-                data = file.read(_LIMIT + 1)
-    except OSError:
+                data = file.read(limit + 1)
+    except (OSError, ValueError):  # ValueError: no path has a zero byte
         raise ConfigError("a file cannot be read", hint=f"looked at {path}") from None
-    if len(data) > _LIMIT:
+    if len(data) > limit:
         raise ConfigError("a file is longer than its limit", hint=f"looked at {path}")
+    if not data:
+        # Nothing given and something empty given are not the same.
+        raise ConfigError("a file is empty", hint=f"looked at {path}")
     return data
+
+
+def _stdin(limit: int) -> bytes:
+    taken = click.get_current_context().meta
+    if taken.setdefault(_STDIN, 0):
+        raise click.UsageError("standard input (-) can be read once only")
+    taken[_STDIN] = 1
+    if sys.stdin is None:  # closed by whoever started the program
+        raise OSError
+    return sys.stdin.buffer.read(limit + 1)
 
 
 def _policy(name: str) -> "VerifierPolicy":
@@ -378,21 +418,26 @@ def _moment(text: str | None) -> int:
     if text is None:
         return int(time.time())
     try:
-        if text.isascii() and text.isdigit():
-            return int(dt.datetime.fromtimestamp(int(text), dt.UTC).timestamp())
-        moment = dt.datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
+        # Eight digits are a date of ISO 8601 in its basic form: as seconds they would be of 1970.
+        if text.isascii() and text.isdigit() and len(text) != len("20260501"):
+            moment = dt.datetime.fromtimestamp(int(text), dt.UTC)
+        else:
+            moment = dt.datetime.fromisoformat(text)
+        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
+        dt.datetime.fromtimestamp(seconds, dt.UTC)  # a zone can lead out of the years that there are
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter("not a time", param_hint="--at") from None
+    return seconds
 
 
 def _conclude(
     platform: str, verdict: "Verdict", policy: str, now: int, *, as_json: bool, simulated: bool = False
 ) -> None:
-    if as_json:
-        click.echo(json.dumps(_document(platform, verdict, policy, now, simulated=simulated), indent=2))
-    else:
-        _print(platform, verdict, policy, now, simulated=simulated)
+    with output():
+        if as_json:
+            click.echo(json.dumps(_document(platform, verdict, policy, now, simulated=simulated), indent=2))
+        else:
+            _print(platform, verdict, policy, now, simulated=simulated)
     sys.exit(ACCEPTED if verdict.accepted else REFUSED)
 
 
@@ -401,11 +446,9 @@ def _document(platform: str, verdict: "Verdict", policy: str, now: int, *, simul
 
 
 def _print(platform: str, verdict: "Verdict", policy: str, now: int, *, simulated: bool) -> None:
-    from rich.console import Console
+    from sottovoce.cli.verdicts import VerdictConsole, banner, show_conclusion, show_verdict
 
-    from sottovoce.cli.verdicts import banner, show_conclusion, show_verdict
-
-    out = Console(highlight=False)
+    out = VerdictConsole(highlight=False)
     banner(out, simulated=simulated)
     show_verdict(out, verdict)
     show_conclusion(out, verdict, f"{platform}, policy {policy}, as of {_utc(now)}")
@@ -414,4 +457,7 @@ def _print(platform: str, verdict: "Verdict", policy: str, now: int, *, simulate
 def _utc(seconds: int) -> str:
     import datetime as dt
 
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a report may say any number
+        return f"{seconds} s after 1970"

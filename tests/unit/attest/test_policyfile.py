@@ -218,6 +218,49 @@ def test_built_in_policies() -> None:
     assert caught.value.hint == "there are strict and chain-only"
 
 
+# What is lower than in the strict policy.
+
+
+def lowered(text: str) -> frozenset[str]:
+    policy = parsed(text)
+    return policy.snp.lowered | policy.tdx.lowered | policy.nvidia.lowered
+
+
+def floor(part: str, **levels: int) -> str:
+    tcb = {
+        name: getattr(FLOORS[part].tcb, name) or 0
+        for name in ("bootloader", "tee", "snp", "microcode", "fmc")
+    }
+    lines = "".join(f"{name} = {level}\n" for name, level in {**tcb, **levels}.items())
+    return f'[snp.floors.{part}]\n{lines}source = "mine"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", set()),
+        ('[snp]\nproducts = ["Genoa"]', set()),
+        ('[snp]\nproducts = ["Genoa", "Milan"]', {"product"}),
+        (floor("Turin"), set()),
+        (floor("Turin", fmc=1, snp=5, microcode=255), set()),
+        (floor("Turin", fmc=1, snp=3, microcode=255), {"tcb-floor"}),
+        (floor("Genoa", microcode=0x55), {"tcb-floor"}),
+        ('[tdx]\nstatuses = ["UpToDate"]\nadvisories = []\nevaluation = 17', set()),
+        ('[tdx]\nstatuses = ["UpToDate", "OutOfDate"]', {"tdx-tcb-status"}),
+        ('[tdx]\nadvisories = ["INTEL-SA-00012"]', {"tdx-advisories"}),
+        ('[nvidia]\nmodes = ["SPT"]\narchitectures = ["HOPPER"]', set()),
+        ('[nvidia]\nmodes = ["SPT", "PPCIE"]', {"nvidia-mode"}),
+    ],
+)
+def test_what_a_file_lowers_is_known_by_the_checks_name(text: str, names: set[str]) -> None:
+    assert lowered(text) == names
+
+
+def test_a_floor_for_a_part_that_has_none_is_lower_than_none() -> None:
+    floors = {"Milan": FLOORS["Milan"], "Rome": FLOORS["Milan"]}
+    assert SnpPolicy(roots=amd_roots(), floors=floors).lowered == {"tcb-floor"}
+
+
 # In a session.
 
 WORLD = EvidenceWorld()

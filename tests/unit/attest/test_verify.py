@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.attest.evidence import EVIDENCE_TYPE, Backend, Batch, Evidence, Platform
-from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy
+from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy, SnpPolicy
 from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.attest.snp.floors import PARTS, Floor
 from sottovoce.attest.snp.layout import REPORT_SIZE, SIGNED_SIZE, Tcb
-from sottovoce.attest.verdict import Status, VerificationRefused
+from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
 from sottovoce.core import cbor
 from sottovoce.core.errors import UsageError
@@ -479,6 +479,41 @@ def test_the_processor_in_the_report_is_of_the_product() -> None:
     """Our simulated processors say that they are Genoa, which the certificate here is not."""
     world, policy = of_product("Turin", "Turin")
     assert "product-match" in failed(world.evidence(EXPORTER, SPKI), world=world, policy=policy)
+
+
+def test_lines_of_text_are_whole_and_print() -> None:
+    evidence = WORLD.evidence(
+        EXPORTER, SPKI, change=lambda fields: replace(fields, policy=GOOD_POLICY | 1 << 16)
+    )
+    lines = verify(evidence, policy=WORLD.policy(relaxed=frozenset({"policy-smt"}))).verdict.lines()
+    assert (
+        "relaxed     6.6   guest refuses hyper-threading: 1 (wanted: 0; from: AMD 56860 table 10, bit 16) [policy-smt]; "
+        "the policy lets that pass, so an attacker could watch the CVM from a thread on the same core"
+    ) in lines
+    assert (
+        "not checked 6.9   the release's log is the one that this device saw: "
+        "this verifier has seen no checkpoint before (from: RFC 9162 §2.1.4) [release-log-seen]"
+    ) in lines
+    with pytest.raises(VerificationRefused) as caught:
+        verify(evidence)
+    (line,) = (line for line in caught.value.verdict.lines() if line.startswith("fail"))
+    assert line.endswith(
+        " [policy-smt]; without it, an attacker could watch the CVM from a thread on the same core"
+    )
+    check = replace(caught.value.verdict.failed[0], found="\x1b[2J\n\u202eyes ✓")
+    assert (
+        Verdict(checks=(check,))
+        .lines()[0]
+        .startswith(
+            "fail        6.6   guest refuses hyper-threading: \ufffd[2J\ufffd\ufffdyes ✓ (wanted: 0; "
+        )
+    )
+
+
+def test_what_a_session_s_policy_lowers_is_part_of_the_verdict() -> None:
+    weak = SnpPolicy(roots=(WORLD.vendor.root,), products=frozenset({"Simulated", "Milan"}))
+    policy = WORLD.policy(snp=weak, relaxed=frozenset({"policy-smt"}))
+    assert verify(WORLD.evidence(EXPORTER, SPKI), policy=policy).verdict.relaxed == ("policy-smt", "product")
 
 
 def test_milan_is_refused_by_default_and_shown_when_relaxed() -> None:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -34,6 +35,19 @@ def test_show(home: Path) -> None:
     ReportStore(home).add(report(1, verdict=(), messages=(), message_count=0, outcome="unavailable"))
     assert "nothing was sent" in run(home, "show", "00000000").output
     assert isinstance(run(home, "show", "ffff").exception, NoSuchReport)
+
+
+def test_what_does_not_hold_is_shown_with_what_an_attacker_gains(home: Path) -> None:
+    (line,) = report().verdict[:1]
+    hostile = msgspec.structs.replace(line, status="fail", risk="read \x1b[2J", found="\nall is well")
+    relaxed = msgspec.structs.replace(line, id="policy-smt", status="relaxed", risk="watch")
+    ReportStore(home).add(report(id="abcdef01" + 24 * "0", verdict=(line, hostile, relaxed)))
+    output = run(home, "show", "abcdef").output
+    assert f"{line.title} [{line.id}]" in output
+    assert f"{line.id}: without it, an attacker could read \ufffd[2J\n" in output
+    assert "policy-smt: the policy lets that pass, so an attacker could watch\n" in output
+    assert "\ufffdall is well" in output
+    assert "\x1b" not in output
 
 
 def test_export(home: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -219,6 +222,14 @@ def test_forms_of_a_report_and_its_certificates(form: str, tmp_path: Path) -> No
     assert lines["signature"] == lines["chain"] == lines["revoked"] == "pass"
 
 
+@pytest.mark.parametrize(
+    "at", ["2026-05-01", "20260501", "2026-05-01T00:00:00Z", "20260501T020000+0200", "1777593600"]
+)
+def test_one_moment_in_each_form(at: str) -> None:
+    result = run(*snp(), "--at", at, "--policy", "chain-only", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["at"]) == (0, 1777593600)
+
+
 def test_a_shared_keys_report_is_explained_as_such() -> None:
     folder = "sev-snp/coco-trustee"
     papers = ("--report", need(f"{folder}/test-vlek-report.bin"), "--vcek", need(f"{folder}/test-vlek.der"))
@@ -240,6 +251,13 @@ def test_input_that_is_unusable(tmp_path: Path) -> None:
     _, _, report, _, vcek, _, _ = snp()
     secret = tmp_path / "letter.txt"
     secret.write_bytes(b"my dearest, nobody must read this")
+    empty, key = tmp_path / "empty", tmp_path / "key.pem"
+    empty.touch()
+    key.write_bytes(
+        b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(b"my dearest") + b"-----END PRIVATE KEY-----\n"
+    )
+    latin = policy(tmp_path, "")
+    latin.write_bytes("version = 1 # é".encode("latin-1"))
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(17 * 1024 * 1024)
@@ -256,6 +274,28 @@ def test_input_that_is_unusable(tmp_path: Path) -> None:
         (*tdx(), "--event-log", secret),
         (*snp(), "--policy", secret),
         (*snp(), "--policy", "lenient"),
+        (*snp(), "--policy", latin),
+        (*snp(), "--policy", tmp_path),
+        # A file that is given counts, also where the policy could do without it.
+        *(
+            (*snp(), option, file, "--policy", "chain-only")
+            for option in ("--chain", "--crl")
+            for file in (empty, key)
+        ),
+        (*snp(), "--chain", need("sev-snp/crl/milan_crl.der"), "--policy", "chain-only"),
+        ("snp", "--report", key, "--vcek", vcek),
+        ("snp", "--report", report, "--vcek", key),
+        ("snp", "--report", need("tdx/dcap-qvl/tdx_quote"), "--vcek", vcek),
+        ("snp", "--report", tmp_path, "--vcek", vcek),
+        ("snp", "--report", report, "--vcek", tmp_path),
+        ("tdx", "--quote", report, "--collateral", tdx()[4]),
+        (*tdx()[:3], "--collateral", empty),
+        (*tdx(), "--event-log", empty),
+        (*tdx(), "--event-log", tmp_path),
+        ("nvidia", "--evidence", empty),
+        ("nvidia", "--evidence", tmp_path),
+        ("session", empty),
+        ("session", tmp_path),
         (
             "tdx",
             "--quote",
@@ -266,6 +306,10 @@ def test_input_that_is_unusable(tmp_path: Path) -> None:
         ("session", secret),
         ("live", "tcp://127.0.0.1:1"),
         ("live", "https://example.org"),
+        *(
+            ("live", f"tcp://{address}")
+            for address in ("[::1:80", "localhost", f"{'a' * 64}:1", "127.0.0.1:99999")
+        ),
     ]
     for case in cases:
         result = run(*case, home=tmp_path / "home")
@@ -294,11 +338,26 @@ def test_wrong_use() -> None:
         (*snp(), "--at", "yesterday"),
         (*snp(), "--at", "99999999999999999999"),
         (*snp(), "--unknown"),
-        ("snp", "--report", "/", "--vcek", "/"),
+        ("--unknown",),
+        (*snp(), "more"),
+        (*snp(), "--at", ""),
+        (*snp(), "--at", "0001-01-01T00:00+14:00"),
+        (*snp(), "--at", "9999-12-31T23:59:59-12:00"),
+        ("snp", "--report", "-", "--vcek", "-"),
         ("live", "tcp://127.0.0.1:1", "--role", "king"),
     ):
-        result = run(*case)
-        assert result.exit_code == 3 or (case == () and "Usage" in result.output), (case, result.output)
+        result = run(*case, stdin=Path(str(snp()[2])).read_bytes())
+        assert result.exit_code == 3, (case, result.output)
+        assert "Usage" in result.output
+        assert result.stdout == ""
+
+
+def test_an_error_leaves_standard_output_empty(tmp_path: Path) -> None:
+    for words in (("--report", tmp_path), ("--report-data", "ab")):
+        result = run(*snp(), *words, "--json")
+        assert result.exit_code in {2, 3}
+        assert result.stdout == ""
+        assert result.stderr
 
 
 # Policies as files.
@@ -348,6 +407,8 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
         'version = 1\n[tdx.expect]\nrtmr4 = ["00"]\n',
         'version = 1\n[nvidia]\nmodes = ["OFF"]\n',
         "version = 1\nversion = 1\n",
+        f"version = {'1' * 5000}\n",
+        'version = 1\n"\\u001b[2Jconfig" = 1\n',
     ],
 )
 def test_a_policy_that_cannot_be(tmp_path: Path, text: str) -> None:
@@ -355,3 +416,89 @@ def test_a_policy_that_cannot_be(tmp_path: Path, text: str) -> None:
         result = run(*command, "--policy", policy(tmp_path, text))
         assert result.exit_code == 2, result.output
         assert "config" in result.output
+        assert "\x1b" not in result.output
+
+
+def test_what_a_file_lowers_is_part_of_the_verdict(tmp_path: Path) -> None:
+    text = """
+        version = 1
+        relax = ["policy-smt"]
+        [snp]
+        products = ["Genoa", "Milan"]
+        [snp.floors.Milan]
+        bootloader = 0
+        tee = 0
+        snp = 27
+        microcode = 219
+        source = "mine"
+    """
+    found = verdict(run(*snp(), *AT_SNP, "--policy", policy(tmp_path, text), "--json"))
+    assert found["relaxed"] == ["policy-smt", "product", "tcb-floor"]
+    old = tdx("tdx_quote_outdated")
+    text = 'version = 1\n[tdx]\nstatuses = ["OutOfDate"]\nadvisories = ["INTEL-SA-00001"]\n'
+    found = verdict(run(*old, "--at", "2026-03-01", "--policy", policy(tmp_path, text), "--json"))
+    assert found["relaxed"] == ["tdx-advisories", "tdx-tcb-status"]
+    shown = run(*old, "--at", "2026-03-01", "--policy", policy(tmp_path, text))
+    assert "  relaxed by the policy: tdx-advisories, tdx-tcb-status\n" in shown.stdout
+
+
+# What is printed, and where.
+
+
+def test_text_is_whole_where_nobody_watches() -> None:
+    result = CliRunner().invoke(cli, ["verify", *map(str, (*snp(), *AT_SNP))], env={"COLUMNS": "40"})
+    lines = result.stdout.splitlines()
+    document = json.loads(run(*snp(), *AT_SNP, "--json").stdout)
+    for line in document["checks"]:
+        (whole,) = (one for one in lines if one.endswith(f"[{line['id']}]"))
+        assert whole.startswith(
+            f"  {line['status']:<11} {line['section']:<5}{line['title']}: {line['found']} ("
+        )
+        assert f"from: {line['source']})" in whole
+        assert f"wanted: {line['wanted']}; " in whole or line["wanted"] == "-"
+        gain = f"without it, an attacker could {line['risk']}"
+        assert (line["status"] == "fail") is (lines[lines.index(whole) + 1].strip() == gain)
+
+
+def command(*words: str | Path, output: int, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "sottovoce", "verify", *map(str, words)],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_output_that_nobody_reads_or_that_cannot_be_written(form: tuple[str, ...]) -> None:
+    accepted, refused = (*tdx(), *AT_TDX, *form), (*snp(), *AT_SNP, *form)
+    for words, code in ((accepted, 0), (refused, 1)):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        ended = command(*words, output=theirs)
+        os.close(theirs)
+        assert (ended.returncode, ended.stderr) == (code, b"")
+    with Path("/dev/full").open("wb") as full:
+        ended = command(*accepted, output=full.fileno())
+    assert ended.returncode == 2
+    assert ended.stderr == b"sottovoce: the output cannot be written [config]\n  is the disk full?\n"
+
+
+def test_standard_input_that_is_closed() -> None:
+    words = ("-m", "sottovoce", "verify", "snp", "--report", "-", "--vcek", "-")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" <&-', sys.executable, *words],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == b"sottovoce: a file cannot be read [config]\n  looked at -\n"
+
+
+def test_output_that_cannot_show_every_character() -> None:
+    ended = command(*tdx(), *AT_TDX, output=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"ACCEPTED" in ended.stdout

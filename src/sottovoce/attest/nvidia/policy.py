@@ -46,3 +46,8 @@ class NvidiaPolicy:
             raise UsageError("a policy needs known GPU architectures")
         if not self.modes or not self.modes <= set(MODES.values()):
             raise UsageError("a policy needs known GPU modes")
+
+    @property
+    def lowered(self) -> frozenset[str]:
+        """The checks that pass where the strict policy has them fail, by what this policy accepts; without a device."""
+        return frozenset() if self.modes <= ACCEPTED_MODES else frozenset({"nvidia-mode"})

@@ -69,10 +69,12 @@ def verify_gpus(
 
     Raises:
         DecodeError: an input is not what it should be at all, so that there is nothing to judge.
-        UsageError: `relaxed` names a check that cannot be relaxed, or the nonce has a wrong length.
+        UsageError: `relaxed` or `left_out` names a check that cannot be relaxed or left out, or the nonce has a wrong length.
     """
     if not relaxed <= NVIDIA_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    if not left_out <= NVIDIA_CHAIN_ONLY:
+        raise UsageError("a policy leaves out a check that is never left out")
     if nonce is not None and len(nonce) != NONCE:
         raise UsageError("the expected nonce must have 32 bytes")
     shown = parse_evidence(evidence)
@@ -80,7 +82,12 @@ def verify_gpus(
     given = ({"nvidia-nonce"} if nonce is not None else set()) | (_REFERENCES if rims else set())
     names = device_names(shown)
     rules = device_rules(names)
-    checks = Checklist(rules, relaxed=_expanded(relaxed, rules), left_out=_expanded(left_out - given, rules))
+    checks = Checklist(
+        rules,
+        relaxed=_expanded(relaxed, rules),
+        lowered=_expanded(policy.lowered, rules),
+        left_out=_expanded(left_out - given, rules),
+    )
     demands = Demands(policy=policy, nonce=nonce, references=references, now=now)
     devices = [
         appraise_device(one, demands, Lines(checks, name))

@@ -66,10 +66,12 @@ def verify_paravisor(
 
     Raises:
         DecodeError: an input is not what it should be at all, or the report is one of TDX.
-        UsageError: `relaxed` names a check that cannot be relaxed, or `references` what cannot be.
+        UsageError: `relaxed` or `left_out` names a check that cannot be relaxed or left out, or `references` what cannot be.
     """
     if not relaxed <= PARAVISOR_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    if not left_out <= PARAVISOR_CHAIN_ONLY:
+        raise UsageError("a policy leaves out a check that is never left out")
     wanted = references or SnpReferences()
     if wanted.report_data is not None or wanted.vmpl not in (None, _PARAVISOR_VMPL):
         raise UsageError(
@@ -84,7 +86,7 @@ def verify_paravisor(
         )
     wanted = replace(wanted, vmpl=_PARAVISOR_VMPL)
     compared = expected or ParavisorReferences()
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    checks = Checklist(_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - wanted.given)
     platform = examine(
         outer.hardware,
         vcek,

@@ -125,12 +125,16 @@ def verify_report(
 
     Raises:
         DecodeError: an input is not what it should be at all, so that there is nothing to judge.
-        UsageError: `relaxed` names a check that cannot be relaxed.
+        UsageError: `relaxed` or `left_out` names a check that cannot be relaxed or left out.
     """
     if not relaxed <= SNP_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    if not left_out <= SNP_CHAIN_ONLY:
+        raise UsageError("a policy leaves out a check that is never left out")
     wanted = references or SnpReferences()
-    checks = Checklist(SNP_REPORT_RULES, relaxed=relaxed, left_out=left_out - wanted.given)
+    checks = Checklist(
+        SNP_REPORT_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - wanted.given
+    )
     examine(
         report,
         vcek,

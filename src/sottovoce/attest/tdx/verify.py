@@ -122,17 +122,19 @@ def verify_quote(
 
     Raises:
         DecodeError: an input is not what it should be at all, so that there is nothing to judge.
-        UsageError: `relaxed` names a check that cannot be relaxed.
+        UsageError: `relaxed` or `left_out` names a check that cannot be relaxed or left out.
     """
     if not relaxed <= TDX_RELAXABLE:
         raise UsageError("a policy relaxes a check that cannot be relaxed")
+    if not left_out <= TDX_CHAIN_ONLY:
+        raise UsageError("a policy leaves out a check that is never left out")
     require_quote(quote)
     if collateral:
         Collateral.parse(collateral)
     replayed = EventLog.parse(event_log) if event_log else None
     wanted = references or TdxReferences()
     given = wanted.given | ({"tdx-event-log"} if replayed else frozenset())
-    checks = Checklist(_RULES, relaxed=relaxed, left_out=left_out - given)
+    checks = Checklist(_RULES, relaxed=relaxed, lowered=policy.lowered, left_out=left_out - given)
     appraised = appraise(quote, collateral, policy, checks, now=now, config=wanted.config)
     if policy.evaluation is None:
         checks.skip("tdx-evaluation", "the policy does not demand it")

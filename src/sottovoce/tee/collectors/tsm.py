@@ -1,10 +1,13 @@
 """Reports through configfs-tsm (Linux 6.7 and newer, Documentation/ABI/testing/configfs-tsm-report).
 
-    mkdir report/NAME ─▶ read generation ─▶ write inblob, privlevel ─▶ read provider, outblob, auxblob ─▶ read generation ─▶ rmdir
+    mkdir report/NAME ─▶ read generation, privlevel_floor ─▶ write inblob, privlevel ─▶ read provider, outblob, auxblob ─▶ read generation ─▶ rmdir
 
 Each write adds one to the generation. If it has grown by another number when the report has been read, a write was lost (a
 binary attribute takes effect when its file is closed, where an error can no longer be returned) or somebody else wrote: then
 what was read may be over other data, and everything is done again. An entry of our own makes that unlikely, not impossible.
+
+An entry's name is drawn at random, so that processes do not meet. One that is killed leaves its entry; nobody else removes it, as it
+could still be in use. It lasts no longer than the CVM and holds a report that anybody may see.
 """
 
 import contextlib
@@ -39,6 +42,8 @@ _WHAT_TO_DO: Final = {
     errno.ENOENT: "mount configfs and load the module tsm: there is no report interface",
     errno.ENOTTY: "the provider of reports is gone, or its key is disabled; start the CVM again",
     errno.EINVAL: "the kernel refused the request; a privilege level below `privlevel_floor` is one cause",
+    errno.ETIMEDOUT: "the host throttles requests for reports, or its quoting service does not answer",
+    errno.EIO: "the host refused the report; its quoting service, or certificates of more than 16 KiB, are one cause",
     errno.EFBIG: "the report is longer than the kernel's limit; use a newer kernel",
     errno.EACCES: "only the CVM's first process, as root, may ask for reports",
     errno.EPERM: "only the CVM's first process, as root, may ask for reports",
@@ -109,7 +114,8 @@ class _MovedError(Exception):
 class TsmCollector:
     """Reports of the provider that the kernel has; `papers` asks the host for the rest.
 
-    `privlevel` is the VMPL that the report names, 0 to 3; None leaves it to the kernel.
+    `privlevel` is the VMPL that the report names, 0 to 3; None is the lowest that the kernel allows, which is the guest's own: above 0
+    where something more trusted runs beneath it (an SVSM).
     """
 
     def __init__(
@@ -174,8 +180,9 @@ class TsmCollector:
         before = self._generation(entry)
         files.write(f"{entry}/inblob", report_data)
         writes = 1
-        if self._privlevel is not None:
-            files.write(f"{entry}/privlevel", b"%d" % self._privlevel)
+        level = self._floor(entry) if self._privlevel is None else self._privlevel
+        if level is not None:
+            files.write(f"{entry}/privlevel", b"%d" % level)
             writes += 1
         provider = _word(files.read(f"{entry}/provider", _WORD))
         out, aux = files.read(f"{entry}/outblob", _BLOB), self._aux(entry)
@@ -184,7 +191,17 @@ class TsmCollector:
         return _Blobs(provider, out, aux)
 
     def _generation(self, entry: str) -> int:
-        text = _word(self._files.read(f"{entry}/generation", _WORD))
+        return self._number(f"{entry}/generation")
+
+    def _floor(self, entry: str) -> int | None:
+        """The lowest level that may be asked for; None where that is 0, which the kernel takes by itself, or there are no levels."""
+        try:
+            return self._number(f"{entry}/privlevel_floor") or None
+        except FileNotFoundError:
+            return None
+
+    def _number(self, path: str) -> int:
+        text = _word(self._files.read(path, _WORD))
         if not text.isascii() or not text.isdecimal():
             raise UnavailableError("the kernel's report interface is not one that we know", party=PROCESSOR)
         return int(text)

@@ -11,6 +11,7 @@ import pytest
 from sottovoce.attest.binding import accelerator_nonce, batch_root, report_data, session_leaf
 from sottovoce.attest.evidence import Batch, Evidence
 from sottovoce.attest.nvidia.evidence import ARCHITECTURES, DeviceEvidence
+from sottovoce.attest.nvidia.opaque import ENABLED
 from sottovoce.attest.nvidia.policy import NvidiaPolicy
 from sottovoce.attest.nvidia.session import decode_devices, encode_device
 from sottovoce.attest.verdict import Status, VerificationRefused
@@ -92,6 +93,16 @@ def failed(shown: Evidence, **arguments: Any) -> dict[str, str]:
 
 def good() -> list[bytes]:
     return [member(gpu) for gpu in gpus()]
+
+
+def test_a_mode_that_the_policy_adds_is_said_for_each_device() -> None:
+    shown = evidence(
+        [member(gpu, state=replace(gpu.state, feature=2, protected_pcie=ENABLED)) for gpu in gpus()]
+    )
+    modes = {"gpu-0/nvidia-mode", "gpu-1/nvidia-mode"}
+    assert failed(shown).keys() == modes
+    weak = NvidiaPolicy(roots=vendor().roots, modes=frozenset({"SPT", "PPCIE"}))
+    assert verify(shown, policy={"nvidia": weak}).verdict.relaxed == tuple(sorted(modes))
 
 
 def test_declared_gpus_that_are_shown() -> None:
@@ -183,6 +194,17 @@ def test_a_batch_of_several_sessions_has_one_nonce() -> None:
         platform=replace(shown.platform, report=processor.report(report_data(root))),
     )
     assert verify(batched).verdict.accepted
+
+
+def test_a_gpu_that_the_policy_revokes() -> None:
+    digest = hashlib.sha256(gpus()[1].chain[0]).hexdigest()
+    policy = {"nvidia": NvidiaPolicy(roots=vendor().roots, revoked=frozenset({digest}))}
+    for directory in (None, Revocations(), Revocations(certificates=frozenset({"ab" * 32}))):
+        found = failed(evidence(good()), policy=policy, revocations=directory)
+        assert found == {"gpu-1/nvidia-revoked": "a certificate is revoked"}
+    unknown = verify(evidence(good()), revocations=None).verdict
+    lines = {check.id: check.status for check in unknown.checks}
+    assert lines["gpu-1/nvidia-revoked"] is Status.NOT_CHECKED
 
 
 def test_a_revoked_gpu() -> None:

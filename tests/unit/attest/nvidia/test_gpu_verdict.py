@@ -96,6 +96,13 @@ def test_each_field(values: Mapping[str, Any], check: str) -> None:
     assert {one.rpartition("/")[2] for one in found} == {check}
 
 
+def test_a_mode_that_the_policy_adds_is_said() -> None:
+    weak = simulated(modes=frozenset({"PPCIE"}))
+    verdict = judge(changed(feature=2, protected_pcie=ENABLED), rims(), policy=weak)
+    assert status(verdict, "gpu-0/nvidia-mode") is Status.PASS
+    assert verdict.relaxed == ("gpu-0/nvidia-mode",)
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

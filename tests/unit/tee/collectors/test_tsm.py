@@ -36,6 +36,22 @@ def test_the_privilege_level_is_written_where_one_is_wanted() -> None:
     assert collector(FakeTsm(floor=2), privlevel=2).report(DATA)[-1] == 2
 
 
+@pytest.mark.parametrize("floor", [0, 1, 2, 3])
+def test_the_level_is_the_guests_own_where_none_is_wanted(floor: int) -> None:
+    files = FakeTsm(floor=floor)
+    assert collector(files).report(DATA)[-1] == floor
+    assert files.reports == 1
+
+
+def test_a_floor_that_is_no_number() -> None:
+    class Odd(FakeTsm):
+        def read(self, path: str, limit: int) -> bytes:
+            return b"low" if path.endswith("privlevel_floor") else super().read(path, limit)
+
+    with pytest.raises(UnavailableError, match="not one that we know"):
+        collector(Odd()).report(DATA)
+
+
 def test_a_privilege_level_below_the_floor_says_what_to_do() -> None:
     with pytest.raises(UnavailableError, match="EINVAL") as refused:
         collector(FakeTsm(floor=2), privlevel=0).report(DATA)
@@ -100,7 +116,9 @@ def test_what_does_not_pass_is_an_error_after_a_while() -> None:
         ("outblob", errno.EINVAL, "privlevel_floor"),
         ("outblob", errno.ENOTTY, "start the CVM again"),
         ("outblob", errno.EFBIG, "newer kernel"),
-        ("outblob", errno.EIO, ""),
+        ("outblob", errno.EIO, "16 KiB"),
+        ("outblob", errno.ETIMEDOUT, "throttles"),
+        ("outblob", errno.ENOMEM, ""),
     ],
 )
 def test_what_is_final_says_what_to_do(operation: str, number: int, hint: str) -> None:
