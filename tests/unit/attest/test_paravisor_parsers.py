@@ -485,3 +485,10 @@ def test_no_value_breaks_the_evidences_parser(value: Any, name: str) -> None:
     for data in (document(**{name: value}), document(tpm_quote={**QUOTE, name: value})):
         with contextlib.suppress(PeerError):
             parse_evidence(data)
+
+
+def test_the_longest_quote() -> None:
+    with pytest.raises(DecodeError, match="bytes after the quote"):
+        TpmQuote.parse(MESSAGE.ljust(1024, b"\0"))
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        TpmQuote.parse(MESSAGE.ljust(1025, b"\0"))

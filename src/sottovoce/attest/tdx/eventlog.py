@@ -21,7 +21,7 @@ _MAX_EVENTS: Final = 4096
 _HEAD: Final = struct.Struct("<II20sI")
 _EVENT: Final = struct.Struct("<III")
 _ALGORITHM: Final = struct.Struct("<H")
-_SIZE: Final = struct.Struct("<I")
+_DIGEST_AND_SIZE: Final = struct.Struct("<48sI")
 _SIGNATURE: Final = b"Spec ID Event03\0"
 _NO_ACTION: Final = 3
 _SHA384: Final = 0x0C
@@ -87,10 +87,9 @@ def _event(data: bytes, at: int) -> tuple[int, bytes | None, int]:
     if not 1 <= register <= _REGISTERS or count != 1:
         raise DecodeError("the event log has an event for an unknown register, or with several digests")
     (algorithm,), at = _unpack(_ALGORITHM, data, at)
-    if algorithm != _SHA384 or at + _DIGEST > len(data):
+    if algorithm != _SHA384:
         raise DecodeError("the event log has a digest that is not SHA-384")
-    digest = data[at : at + _DIGEST]
-    (size,), at = _unpack(_SIZE, data, at + _DIGEST)
+    (digest, size), at = _unpack(_DIGEST_AND_SIZE, data, at)
     if at + size > len(data):
         raise DecodeError("the event log is cut short")
     return register, None if kind == _NO_ACTION else digest, at + size

@@ -177,3 +177,11 @@ def test_the_longest_member(length: int, fits: bool) -> None:
 def test_chips(architecture: str, name: str, chip: str | None) -> None:
     found = ARCHITECTURES[architecture].chip.fullmatch(name)
     assert (found[1] if found else None) == chip
+
+
+def test_one_device_and_a_list_are_told_apart() -> None:
+    for document in ({"devices": [GOOD]}, {"evidences": [GOOD], "evidence_list": [GOOD]}):
+        with pytest.raises(DecodeError, match="no list of devices"):
+            parse_evidence(json.dumps(document).encode())
+    both = parse_evidence(json.dumps({**GOOD, "evidences": [GOOD, GOOD]}).encode())
+    assert len(both) == 2

@@ -16,6 +16,7 @@ from sottovoce.attest.snp.certtable import (
     VCEK,
     VLEK,
     Certificates,
+    is_table,
     parse_table,
 )
 from sottovoce.core.errors import DecodeError
@@ -69,3 +70,15 @@ def test_a_malformed_table_is_refused(case: str, data: bytes) -> None:
 def test_hostile_tables_raise_nothing_else(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         parse_table(data)
+
+
+def test_the_most_entries() -> None:
+    many = [(UUID(int=number + 1), b"x") for number in range(15)]
+    assert parse_table(table(*many, (VCEK, b"vcek"))) == Certificates(vcek=b"vcek")
+
+
+def test_a_guid_elsewhere_than_at_an_entrys_start_makes_no_table() -> None:
+    assert is_table(VCEK.bytes)
+    assert is_table(bytes(15 * 24) + CRL.bytes)
+    for before in (1, 8, 23, 16 * 24):
+        assert not is_table(bytes(before) + VCEK.bytes)

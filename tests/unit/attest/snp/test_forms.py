@@ -130,3 +130,7 @@ def test_any_bytes_are_answered_in_one_of_two_ways(data: bytes, before: bytes) -
     for parse in (parse_papers, parse_certificates):
         with contextlib.suppress(DecodeError):
             assert parse(before + data)
+
+
+def test_certificates_come_without_a_list() -> None:
+    assert parse_certificates(CHIP.vcek) == SnpPapers(certificates=(CHIP.vcek,))

@@ -97,3 +97,9 @@ def test_a_log_must_lead_to_the_quote() -> None:
     other = verify_quote(quote, collateral, policy=intel().policy, now=NOW, event_log=LOG + event(3, A))
     assert [line.id for line in other.failed] == ["tdx-event-log"]
     assert "RTMR2" in other.failed[0].found
+
+
+def test_each_event_is_whole() -> None:
+    for end in range(len(HEADER) + 1, len(HEADER) + len(event(1, A, b"one"))):
+        with pytest.raises(DecodeError, match="cut short"):
+            EventLog.parse((HEADER + event(1, A, b"one"))[:end])

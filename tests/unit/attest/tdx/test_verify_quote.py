@@ -12,8 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.pem import armored, certificates
 from sottovoce.attest.policy import TdxPolicy
+from sottovoce.attest.tdx import signatures
 from sottovoce.attest.tdx.collateral import Collateral
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.tdx.rules import TDX_OPTIONAL_RULES, TDX_REFERENCE_RULES, TDX_RULES
@@ -507,3 +509,33 @@ def test_a_parsed_quote_has_all_fields() -> None:
     assert quote.rtmrs == FIELDS.rtmrs
     assert quote.report_data == FIELDS.report_data
     assert quote.trailing == b""
+
+
+def test_when_the_signers_of_collateral_are_valid() -> None:
+    """Their first and last seconds count; whose certificate is meant is said."""
+    collateral = Collateral.parse(COLLATERAL)
+    signer = Certificate.parse(collateral.signers[0][0])
+    for now in (signer.not_before, signer.not_after):
+        signatures._require_signers(collateral, INTEL.root, now=now)
+    for now in (signer.not_before - 1, signer.not_after + 1):
+        with pytest.raises(signatures.CollateralError, match="the signer of the patch levels is not valid"):
+            signatures._require_signers(collateral, INTEL.root, now=now)
+    alone = replace(collateral, signers=(collateral.signers[0], collateral.signers[1][:1]))
+    with pytest.raises(
+        signatures.CollateralError, match="the signer of the quoting enclave's identity is not certified"
+    ):
+        signatures._require_signers(alone, INTEL.root, now=NOW)
+
+
+def test_a_verified_quote_names_its_platform() -> None:
+    verified = signatures.verify_quote(
+        Quote.parse(GOOD), Collateral.parse(COLLATERAL), root=INTEL.policy.root, now=NOW
+    )
+    assert verified == signatures.VerifiedQuote(status="UpToDate", ppid=PLATFORM.ppid)
+
+
+def test_what_the_policy_lowers_is_named() -> None:
+    policy = replace(
+        INTEL.policy, statuses=frozenset({"UpToDate", "OutOfDate"}), advisories=frozenset({"INTEL-SA-00001"})
+    )
+    assert verdict(policy=policy).relaxed == ("tdx-advisories", "tdx-tcb-status")
