@@ -1,12 +1,12 @@
 """The words of attest's errors: what `error-words.txt` lists, and what the code says.
 
-A line is a message or a hint, with `{}` where a name or a number stands. So each says exactly what somebody has read and found clear, and
-holds nothing of what a peer sent.
+A line is a message, with its hint behind " | " where it has one, and `{}` where a name or a number stands. So each says exactly what
+somebody has read and found clear, and holds nothing of what a peer sent.
 """
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,11 @@ import sottovoce
 from sottovoce.attest.tdx.signatures import REASONS
 
 WORDS: Final = Path(__file__).with_name("error-words.txt")
+
+
+def line(message: str, hint: str) -> str:
+    """The line of an error."""
+    return f"{message} | {hint}" if hint else message
 
 
 @cache
@@ -31,22 +36,29 @@ def said() -> set[str]:
 
 
 def _of(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).endswith("_HINT") and node.value:
-            yield from _words(node.value)
-        if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(
-            ("Error", "super().__init__")
-        ):
-            continue
-        for value in (*node.args[:1], *(given.value for given in node.keywords if given.arg == "hint")):
-            yield from _words(value)
+    tree = ast.parse(source)
+    constants = {
+        ast.unparse(node.target): node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "super().__init__")):
+            hint = next((given.value for given in node.keywords if given.arg == "hint"), ast.Constant(""))
+            for message in _words(node.args[0], constants) if node.args else ():
+                for text in _words(hint, constants):
+                    yield line(message, text)
 
 
-def _words(node: ast.expr) -> Iterator[str]:
+def _words(node: ast.expr, constants: Mapping[str, ast.expr]) -> Iterator[str]:
     if isinstance(node, ast.Constant):
         yield str(node.value)
     elif isinstance(node, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
     elif isinstance(node, ast.BoolOp):
         for value in node.values:
-            yield from _words(value)
+            yield from _words(value, constants)
+    elif isinstance(node, ast.Name) and node.id in constants:
+        yield from _words(constants[node.id], constants)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "HINTS.get":
+        yield "{}"

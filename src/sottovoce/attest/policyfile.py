@@ -166,7 +166,7 @@ def parse_policy(data: bytes, *, name: str) -> VerifierPolicy:
     except ConfigError:
         raise
     except UsageError as error:
-        raise ConfigError(str(error), hint=_HINT) from None
+        raise ConfigError(f"the policy file: {error}", hint=_HINT) from None
 
 
 class _Table:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from error_words import listed
+from error_words import line, listed
 from forget import forget
 from sottovoce.core.errors import SottovoceError, VerificationError
 
@@ -17,8 +17,8 @@ def _words() -> Iterator[None]:
     def checked(self: SottovoceError, message: str, *, hint: str = "") -> None:
         maker = sys._getframe(2 if isinstance(self, VerificationError) else 1).f_globals["__name__"]
         if maker.startswith("sottovoce.attest."):
-            for words in (message, hint) if hint else (message,):
-                assert listed().fullmatch(words), f"not in tests/error-words.txt: {words}"
+            words = line(message, hint)
+            assert listed().fullmatch(words), f"not in tests/error-words.txt: {words}"
         made(self, message, hint=hint)
 
     with pytest.MonkeyPatch.context() as patch:

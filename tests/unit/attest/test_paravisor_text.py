@@ -10,7 +10,7 @@ from sottovoce.attest.paravisor.appraisal import ParavisorReferences
 from sottovoce.attest.paravisor.forms import parse_evidence
 from sottovoce.attest.paravisor.rules import PARAVISOR_RULES
 from sottovoce.attest.paravisor.verify import PARAVISOR_RELAXABLE, verify_paravisor
-from sottovoce.attest.policy import SnpPolicy
+from sottovoce.attest.policy import ACCEPTED_PRODUCTS, SnpPolicy
 from sottovoce.attest.verdict import Verdict
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.testing import NOW
@@ -122,3 +122,8 @@ def test_the_longest_evidence() -> None:
     assert parse_evidence(longest).report == b"XX"
     with pytest.raises(DecodeError, match="longer"):
         parse_evidence(longest + b" ")
+
+
+def test_what_the_policy_lowers_is_named() -> None:
+    policy = SnpPolicy(roots=(VENDOR.root,), products=ACCEPTED_PRODUCTS | {"Milan"})
+    assert verify(policy=policy).relaxed == ("product",)

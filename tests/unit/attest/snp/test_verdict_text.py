@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce.attest.policy import Root, SnpPolicy
+from sottovoce.attest.policy import ACCEPTED_PRODUCTS, Root, SnpPolicy
 from sottovoce.attest.snp.floors import FLOORS, Floor, part_of
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb, tcb_from
 from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences, verify_report
@@ -358,6 +358,7 @@ def test_if_none_fits_the_one_that_the_certificate_names_says_why() -> None:
     assert named != chain_line(b"garbage")
     assert named != chain_line(vendor().ark)
     assert chain_line(b"garbage", vendor().ark) == chain_line(b"garbage")
+    assert chain_line(vendor().ark) != chain_line()
 
 
 REFERENCES: list[tuple[str, str, Any, Any]] = [
@@ -399,3 +400,8 @@ def test_all_that_may_be_relaxed_may_be() -> None:
     assert "relaxed | revocation-list-dates |" in judged(old)
     with pytest.raises(UsageError, match="cannot be relaxed"):
         verdict(report(), relaxed=frozenset({"signature"}))
+
+
+def test_what_the_policy_lowers_is_named() -> None:
+    policy = SnpPolicy(roots=(vendor().root,), products=ACCEPTED_PRODUCTS | {"Milan"})
+    assert verdict(report(), policy=policy).relaxed == ("product",)

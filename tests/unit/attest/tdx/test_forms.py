@@ -110,3 +110,10 @@ def test_any_document_is_read_or_refused(document: Any) -> None:
         read_quote(json.dumps(document).encode())
     except DecodeError:
         return
+
+
+def test_the_longest_document() -> None:
+    document = b'{"quote": "AAAA"}'
+    assert read_quote(document.ljust(256 * 1024)) == b"\xaa\xaa"
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        read_quote(document.ljust(256 * 1024 + 1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce.attest.tdx.layout import Quote
+from sottovoce.attest.tdx.layout import MAX_QUOTE, Quote
 from sottovoce.attest.tdx.policy import HostConfig, check_fields
 from sottovoce.attest.tdx.rules import TDX_RULES
 from sottovoce.attest.tdx.signatures import platform_id
@@ -154,3 +154,22 @@ def test_a_certificate_without_an_id_has_none() -> None:
     quote = Quote.parse(V4)
     assert platform_id(quote) == PLATFORM.ppid
     assert platform_id(replace(quote, exact=V4[:-200])) == b""
+
+
+def test_the_shortest_and_the_longest_quote() -> None:
+    assert Quote.parse(V4.ljust(MAX_QUOTE, b"\0")).exact == V4
+    for data in (V4[:HEADER], V4.ljust(MAX_QUOTE + 1, b"\0")):
+        with pytest.raises(DecodeError, match="this is not a TDX quote"):
+            Quote.parse(data)
+    for data in (V4[: HEADER + 1], V4[:-1]):
+        with pytest.raises(DecodeError, match="the TDX quote is cut short"):
+            Quote.parse(data)
+
+
+def test_a_quote_may_end_with_the_head_of_its_certificates() -> None:
+    """What a chain must have is for who verifies it."""
+    nested = struct.pack("<HI", 5, 0)
+    signed = V4[SIGNATURE:NESTED] + nested
+    signed = signed[:130] + struct.pack("<I", len(signed) - 134) + signed[134:]
+    quote = Quote.parse(V4[: SIGNATURE - 4] + struct.pack("<I", len(signed)) + signed)
+    assert quote.certificates == b""
