@@ -482,7 +482,7 @@ def test_collateral_as_intels_service_answers() -> None:
         crl = x509.load_der_x509_crl(bytes.fromhex(document[name]))
         document[name] = crl.public_bytes(serialization.Encoding.PEM).decode()
     assert verdict(GOOD, json.dumps(document).encode()).accepted
-    lines = {**document, "tcb_info": document["tcb_info"].replace(',"', ',\n"', 1)}
+    lines = {**document, "tcb_info": document["tcb_info"].replace('Info":{', 'Info":{\n', 1)}
     assert "tdx-collateral" in failed(GOOD, json.dumps(lines).encode())  # read, and not what was signed
     twice = {**document, "tcb_info_signature": "00" * 64}
     with pytest.raises(DecodeError):
