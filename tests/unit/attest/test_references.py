@@ -17,6 +17,7 @@ SNP: list[tuple[dict[str, Any], str]] = [
     ({"measurements": frozenset({bytes(48), b"x"})}, "measurement"),
     ({"measurements": frozenset()}, "measurement"),
     ({"chips": frozenset({b"x"})}, "chip id"),
+    ({"chips": frozenset({bytes(9)})}, "chip id"),
     ({"id_keys": frozenset({b"x"})}, "identity key digest"),
 ]
 TDX: list[tuple[dict[str, Any], str]] = [
@@ -79,3 +80,8 @@ def test_a_comparison() -> None:
     assert lines["one"] == (Status.PASS, "0a", "0a")
     assert lines["two"] == (Status.FAIL, "0a", "0b or 0c")
     assert lines["three"][:2] == (Status.NOT_CHECKED, "0a; no reference value was given")
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_a_chips_id_is_shorter_on_turin(size: int) -> None:
+    assert SnpReferences(chips=frozenset({bytes(size)})).given == {"chip"}

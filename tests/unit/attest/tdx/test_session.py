@@ -19,7 +19,7 @@ from sottovoce.attest.simulated import SIMULATED_KIND
 from sottovoce.attest.verdict import Status, VerificationRefused
 from sottovoce.attest.verify import VerifiedSession, verify_session
 from sottovoce.core.errors import UsageError
-from sottovoce.simulator.testing import NOW, TdxEvidenceWorld
+from sottovoce.simulator.testing import NOW, TdxEvidenceWorld, intel
 
 EXPORTER, SPKI = b"e" * 32, b"public key"
 WORLD = TdxEvidenceWorld()
@@ -147,3 +147,19 @@ def test_genuine_and_simulated_accelerators_do_not_mix() -> None:
     pins = nvidia_pins((*NVIDIA_PRODUCTS, *SIMULATED_NVIDIA_PRODUCTS))
     with pytest.raises(UsageError, match="not both"):
         platform_policies([Root(product="Genoa", ark_der=b"x"), *pins])
+
+
+def test_what_the_policy_lowers_is_part_of_the_verdict() -> None:
+    weak = replace(intel().policy, statuses=frozenset({"UpToDate", "OutOfDate"}))
+    assert verify(GOOD, policy=WORLD.policy(tdx=weak)).verdict.relaxed == ("tdx-tcb-status",)
+
+
+def test_a_quote_that_does_not_verify_is_of_no_listed_host() -> None:
+    report = GOOD.platform.report
+    spoilt = replace(
+        GOOD, platform=replace(GOOD.platform, report=report[:700] + bytes([report[700] ^ 1]) + report[701:])
+    )
+    with pytest.raises(VerificationRefused) as caught:
+        verify(spoilt)
+    (host,) = (line for line in caught.value.verdict.failed if line.id == "host")
+    assert host.found == "could not be checked, as something before it failed"
