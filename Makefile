@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 
-.PHONY: demo test check unit fuzz bench setup peers clean
+.PHONY: demo test check unit fuzz mutate bench setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
@@ -24,6 +24,12 @@ unit: setup
 
 fuzz: setup
 	$(BIN)/python -m fuzz --runs 1000000
+
+# The page is written where every change that no test noticed is argued in tests/mutants.toml.
+mutate: setup
+	@$(UV) sync --quiet --locked --all-extras --group mutation --python $(BIN)/python
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mutmut run
+	$(BIN)/python scripts/mutation_page.py --write
 
 bench: setup
 	$(BIN)/python -m benchmarks
@@ -45,4 +51,4 @@ tests/peers/node_modules/.ready: tests/peers/package-lock.json
 	else echo "npm is not here: tests against the JavaScript implementations will be skipped, and say so."; fi
 
 clean:
-	rm -rf $(VENV) tests/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) mutants tests/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

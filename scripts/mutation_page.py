@@ -1,8 +1,8 @@
 """Makes docs/mutation.md: what came of changing attest's code in every way that mutmut knows, and why each change that no test saw is harmless.
 
-make mutate                                             runs the tests on every changed copy, then this
-python scripts/mutation_page.py > docs/mutation.md      from the results that are there
-python scripts/mutation_page.py --open                  the changes that no test saw and nobody has argued, as TOML to fill in
+make mutate                                runs the tests on every changed copy, then this
+python scripts/mutation_page.py --write    docs/mutation.md, from the results that are there
+python scripts/mutation_page.py --open     the changes that no test saw and nobody has argued, as TOML to fill in
 
 The arguments stand in tests/mutants.toml: `file` below attest, `line` as it is, `changes` it may have, `why` no test could or need see them.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+PAGE: Final = ROOT / "docs" / "mutation.md"
 ARGUMENTS: Final = ROOT / "tests" / "mutants.toml"
 _BELOW: Final = Path("src/sottovoce/attest")
 _FOUND: Final = {
@@ -28,8 +29,8 @@ _FOUND: Final = {
 
 HEAD: Final = """# Mutation testing
 
-Made by `python scripts/mutation_page.py`. [mutmut](https://mutmut.readthedocs.io) changes the code of `attest` in one place at a time (a comparison, a
-number, a word, an argument left out) and runs the tests of attest on each changed copy: `make mutate`, about an hour on two cores. A change that the strict
+Made by `make mutate`. [mutmut](https://mutmut.readthedocs.io) changes the code of `attest` in one place at a time (a comparison, a
+number, a word, an argument left out) and runs the tests of attest on each changed copy; it takes about an hour on two cores. A change that the strict
 type check refuses needs no test. The tests that change every bit of evidence are left out, as they take seconds each; they would
 notice more.
 
@@ -118,28 +119,36 @@ def unargued(rows: list[tuple[str, str, Change | None]]) -> Iterator[Change]:
             yield change
 
 
+def form(missing: list[Change]) -> Iterator[str]:
+    """Entries for tests/mutants.toml, without their reasons."""
+    grouped: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for change in missing:
+        grouped[change.file, change.line].append(change.became)
+    for (file, line), changes in grouped.items():
+        yield f"[[unnoticed]]\nfile = {_quoted(file)}\nline = {_quoted(line)}\nchanges = ["
+        yield from (f"    {_quoted(text)}," for text in changes)
+        yield ']\nwhy = ""\n'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
 def main() -> int:
-    """Print the page; complain of what is not argued or was not run."""
+    """Write the page, or print what is not argued; complain of what is not argued or was not run."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true", help="write docs/mutation.md")
     parser.add_argument("--open", action="store_true", help="print what is not argued yet, as TOML")
     wanted = parser.parse_args()
     rows = list(results())
     missing = list(unargued(rows))
-    if wanted.open:
-        grouped: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
-        for change in missing:
-            grouped[change.file, change.line].append(change.became)
-        for (file, line), changes in grouped.items():
-            listed = "\n".join(f"    {json.dumps(text, ensure_ascii=False)}," for text in changes)
-            print(f"[[unnoticed]]\nfile = {json.dumps(file)}\nline = {json.dumps(line, ensure_ascii=False)}")
-            print(f'changes = [\n{listed}\n]\nwhy = ""\n')
-        return 0
-    print("\n".join(page(rows)).rstrip())
     waiting = sum(noticed == "open" for _, noticed, _ in rows)
-    if missing or waiting:
-        print(f"{len(missing)} changes are not argued, {waiting} were not run", file=sys.stderr)
-        return 1
-    return 0
+    if wanted.open:
+        print("\n".join(form(missing)))
+    if wanted.write and not missing and not waiting:
+        PAGE.write_text("\n".join(page(rows)).rstrip() + "\n")
+    print(f"{len(missing)} changes are not argued, {waiting} were not run", file=sys.stderr)
+    return 1 if missing or waiting else 0
 
 
 if __name__ == "__main__":
