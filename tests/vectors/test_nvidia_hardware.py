@@ -61,6 +61,8 @@ REPORTS = [
     (f"{UNIT}/switchAttestationReport.txt", f"{UNIT}/switchCertChain.txt", "LS10", None, "96.10.55.00.01", None),
     ("coco-trustee/hopperAttestationReport.txt", "coco-trustee/hopper_cert_chain_case1.txt", "HOPPER", "550.90.07", "96.00.9F.00.01", None),
     ("nvtrust/hopperAttestationReport.txt", "nvtrust/hopperCertChain.txt", "HOPPER", "550.90.07", "96.00.9F.00.01", None),
+    # A zero stands behind its signature.
+    ("coco-trustee/hopper_coco_report1.txt", "coco-trustee/hopper_coco_certs1.txt", "HOPPER", "580.95.05", "96.00.74.00.1A", "SPT"),
 ]  # fmt: skip
 ALONE = {
     "gpu-0/nvidia-mode": "PPCIE",
