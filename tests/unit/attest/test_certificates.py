@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -341,3 +342,25 @@ def test_an_entry_with_more_in_it() -> None:
     assert data.count(reason) == 1
     with pytest.raises(DecodeError, match="the revocation list has an unknown field"):
         RevocationList.parse(data.replace(reason, b"\x31" + reason[1:]))
+
+
+def test_bytes_of_an_extension_stand_alone_or_as_an_octet_string() -> None:
+    certificate = Certificate.parse(CHIP.vcek)
+
+    def octets(value: bytes, length: int) -> bytes:
+        return replace(certificate, extensions={b"name": value}).octets(b"name", length)
+
+    assert octets(b"12345678", 8) == octets(b"\x04\x0812345678", 8) == b"12345678"
+    # What looks like a wrapped value of six bytes is a plain one of eight.
+    assert octets(b"\x04\x06123456", 8) == b"\x04\x06123456"
+    for value in (
+        b"",
+        b"1234567",
+        b"123456789",
+        b"\x04\x071234567",
+        b"\x05\x0812345678",
+        b"\x04\x08123456789",
+        b"\x04\x091234567890",
+    ):
+        with pytest.raises(DecodeError, match="wrong length"):
+            octets(value, 8)

@@ -9,14 +9,14 @@ import pytest
 from sottovoce.attest.nvidia.policy import NvidiaPolicy, NvidiaRoots
 from sottovoce.attest.nvidia.verify import NVIDIA_RELAXABLE
 from sottovoce.attest.paravisor.verify import PARAVISOR_RELAXABLE
-from sottovoce.attest.policy import RELAXABLE, SessionPolicy, SnpPolicy, TdxPolicy
+from sottovoce.attest.policy import RELAXABLE, Root, SessionPolicy, SnpPolicy, TdxPolicy
 from sottovoce.attest.policyfile import VerifierPolicy, built_in, parse_policy
 from sottovoce.attest.snp.floors import FLOORS, Floor
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.attest.snp.verify import SNP_RELAXABLE, SnpReferences
 from sottovoce.attest.tdx.verify import TDX_RELAXABLE, TdxReferences
 from sottovoce.attest.vendors import amd_roots, intel_root, nvidia_roots
-from sottovoce.core.errors import ConfigError
+from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.simulator.testing import EvidenceWorld
 
 HINT = "docs/policy.md lists what a policy file may say"
@@ -335,3 +335,9 @@ def test_every_check_that_may_be_relaxed_alone_has_a_name() -> None:
 def test_what_intels_library_adds_to_its_words_may_be_accepted(status: str) -> None:
     policy = parse_policy(f'version = 1\n[tdx]\nstatuses = ["UpToDate", "{status}"]'.encode(), name="x")
     assert policy.tdx.statuses == {"UpToDate", status}
+
+
+@pytest.mark.parametrize(("product", "ark"), [("", b"root"), ("Genoa", b"")])
+def test_a_root_needs_both(product: str, ark: bytes) -> None:
+    with pytest.raises(UsageError, match="a root needs a product and a certificate"):
+        Root(product=product, ark_der=ark)

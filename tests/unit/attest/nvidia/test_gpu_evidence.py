@@ -185,3 +185,8 @@ def test_one_device_and_a_list_are_told_apart() -> None:
             parse_evidence(json.dumps(document).encode())
     both = parse_evidence(json.dumps({**GOOD, "evidences": [GOOD, GOOD]}).encode())
     assert len(both) == 2
+
+
+def test_a_member_of_one_letter_is_of_the_wrong_form_and_not_of_the_wrong_length() -> None:
+    with pytest.raises(DecodeError, match="a nonce of the wrong form"):
+        parse_evidence(json.dumps([{**GOOD, "nonce": "0"}]).encode())

@@ -8,14 +8,23 @@ from typing import Any
 
 import pytest
 
+from sottovoce.attest.certificates import Certificate
 from sottovoce.attest.policy import ACCEPTED_PRODUCTS, Root, SnpPolicy
 from sottovoce.attest.snp.floors import FLOORS, Floor, part_of
 from sottovoce.attest.snp.layout import SIGNED_SIZE, Tcb, tcb_from
+from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
+from sottovoce.attest.snp.signatures import ChainError, require_valid
 from sottovoce.attest.snp.verify import SNP_CHAIN_ONLY, SNP_RELAXABLE, SnpReferences, verify_report
 from sottovoce.attest.verdict import Status, Verdict
 from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.simulator.pki import GOOD_TCB, SimulatedChip, SimulatedVendor
-from sottovoce.simulator.processor import ReportFields, SimulatedProcessor, sign_report
+from sottovoce.simulator.processor import (
+    GOOD_PLATFORM,
+    GOOD_POLICY,
+    ReportFields,
+    SimulatedProcessor,
+    sign_report,
+)
 from sottovoce.simulator.testing import NOW, vendor
 from verdict_text import judged, written
 
@@ -405,3 +414,88 @@ def test_all_that_may_be_relaxed_may_be() -> None:
 def test_what_the_policy_lowers_is_named() -> None:
     policy = SnpPolicy(roots=(vendor().root,), products=ACCEPTED_PRODUCTS | {"Milan"})
     assert verdict(report(), policy=policy).relaxed == ("product",)
+
+
+# What is said of products, parts and levels.
+
+
+def of_line(named: str, line: str, **policy: Any) -> list[str]:
+    """A report of our processors, which say that they are Genoa, by a certificate of this name under that line's root."""
+    chip = vendor().make_chip(now=NOW, chip_id=bytes(range(64)), product=named)
+    demands = SnpPolicy(roots=(Root(product=line, ark_der=vendor().ark),), **policy)
+    return judged(verdict(report(chip), chip, policy=demands)).splitlines()
+
+
+def test_a_product_is_named_by_its_certificate_where_all_agree() -> None:
+    match = (
+        "pass | product-match | Genoa root, sev-snp, the certificate and the report agree | the same product"
+    )
+    for named in ("Genoa", "Siena", "Genoa-B1"):
+        lines = of_line(named, "Genoa")
+        assert match in lines
+        assert f"pass | product | {named.partition('-')[0]} | Genoa or Siena or Turin" in lines
+    assert "fail | product | Siena | Genoa" in of_line("Siena", "Genoa", products=frozenset({"Genoa"}))
+
+
+@pytest.mark.parametrize("named", ["Turin", "Milan", "Bergamo", ""])
+def test_a_product_is_the_roots_where_they_do_not(named: str) -> None:
+    lines = of_line(named, "Genoa")
+    words = "Genoa root, sev-snp, certificate or report of another product"
+    assert f"fail | product-match | {words} | the same product" in lines
+    assert "pass | product | Genoa | Genoa or Siena or Turin" in lines
+
+
+def test_an_unknown_part_has_no_floor() -> None:
+    dense = turin({0x188: bytes([0x1A, 0x02, 9])})
+    words = "an unknown part: fmc 1 bl 2 tee 1 snp 5 ucode 82 | a part that has a floor in the policy"
+    assert f"fail | tcb-floor | {words}" in judged(turin_verdict(dense)).splitlines()
+
+
+def test_levels_that_cannot_be_read() -> None:
+    spoilt = turin({0x180: bytes([1, 2, 1, 5, 1, 0, 0, 0x52])})
+    words = "a TCB version has reserved bytes that are not zero | equal patch levels"
+    assert f"fail | tcb-certificate | {words}" in judged(turin_verdict(spoilt)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("check", "word", "bit"),
+    [
+        ("policy-page-swap", "policy", 25),
+        ("platform-tsme", "platform_info", 1),
+        ("platform-ecc", "platform_info", 2),
+        ("platform-iommu-write-safe", "platform_info", 6),
+    ],
+)
+def test_a_demanded_bit(check: str, word: str, bit: int) -> None:
+    policy = replace(POLICY, tightened=frozenset({check}))
+    good = {"policy": GOOD_POLICY, "platform_info": GOOD_PLATFORM}[word]
+    for value, line in (
+        (good | 1 << bit, f"pass | {check} | 1 | 1"),
+        (good & ~(1 << bit), f"fail | {check} | 0 | 1"),
+    ):
+        assert line in judged(verdict(report(**{word: value}), policy=policy)).splitlines()
+
+
+def test_a_policy_may_demand_everything_that_is_optional() -> None:
+    policy = replace(POLICY, tightened=frozenset(SNP_OPTIONAL_RULES))
+    assert not SNP_OPTIONAL_RULES.keys() & {
+        line.split(" | ")[0] for line in written(verdict(report(), policy=policy)).splitlines()
+    }
+
+
+def test_the_highest_level() -> None:
+    tcb = replace(GOOD_TCB, microcode=255)
+    chip = vendor().make_chip(now=NOW, chip_id=bytes(range(64)), tcb=tcb)
+    data = report(chip, reported_tcb=tcb, committed_tcb=tcb)
+    assert "pass | tcb-certificate | bl 10 tee 0 snp 23 ucode 255 | bl 10 tee 0 snp 23 ucode 255" in judged(
+        verdict(data, chip)
+    )
+
+
+def test_the_first_and_the_last_second_of_a_certificate() -> None:
+    key = Certificate.parse(CHIP.vcek)
+    require_valid(key, now=key.not_before)
+    require_valid(key, now=key.not_after)
+    for now in (key.not_before - 1, key.not_after + 1):
+        with pytest.raises(ChainError, match="not valid at this time"):
+            require_valid(key, now=now)
