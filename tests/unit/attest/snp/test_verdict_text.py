@@ -473,7 +473,7 @@ def test_a_demanded_bit(check: str, word: str, bit: int) -> None:
         (good | 1 << bit, f"pass | {check} | 1 | 1"),
         (good & ~(1 << bit), f"fail | {check} | 0 | 1"),
     ):
-        assert line in judged(verdict(report(**{word: value}), policy=policy)).splitlines()
+        assert line in judged(verdict(report(CHIP, **{word: value}), policy=policy)).splitlines()
 
 
 def test_a_policy_may_demand_everything_that_is_optional() -> None:
