@@ -499,3 +499,67 @@ def test_the_first_and_the_last_second_of_a_certificate() -> None:
     for now in (key.not_before - 1, key.not_after + 1):
         with pytest.raises(ChainError, match="not valid at this time"):
             require_valid(key, now=now)
+
+
+@pytest.mark.parametrize(
+    ("launch", "current", "line"),
+    [
+        (5, 7, "pass | mitigation-vectors | launch 0x5, now 0x7"),
+        (5, 5, "pass | mitigation-vectors | launch 0x5, now 0x5"),
+        (5, 2, "fail | mitigation-vectors | launch 0x5, now 0x2"),
+        (4, 3, "fail | mitigation-vectors | launch 0x4, now 0x3"),
+        (0, 0, "pass | mitigation-vectors | launch 0x0, now 0x0"),
+        (None, None, "fail | mitigation-vectors | a report without them"),
+    ],
+)
+def test_mitigations_at_launch_and_now(launch: int | None, current: int | None, line: str) -> None:
+    body = bytearray(report()[:SIGNED_SIZE])
+    if launch is None or current is None:
+        body[0] = 3
+    else:
+        body[0x1F8:0x208] = launch.to_bytes(8, "little") + current.to_bytes(8, "little")
+    policy = replace(POLICY, tightened=frozenset({"mitigation-vectors"}))
+    found = judged(verdict(sign_report(CHIP, bytes(body)), policy=policy)).splitlines()
+    assert f"{line} | all of those at launch" in found
+
+
+def test_the_keys_that_there_are_and_those_that_are_not_known() -> None:
+    for flags, words in (
+        (0, "VCEK"),
+        (1 << 2, "VLEK"),
+        (7 << 2, "none"),
+        (3 << 2, "unknown"),
+        (3 << 2 | 2, "unknown, masked"),
+    ):
+        outcome = "fail" if flags else "pass"
+        assert f"{outcome} | signing-key | {words} | VCEK, not masked" in judged(
+            verdict(report(key_flags=flags))
+        )
+
+
+def test_what_is_no_report_of_a_known_version() -> None:
+    body = bytearray(report()[:SIGNED_SIZE])
+    body[0] = 6
+    line = "fail | version | an SNP report of an unknown version | 2, 3, 4 or 5, reserved bytes zero"
+    assert line in judged(verdict(sign_report(CHIP, bytes(body)))).splitlines()
+
+
+def test_the_roots_that_would_do() -> None:
+    two = replace(
+        POLICY,
+        roots=(Root(product="Genoa", ark_der=stranger().ark), Root(product="Turin", ark_der=stranger().ark)),
+    )
+    line = judged(verdict(report(), policy=two)).splitlines()[0]
+    assert line == "fail | chain | a signature in the chain does not verify | a pinned root: Genoa, Turin"
+
+
+def test_every_certificate_of_the_chain_has_dates() -> None:
+    """Each of the three can be the one that is not valid."""
+    days = {"ark": 1, "ask": 2, "vcek": 3}
+    for short in days:
+        other = SimulatedVendor.create(now=NOW, bits=2048)
+        chain = other.ark, other.ask, other.make_chip(now=NOW).vcek
+        certificates = dict(zip(days, map(Certificate.parse, chain), strict=True))
+        certificates[short] = replace(certificates[short], not_after=NOW - 1)
+        with pytest.raises(ChainError):
+            require_valid(*certificates.values(), now=NOW)
