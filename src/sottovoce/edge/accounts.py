@@ -27,8 +27,8 @@ _SCHEMA: Final = (
 )
 # One statement: two requests at once cannot both take the last token of the day.
 _COUNT: Final = (
-    "INSERT INTO issued SELECT account, ?2, 1 FROM accounts WHERE key_hash = ?1"
-    " ON CONFLICT DO UPDATE SET tokens = tokens + 1 WHERE tokens < ?3"
+    "INSERT INTO issued SELECT account, ?2, ?4 FROM accounts WHERE key_hash = ?1 AND ?4 <= ?3"
+    " ON CONFLICT DO UPDATE SET tokens = tokens + ?4 WHERE tokens + ?4 <= ?3"
 )
 
 
@@ -76,15 +76,15 @@ class Accounts:
         """Remove an account; its key is refused from now on. What it had today still counts."""
         self._write("DELETE FROM accounts WHERE account = ?", (account,))
 
-    def count(self, key: bytes, day: int, quota: int) -> None:
-        """Count one token for the account of `key` on UTC day `day`, on the disk before it returns.
+    def count(self, key: bytes, day: int, quota: int, tokens: int = 1) -> None:
+        """Count `tokens` for the account of `key` on UTC day `day`, all or none, on the disk before it returns.
 
         Raises:
             AccountUnknownError: no account has this key.
-            QuotaError: the account has had `quota` tokens on this day.
+            QuotaError: the account would have more than `quota` tokens on this day.
             StoreError: the store took no write.
         """
-        if self._write(_COUNT, (_key_hash(key), day, quota)) == 0:
+        if self._write(_COUNT, (_key_hash(key), day, quota, tokens)) == 0:
             self._check(key)
             raise QuotaError("the account has had its tokens for today")
 
