@@ -11,6 +11,7 @@ from sottovoce.core import ristretto
 from sottovoce.core.errors import CryptoError, DecodeError, UsageError
 from sottovoce.core.ristretto import ORDER, LibsodiumMissingError
 
+Uses = tuple[Callable[[], bytes], ...]
 ONE, TWO = (number.to_bytes(32, "little") for number in (1, 2))
 # RFC 9496 appendix A.1: the generator and its double.
 GENERATOR = bytes.fromhex("e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76")
@@ -75,7 +76,7 @@ def test_the_largest_scalar() -> None:
 
 
 def test_zero_gives_the_identity_which_is_refused() -> None:
-    uses: tuple[Callable[[], bytes], ...] = (
+    uses: Uses = (
         lambda: ristretto.multiply(bytes(32), GENERATOR),
         lambda: ristretto.multiply_base(bytes(32)),
         lambda: ristretto.invert_scalar(bytes(32)),
@@ -86,7 +87,7 @@ def test_zero_gives_the_identity_which_is_refused() -> None:
 
 
 def test_nothing_is_read_beyond_an_argument() -> None:
-    uses: tuple[Callable[[], bytes], ...] = (
+    uses: Uses = (
         lambda: ristretto.multiply(ONE[:-1], GENERATOR),
         lambda: ristretto.multiply(ONE, GENERATOR[:-1]),
         lambda: ristretto.add(GENERATOR, b""),
