@@ -75,8 +75,7 @@ def need_sodium() -> None:
 
 
 @cache
-def batch_secret(number: int = 0) -> bytes:
-    """The key file of `batch_key(number)`; as with type 2 their truncated ids differ."""
+def _batch_private(number: int) -> bytes:
     del number
     while True:
         key = PrivateTokenKey.generate()
@@ -85,11 +84,16 @@ def batch_secret(number: int = 0) -> bytes:
             return key.secret_bytes()
 
 
+def batch_secret(number: int = 0) -> bytes:
+    """The key file of `batch_key(number)`; as with type 2 their truncated ids differ."""
+    return _batch_private(number)
+
+
 @cache
 def batch_key(number: int = 0) -> PrivateTokenKey:
     """One of the run's secret keys of type 5, by any number."""
     need_sodium()
-    return PrivateTokenKey(batch_secret(number))
+    return PrivateTokenKey(_batch_private(number))
 
 
 def batch_token(number: int = 0) -> Token:
