@@ -115,7 +115,7 @@ def _call(name: str, *arguments: bytes, length: int = ELEMENT_LENGTH) -> bytes:
     # A pointer says no length: what is too short here would be read beyond its end.
     if any(len(argument) != length for argument in arguments):
         raise UsageError("argument of a group operation has another length")
-    if getattr(_sodium(), name)(ctypes.cast(result, ctypes.c_char_p), *arguments):
+    if getattr(_sodium(), name)(result, *arguments):
         raise CryptoError("no element of the group, or the identity")
     return result.raw
 
