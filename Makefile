@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
+VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 
 .PHONY: demo test check unit fuzz mutate bench setup peers clean
 
@@ -44,11 +45,16 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(UV) sync --locked --all-extras --compile-bytecode --python $(BIN)/python
 	@touch $@
 
-peers: tests/peers/node_modules/.ready
+peers: tests/peers/node_modules/.ready $(VOPRF_PEER)
 
 tests/peers/node_modules/.ready: tests/peers/package-lock.json
 	@if command -v npm >/dev/null; then cd tests/peers && npm ci --silent --ignore-scripts && touch node_modules/.ready; \
 	else echo "npm is not here: tests against the JavaScript implementations will be skipped, and say so."; fi
 
+$(VOPRF_PEER): tests/peers/voprf_peer/Cargo.lock tests/peers/voprf_peer/src/main.rs
+	@if command -v cargo >/dev/null; then cd tests/peers/voprf_peer && cargo build --release --locked --quiet && touch target/release/voprf-peer \
+	|| echo "the Rust implementation cannot be built here: tests against it will be skipped, and say so."; \
+	else echo "cargo is not here: tests against the Rust implementation will be skipped, and say so."; fi
+
 clean:
-	rm -rf $(VENV) mutants tests/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) mutants tests/peers/node_modules tests/peers/voprf_peer/target .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ import base64
 import functools
 import json
 import struct
+from dataclasses import replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,6 +16,7 @@ from sottovoce.core.challenges import TokenChallenge
 from sottovoce.core.frames import encode_message
 from sottovoce.core.link import encode_turn
 from sottovoce.core.ohttp_keys import KeyConfig, encode_key_configs
+from sottovoce.core.privatetokens import BatchRequest, BatchResponse, SingleRequest, SingleResponse
 from sottovoce.core.tokens import Token, TokenRequest, authorization_value
 from sottovoce.simulator.accelerator import SimulatedGpuVendor, evidence_json
 from sottovoce.simulator.gpu_manifest import manifest_text, sign_manifest
@@ -240,7 +242,19 @@ def key_configs() -> list[bytes]:
 
 def tokens() -> list[bytes]:
     token = Token(nonce=bytes(32), challenge_digest=bytes(32), key_id=bytes(32), authenticator=bytes(256))
-    return [token.encode(), TokenRequest(truncated_key_id=1, blinded=bytes(256)).encode()]
+    private = replace(token, token_type=5, authenticator=bytes(64))
+    request = TokenRequest(truncated_key_id=1, blinded=bytes(256))
+    return [token.encode(), private.encode(), request.encode()]
+
+
+def batches() -> list[bytes]:
+    elements, proof = (bytes(range(32)), bytes(32)), bytes(64)
+    return [
+        BatchRequest(truncated_key_id=1, blinded=elements).encode(),
+        BatchResponse(evaluated=elements, proof=proof).encode(),
+        SingleRequest(truncated_key_id=1, blinded=elements[0]).encode(),
+        SingleResponse(evaluated=elements[0], proof=proof).encode(),
+    ]
 
 
 def challenges() -> list[bytes]:

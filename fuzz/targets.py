@@ -38,6 +38,7 @@ from sottovoce.core.httpdate import parse_http_date
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.link import LinkReader
 from sottovoce.core.ohttp_keys import decode_key_configs
+from sottovoce.core.privatetokens import BatchRequest, BatchResponse, SingleRequest, SingleResponse
 from sottovoce.core.tokenkeys import TokenKey
 from sottovoce.core.tokens import Token, TokenRequest, parse_authorization
 from sottovoce.device.answers import AnswerDecoder
@@ -157,6 +158,10 @@ TARGETS: Final[Mapping[str, Target]] = {
     "key-configs": Target(parse=decode_key_configs, seeds=seeds.key_configs),
     "token": Target(parse=Token.decode, seeds=seeds.tokens, encode=Token.encode),
     "token-request": Target(parse=TokenRequest.decode, seeds=seeds.tokens, encode=TokenRequest.encode),
+    "batch-request": Target(parse=BatchRequest.decode, seeds=seeds.batches, encode=BatchRequest.encode),
+    "batch-response": Target(parse=BatchResponse.decode, seeds=seeds.batches, encode=BatchResponse.encode),
+    "single-request": Target(parse=SingleRequest.decode, seeds=seeds.batches, encode=SingleRequest.encode),
+    "single-response": Target(parse=SingleResponse.decode, seeds=seeds.batches, encode=SingleResponse.encode),
     "token-challenge": Target(
         parse=TokenChallenge.decode, seeds=seeds.challenges, encode=TokenChallenge.encode
     ),

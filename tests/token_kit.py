@@ -1,10 +1,14 @@
 """Issuer keys, made once a run, and tokens signed with them."""
 
+from dataclasses import replace
 from functools import cache
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sottovoce.core import ristretto
+from sottovoce.core.privatetokens import BatchRequest, PrivateTokenKey, begin_batch, issue_batch
 from sottovoce.core.tokens import PendingToken, Token, TokenChallenge, TokenKey, TokenRequest, begin
 from sottovoce.edge.rsa import BlindSigner
 
@@ -12,6 +16,7 @@ CHALLENGE = TokenChallenge(issuer_name=b"issuer.example", origin_info=b"service.
 
 
 _TAKEN: set[int] = set()
+_BATCH_TAKEN: set[int] = set()
 
 
 @cache
@@ -58,3 +63,41 @@ def token(number: int = 0) -> Token:
     """A fresh token."""
     request, secret = pending(number)
     return secret.finish(answer(request, number))
+
+
+BATCH_CHALLENGE = replace(CHALLENGE, token_type=5)
+
+
+def need_sodium() -> None:
+    """Skips the test, saying so, where tokens of type 5 cannot be made."""
+    if not ristretto.is_available():
+        pytest.skip("libsodium is not here")
+
+
+@cache
+def _batch_private(number: int) -> bytes:
+    del number
+    while True:
+        key = PrivateTokenKey.generate()
+        if key.public.truncated_id not in _BATCH_TAKEN:
+            _BATCH_TAKEN.add(key.public.truncated_id)
+            return key.secret_bytes()
+
+
+def batch_secret(number: int = 0) -> bytes:
+    """The key file of `batch_key(number)`; as with type 2 their truncated ids differ."""
+    return _batch_private(number)
+
+
+@cache
+def batch_key(number: int = 0) -> PrivateTokenKey:
+    """One of the run's secret keys of type 5, by any number."""
+    need_sodium()
+    return PrivateTokenKey(_batch_private(number))
+
+
+def batch_token(number: int = 0) -> Token:
+    """A fresh token of type 5."""
+    key = batch_key(number)
+    request, secret = begin_batch(key.public, BATCH_CHALLENGE, 1)
+    return secret.finish(issue_batch(key, BatchRequest.decode(request)))[0]

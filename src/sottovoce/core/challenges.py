@@ -22,7 +22,7 @@ class TokenChallenge:
         issuer_name: 1 to 65535 bytes.
         origin_info: the names of the services that take the token, comma-separated; may be empty.
         redemption_context: 32 bytes, or empty for tokens that are fetched ahead of need.
-        token_type: 16 bits; this module issues and accepts type 2 only.
+        token_type: 16 bits; types 2 and 5 are issued here, and taken.
     """
 
     # struct { uint16 token_type; opaque issuer_name<1..2^16-1>; opaque redemption_context<0..32>;

@@ -1,4 +1,4 @@
-"""Issuer keys of token type 0x0002 and their epochs (RFC 9578 section 6.5, protocol sections 3 and 4).
+"""Issuer keys of token type 0x0002, and the epochs of keys (RFC 9578 section 6.5, protocol sections 3 and 4).
 
 An epoch is one UTC day, numbered from 1970. Every issuer key belongs to one, so a token dies with its day;
 `GRACE` covers clocks that differ.
@@ -96,6 +96,19 @@ class TokenKey:
         except DecodeError:
             raise TokenKeyError("token key's modulus is not one of RSA with 2048 bits") from None
         return cls(rsa=rsa)
+
+    @property
+    def token_type(self) -> int:
+        """Type 2."""
+        return TOKEN_TYPE
+
+    def check(self, signed: bytes, authenticator: bytes) -> None:
+        """Check the issuer's signature over `signed`.
+
+        Raises:
+            CryptoError: it does not verify.
+        """
+        self.rsa.verify(signed, authenticator)
 
     @property
     def truncated_id(self) -> int:

@@ -1,4 +1,6 @@
-"""Privacy Pass tokens of type 0x0002, blind RSA: RFC 9577 (use) and RFC 9578 section 6 (issuance).
+"""Privacy Pass tokens (RFC 9577), and the issuance of type 0x0002, blind RSA (RFC 9578 section 6).
+
+Type 0x0005 is issued in `core.privatetokens`; its tokens are used as these are.
 
 key, challenge ─ begin ──────→ TokenRequest, PendingToken
              issuer signs ───→ TokenResponse
@@ -10,7 +12,7 @@ parse_authorization, verify_token ─→ VerifiedToken, whose digest is then spe
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from sottovoce.core import blindrsa
 from sottovoce.core.authscheme import from_base64url, parse_fields, to_base64url
@@ -30,6 +32,7 @@ from sottovoce.core.tokenkeys import (
 __all__ = [
     "EPOCH_SECONDS",
     "GRACE",
+    "PRIVATE_TOKEN_TYPE",
     "REQUEST_LENGTH",
     "RESPONSE_LENGTH",
     "TOKEN_TYPE",
@@ -41,6 +44,7 @@ __all__ = [
     "TokenKeyError",
     "TokenRequest",
     "TokenSignatureError",
+    "VerificationKey",
     "VerifiedToken",
     "accepted_epochs",
     "authorization_value",
@@ -51,12 +55,16 @@ __all__ = [
     "verify_token",
 ]
 
+PRIVATE_TOKEN_TYPE: Final = 0x0005
+"""draft-ietf-privacypass-batched-tokens-08 section 8.1: VOPRF (ristretto255, SHA-512)."""
+
 _TYPE: Final = TOKEN_TYPE.to_bytes(2, "big")
 _NK: Final = 256
+_AUTHENTICATORS: Final = {TOKEN_TYPE: _NK, PRIVATE_TOKEN_TYPE: 64}
+"""Bytes of each type's authenticator. No two are equal, so that a type and a length never fit by chance."""
 _NID: Final = 32
 _NONCE: Final = 32
 _INPUT_LENGTH: Final = 2 + _NONCE + 32 + _NID
-_TOKEN_LENGTH: Final = _INPUT_LENGTH + _NK
 REQUEST_LENGTH: Final = 3 + _NK
 RESPONSE_LENGTH: Final = _NK
 
@@ -75,20 +83,22 @@ class TokenSignatureError(CryptoError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Token:
-    """A token (RFC 9577 section 2.2), 354 bytes on the wire. Secret until it is spent."""
+    """A token (RFC 9577 section 2.2): 354 bytes on the wire, or 162 of type 5. Secret until it is spent."""
 
     # struct { uint16 token_type; uint8 nonce[32]; uint8 challenge_digest[32]; uint8 token_key_id[32];
-    #          uint8 authenticator[256]; } Token;
+    #          uint8 authenticator[Nk]; } Token;
 
     nonce: bytes
     challenge_digest: bytes
     key_id: bytes
     authenticator: bytes
+    token_type: int = TOKEN_TYPE
 
     def __post_init__(self) -> None:
+        authenticator = _AUTHENTICATORS.get(self.token_type)
         lengths = (len(self.nonce), len(self.challenge_digest), len(self.key_id), len(self.authenticator))
-        if lengths != (_NONCE, 32, _NID, _NK):
-            raise DecodeError("token with a field of another length")
+        if lengths != (_NONCE, 32, _NID, authenticator):
+            raise DecodeError("token of another type, or with a field of another length")
 
     def __repr__(self) -> str:
         return "Token(...)"
@@ -96,10 +106,10 @@ class Token:
     @property
     def authenticator_input(self) -> bytes:
         """What the issuer's signature covers, 98 bytes."""
-        return _TYPE + self.nonce + self.challenge_digest + self.key_id
+        return self.token_type.to_bytes(2, "big") + self.nonce + self.challenge_digest + self.key_id
 
     def encode(self) -> bytes:
-        """The wire form, 354 bytes."""
+        """The wire form, 354 or 162 bytes."""
         return self.authenticator_input + self.authenticator
 
     @classmethod
@@ -109,9 +119,11 @@ class Token:
         Raises:
             DecodeError: another token type or length.
         """
-        if len(data) != _TOKEN_LENGTH or data[:2] != _TYPE:
-            raise DecodeError("not a token of type 2")
+        token_type = int.from_bytes(data[:2], "big")
+        if len(data) - _INPUT_LENGTH != _AUTHENTICATORS.get(token_type):
+            raise DecodeError("not a token of type 2 or 5")
         return cls(
+            token_type=token_type,
             nonce=data[2:34],
             challenge_digest=data[34:66],
             key_id=data[66:_INPUT_LENGTH],
@@ -203,6 +215,25 @@ def begin(
     return request.encode(), PendingToken(signed, blinding)
 
 
+class VerificationKey(Protocol):
+    """What tokens of one key are checked with: the issuer's public key, or for type 5 its secret one."""
+
+    @property
+    def token_type(self) -> int:
+        """16 bits (RFC 9578 section 8.2)."""
+
+    @property
+    def key_id(self) -> bytes:
+        """32 bytes: SHA-256 of the encoded public key."""
+
+    def check(self, signed: bytes, authenticator: bytes) -> None:
+        """Check the authenticator over `signed`, 98 bytes.
+
+        Raises:
+            CryptoError: it is not this key's.
+        """
+
+
 _CONSTRUCT: Final = object()
 
 
@@ -226,8 +257,8 @@ class VerifiedToken:
         return "VerifiedToken(...)"
 
 
-def verify_token(token: Token, public_key: TokenKey, challenge: TokenChallenge) -> VerifiedToken:
-    """Check a token (RFC 9578 section 6.4) against the key and the challenge that the service expects.
+def verify_token(token: Token, key: VerificationKey, challenge: TokenChallenge) -> VerifiedToken:
+    """Check a token (RFC 9578 sections 5.4 and 6.4) against the key and the challenge that the service expects.
 
     It does not say whether the token was spent before: spend `VerifiedToken.digest` next.
 
@@ -235,13 +266,13 @@ def verify_token(token: Token, public_key: TokenKey, challenge: TokenChallenge) 
         TokenBindingError: the token was made for another key or another challenge.
         TokenSignatureError: its signature does not verify.
     """
-    if token.key_id != public_key.key_id:
+    if (token.token_type, token.key_id) != (key.token_type, key.key_id):
         raise TokenBindingError("token is bound to another key")
-    if challenge.token_type != TOKEN_TYPE or token.challenge_digest != challenge.digest():
+    if challenge.token_type != key.token_type or token.challenge_digest != challenge.digest():
         raise TokenBindingError("token is bound to another challenge")
     signed = token.authenticator_input
     try:
-        public_key.rsa.verify(signed, token.authenticator)
+        key.check(signed, token.authenticator)
     except CryptoError:
         raise TokenSignatureError("token signature does not verify") from None
     return VerifiedToken(digest=hashlib.sha256(signed).digest(), _made_by=_CONSTRUCT)
@@ -256,7 +287,7 @@ def parse_authorization(value: bytes) -> Token:
     """The token in an Authorization field. Unknown parameters are ignored (RFC 9577 section 2.2).
 
     Raises:
-        DecodeError: outside the grammar, another scheme, no token, or not a token of type 2.
+        DecodeError: outside the grammar, another scheme, no token, or not a token of type 2 or 5.
     """
     credentials = parse_fields(value)
     if len(credentials) != 1 or credentials[0].scheme != b"privatetoken":

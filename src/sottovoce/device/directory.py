@@ -19,7 +19,8 @@ import msgspec
 
 from sottovoce.core.errors import ConfigError, DecodeError, PeerError, SottovoceError
 from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
-from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TokenKey
+from sottovoce.core.privatetokens import PublicTokenKey
+from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
 from sottovoce.device.files import write_private
 from sottovoce.tlog.entries import Directory, Host
 from sottovoce.tlog.note import Note, VerifierKey
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 _CANDIDATES: Final = 2
-_TOKEN_TYPE: Final = 2
 
 
 class DirectoryRefused(SottovoceError):  # noqa: N818 - it says what was done
@@ -75,13 +75,21 @@ class VerifiedDirectory:
         return select_config(decode_key_configs(base64.b64decode(self.directory.ohttp_key_configs)))
 
     def token_keys(self) -> Mapping[int, TokenKey]:
-        """The issuer's public keys by epoch.
+        """The issuer's public keys of type 2 by epoch.
 
         Raises:
             TokenKeyError: one of them is malformed.
         """
-        keys = (key for key in self.directory.token_keys if key.token_type == _TOKEN_TYPE)
-        return {key.epoch: TokenKey.parse(base64.b64decode(key.key)) for key in keys}
+        return {epoch: TokenKey.parse(key) for epoch, key in self._keys_of_type(TOKEN_TYPE)}
+
+    def batch_token_keys(self) -> Mapping[int, PublicTokenKey]:
+        """The issuer's public keys of type 5 by epoch; raises as `token_keys`."""
+        keys = self._keys_of_type(PRIVATE_TOKEN_TYPE)
+        return {epoch: PublicTokenKey(encoded=key) for epoch, key in keys}
+
+    def _keys_of_type(self, token_type: int) -> list[tuple[int, bytes]]:
+        keys = (key for key in self.directory.token_keys if key.token_type == token_type)
+        return [(key.epoch, base64.b64decode(key.key)) for key in keys]
 
     def hosts(self, role: str) -> tuple[Host, ...]:
         """The hosts that may run CVMs of `role`, without the revoked ones."""
@@ -219,5 +227,6 @@ def check_usable(accepted: VerifiedDirectory) -> None:
     try:
         accepted.ohttp_config  # noqa: B018 - parsed for its errors
         accepted.token_keys()
+        accepted.batch_token_keys()
     except (DecodeError, ValueError):
         raise DirectoryRefused("the directory holds a malformed key") from None

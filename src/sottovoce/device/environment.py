@@ -8,7 +8,7 @@ import base64
 import binascii
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -61,6 +61,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     issuer_name: str
     service: str
     """The name to which tokens are bound (RFC 9577 origin_info)."""
+    token_type: Literal[2, 5] = 2
+    """Of the tokens that its devices fetch. One for all: a device with another type than most would stand out."""
     minimum_security_version: int
     token_age: tuple[int, int] = (600, 7200)
     """Seconds that a token rests before it is used, drawn between these two (protocol section 4)."""

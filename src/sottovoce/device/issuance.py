@@ -1,4 +1,7 @@
-"""Fetching tokens (RFC 9578 section 6): the device's authenticated channel to the issuer.
+"""Fetching tokens (RFC 9578): the device's authenticated channel to the issuer.
+
+Of which type they are is the environment's choice, the same for all its devices. Of type 2 each token takes a request; of type 5
+all tokens of one key take one, which brings one proof.
 
 This is the one place where the device says who it is, so nothing else happens here, and it happens on the wallet's
 schedule, never because a token is about to be used.
@@ -11,6 +14,8 @@ from typing import Final
 
 from sottovoce.core.challenges import TokenChallenge
 from sottovoce.core.errors import ConfigError, ProtocolError, RefusedError, UnavailableError
+from sottovoce.core.privatetokens import MAX_BATCH_RESPONSE
+from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, RESPONSE_LENGTH, TOKEN_TYPE
 from sottovoce.device.directory import VerifiedDirectory
 from sottovoce.device.environment import Environment
 from sottovoce.device.transport import Network
@@ -18,10 +23,12 @@ from sottovoce.device.wallet import Wallet
 
 __all__ = ["AccountRefusedError", "QuotaUsedError", "refill"]
 
-_REQUEST_TYPE: Final = "application/private-token-request"
-_RESPONSE: Final = 256
-"""RFC 9578 section 6.2: a blind signature of 2,048 bits."""
-_LIMIT: Final = 4096
+_REQUEST_TYPES: Final = {
+    TOKEN_TYPE: "application/private-token-request",
+    PRIVATE_TOKEN_TYPE: "application/private-token-amortized-batch-request",
+}
+_LIMITS: Final = {TOKEN_TYPE: 4096, PRIVATE_TOKEN_TYPE: MAX_BATCH_RESPONSE}
+"""Bytes of an answer; a refusal has a few."""
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OK, _UNAUTHORISED, _TOO_MANY = 200, 401, 429
 _AT_A_TIME: Final = 4
@@ -55,23 +62,30 @@ async def refill(
     Raises:
         AccountRefusedError, QuotaUsedError: the issuer says no.
         UnavailableError: it does not answer.
-        ConfigError: there is no account key.
+        ConfigError: there is no account key, or no libsodium for tokens of type 5.
         ProtocolError, DecodeError, TokenSignatureError: an answer that is not allowed.
         WalletError: nothing was written.
     """
     key = _account_key(account)
+    token_type = environment.token_type
     challenge = TokenChallenge(
-        issuer_name=environment.issuer_name.encode(), origin_info=environment.service.encode()
+        issuer_name=environment.issuer_name.encode(),
+        origin_info=environment.service.encode(),
+        token_type=token_type,
     )
-    batch = await asyncio.to_thread(wallet.begin_batch, directory.token_keys(), challenge, now)
+    keys = directory.batch_token_keys() if token_type == PRIVATE_TOKEN_TYPE else directory.token_keys()
+    batch = await asyncio.to_thread(wallet.begin_batch, keys, challenge, now)
     url = environment.issuer.rstrip("/") + "/token-request"
-    headers = {"Content-Type": _REQUEST_TYPE, "Authorization": f"Bearer {key}"}
+    headers = {"Content-Type": _REQUEST_TYPES[token_type], "Authorization": f"Bearer {key}"}
     gate = asyncio.Semaphore(_AT_A_TIME)
 
     async def ask(request: bytes) -> bytes:
         async with gate:
-            status, body = await network.post(url, request, party="issuer", headers=headers, limit=_LIMIT)
-        if status == _OK and len(body) == _RESPONSE:
+            status, body = await network.post(
+                url, request, party="issuer", headers=headers, limit=_LIMITS[token_type]
+            )
+        # A batch's answer says its own length, which is read before its proof is.
+        if status == _OK and (token_type != TOKEN_TYPE or len(body) == RESPONSE_LENGTH):
             return body
         raise _refusal(status)
 

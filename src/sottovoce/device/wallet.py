@@ -15,15 +15,15 @@ import hashlib
 import random
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, RefusedError, UsageError
+from sottovoce.core.privatetokens import PublicTokenKey, begin_batch
 from sottovoce.core.tokens import (
     EPOCH_SECONDS,
-    PendingToken,
     Token,
     TokenChallenge,
     TokenKey,
@@ -102,18 +102,29 @@ class Stock:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Pending:
+    """One request, the epoch of its key, and what turns its answer into tokens."""
+
+    epoch: int
+    request: bytes
+    finish: Callable[[bytes], Sequence[Token]]
+
+
 class PendingBatch:
     """The secret half of one refill's requests; finished once.
 
     Attributes:
-        requests: TokenRequests of 259 bytes; the answers go to `Wallet.finish_batch` in this order.
+        token_type: 2, with a request for each token, or 5, with one for each epoch.
+        requests: as they are posted; the answers go to `Wallet.finish_batch` in this order.
     """
 
-    __slots__ = ("_pending", "requests")
+    __slots__ = ("_pending", "requests", "token_type")
 
-    def __init__(self, begun: Sequence[tuple[int, bytes, PendingToken]]) -> None:
-        self.requests = tuple(request for _, request, _ in begun)
-        self._pending: list[tuple[int, PendingToken]] | None = [(epoch, token) for epoch, _, token in begun]
+    def __init__(self, token_type: int, begun: Sequence[_Pending]) -> None:
+        self.token_type: Final = token_type
+        self.requests = tuple(pending.request for pending in begun)
+        self._pending: Sequence[_Pending] | None = begun
 
     def __repr__(self) -> str:
         return "PendingBatch(...)"
@@ -123,7 +134,7 @@ class PendingBatch:
 
         Raises:
             DecodeError: another number of answers, or one of another length.
-            TokenSignatureError: an answer is not the issuer's signature.
+            TokenSignatureError: an answer is not the issuer's signature, or has no proof.
             UsageError: called a second time.
         """
         if self._pending is None:
@@ -132,9 +143,24 @@ class PendingBatch:
         if len(responses) != len(pending):
             raise DecodeError("another number of answers than of token requests")
         return [
-            (epoch, token.finish(response))
-            for (epoch, token), response in zip(pending, responses, strict=True)
+            (one.epoch, token)
+            for one, response in zip(pending, responses, strict=True)
+            for token in one.finish(response)
         ]
+
+
+def _begin(
+    epoch: int, key: TokenKey | PublicTokenKey, challenge: TokenChallenge, count: int
+) -> list[_Pending]:
+    if isinstance(key, PublicTokenKey):
+        request, tokens = begin_batch(key, challenge, count)
+        return [_Pending(epoch=epoch, request=request, finish=tokens.finish)]
+    return [_begin_one(epoch, key, challenge) for _ in range(count)]
+
+
+def _begin_one(epoch: int, key: TokenKey, challenge: TokenChallenge) -> _Pending:
+    request, token = begin(key, challenge)
+    return _Pending(epoch=epoch, request=request, finish=lambda response: (token.finish(response),))
 
 
 class Wallet:
@@ -173,23 +199,28 @@ class Wallet:
         with self._lock, transaction(self._connection, self._path):
             return now if self._due(now) else self._planned()
 
-    def begin_batch(self, keys: Mapping[int, TokenKey], challenge: TokenChallenge, now: int) -> PendingBatch:
-        """Begin a refill: `Schedule.batch` requests for today's key and as many for tomorrow's.
+    def begin_batch(
+        self, keys: Mapping[int, TokenKey] | Mapping[int, PublicTokenKey], challenge: TokenChallenge, now: int
+    ) -> PendingBatch:
+        """Begin a refill: requests for `Schedule.batch` tokens of today's key and as many of tomorrow's.
 
-        `keys` are the directory's, by epoch; others than today's and tomorrow's are left out.
+        `keys` are the directory's of the challenge's type, by epoch; others than today's and tomorrow's are left out.
 
         Raises:
             UsageError: no key of today or tomorrow, or a challenge of another token type.
+            LibsodiumMissingError: type 5 needs libsodium.
             WalletError: the file could not be written.
         """
         epochs = [epoch for epoch in (epoch_at(now), epoch_at(now) + 1) if epoch in keys]
         if not epochs:
             raise UsageError("no token key of today or tomorrow", hint="refresh the directory")
         begun = [
-            (epoch, *begin(keys[epoch], challenge)) for epoch in epochs for _ in range(self._schedule.batch)
+            pending
+            for epoch in epochs
+            for pending in _begin(epoch, keys[epoch], challenge, self._schedule.batch)
         ]
         self._plan(now, self._schedule.retry)
-        return PendingBatch(begun)
+        return PendingBatch(challenge.token_type, begun)
 
     def finish_batch(self, batch: PendingBatch, responses: Sequence[bytes], now: int) -> int:
         """Check every answer, then keep all tokens at once and draw the next refill; returns how many.

@@ -20,16 +20,18 @@ _APPLICATION: Final = 0x53_76_57_31
 _BUSY_SECONDS: Final = 5.0
 _FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
-_TOKEN_LENGTH: Final = 354
+_LENGTHS: Final = "(162, 354)"
+"""Bytes of a token of type 5 and of type 2."""
 # SQLite's message may quote damaged bytes, which `sqlite3` then fails to decode.
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
+_TOKENS: Final = (
+    "CREATE TABLE tokens (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, ready INTEGER NOT NULL,"
+    f" token BLOB NOT NULL CHECK (length(token) IN {_LENGTHS}), seal BLOB NOT NULL) STRICT"
+)
 _SCHEMA: Final = (
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL) STRICT",
-    (
-        "CREATE TABLE tokens (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, ready INTEGER NOT NULL,"
-        f" token BLOB NOT NULL CHECK (length(token) = {_TOKEN_LENGTH}), seal BLOB NOT NULL) STRICT"
-    ),
+    _TOKENS,
     "INSERT INTO state VALUES (0, 0)",
     f"PRAGMA application_id = {_APPLICATION}",
 )
@@ -82,6 +84,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         _set_up(connection, "TRUNCATE")
         _check(connection, path)
+        _take_both_types(connection)
     except _SQLITE_ERRORS as error:
         connection.close()
         raise _typed(error, path) from None
@@ -172,3 +175,18 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise corrupt(path)
     if connection.execute("SELECT count(*) FROM state").fetchone()[0] != 1:
         raise corrupt(path)
+
+
+def _take_both_types(connection: sqlite3.Connection) -> None:
+    """A wallet of before type 5 allows tokens of type 2 only: its table is made anew, its tokens stay."""
+    found = "SELECT sql FROM sqlite_schema WHERE name = 'tokens'"
+    if connection.execute(found).fetchone()[0] == _TOKENS:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    # Another process may have done it since.
+    if connection.execute(found).fetchone()[0] != _TOKENS:
+        connection.execute("ALTER TABLE tokens RENAME TO former")
+        connection.execute(_TOKENS)
+        connection.execute("INSERT INTO tokens SELECT id, epoch, ready, token, seal FROM former")
+        connection.execute("DROP TABLE former")
+    connection.execute("COMMIT")

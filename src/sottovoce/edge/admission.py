@@ -1,17 +1,26 @@
-"""Who may open a session: whoever spends a token (RFC 9577, protocol section 4). The gateway learns that it is valid, and no more."""
+"""Who may open a session: whoever spends a token (RFC 9577, protocol section 4). The gateway learns that it is valid, and no more.
+
+Tokens of type 2 are checked with the issuer's public keys. For type 5 the gateway needs its secret keys, so that who holds the gateway can
+mint such tokens; where none are configured they are refused.
+"""
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sottovoce.core.authscheme import to_base64url
 from sottovoce.core.errors import DecodeError, ProtocolError
+from sottovoce.core.privatetokens import PrivateTokenKey
 from sottovoce.core.tokens import (
+    PRIVATE_TOKEN_TYPE,
+    TOKEN_TYPE,
     Token,
     TokenBindingError,
     TokenChallenge,
     TokenKey,
+    VerificationKey,
     accepted_epochs,
     epoch_at,
     parse_authorization,
@@ -32,15 +41,22 @@ class TokenMissingError(ProtocolError):
 
 
 class TokenMalformedError(ProtocolError):
-    """The Authorization field holds no token of type 2."""
+    """The Authorization field holds no token of type 2 or 5."""
 
     code = "token.malformed"
 
 
 class Admission:
-    """Checks a token and spends it. `keys` are the issuer's by epoch."""
+    """Checks a token and spends it. `keys` are the issuer's by epoch, `batch_keys` its secret ones of type 5."""
 
-    def __init__(self, keys: Mapping[int, TokenKey], challenge: TokenChallenge, spent: Path | str) -> None:
+    def __init__(
+        self,
+        keys: Mapping[int, TokenKey],
+        challenge: TokenChallenge,
+        spent: Path | str,
+        *,
+        batch_keys: Mapping[int, PrivateTokenKey] | None = None,
+    ) -> None:
         """Open the store of spent tokens.
 
         Raises:
@@ -48,7 +64,11 @@ class Admission:
             StoreError: it is damaged, locked, or the disk is full.
         """
         self._keys = dict(keys)
-        self._challenge = challenge
+        self._batch_keys = dict(batch_keys or {})
+        self._all: tuple[tuple[int, VerificationKey], ...] = (*self._keys.items(), *self._batch_keys.items())
+        self._challenges = {
+            number: replace(challenge, token_type=number) for number in (TOKEN_TYPE, PRIVATE_TOKEN_TYPE)
+        }
         self._spent = SpentTokens(spent)
         self._epoch = 0
 
@@ -69,28 +89,35 @@ class Admission:
             token = parse_authorization(authorization)
         except DecodeError:
             raise TokenMalformedError("the authorization holds no token") from None
-        epoch = self._epoch_of(token, int(now))
-        verified = verify_token(token, self._keys[epoch], self._challenge)
+        epoch, key = self._key_of(token, int(now))
+        verified = verify_token(token, key, self._challenges[token.token_type])
         # In a thread, as the write waits for the disk; written before the token counts.
         await asyncio.to_thread(self._spend, verified.digest, epoch, epoch_at(int(now)))
 
     def challenge(self, now: float) -> bytes:
-        """What a WWW-Authenticate field asks for (RFC 9577 section 2.1)."""
-        value = b'PrivateToken challenge="' + to_base64url(self._challenge.encode()) + b'"'
-        key = self._keys.get(epoch_at(int(now)))
-        return value if key is None else value + b', token-key="' + to_base64url(key.spki) + b'"'
+        """What a WWW-Authenticate field asks for (RFC 9577 section 2.1): a token of type 2, or where it is taken one of type 5."""
+        epoch = epoch_at(int(now))
+        key, batch_key = self._keys.get(epoch), self._batch_keys.get(epoch)
+        value = self._offer(TOKEN_TYPE, None if key is None else key.spki)
+        if batch_key is None:
+            return value
+        return value + b", " + self._offer(PRIVATE_TOKEN_TYPE, batch_key.public.encoded)
+
+    def _offer(self, token_type: int, key: bytes | None) -> bytes:
+        value = b'PrivateToken challenge="' + to_base64url(self._challenges[token_type].encode()) + b'"'
+        return value if key is None else value + b', token-key="' + to_base64url(key) + b'"'
 
     def close(self) -> None:
         """Close the store."""
         self._spent.close()
 
-    def _epoch_of(self, token: Token, now: int) -> int:
-        epochs = [epoch for epoch, key in self._keys.items() if key.key_id == token.key_id]
-        if not epochs:
+    def _key_of(self, token: Token, now: int) -> tuple[int, VerificationKey]:
+        named = [(epoch, key) for epoch, key in self._all if key.key_id == token.key_id]
+        if not named:
             raise TokenBindingError("the token is bound to another key")
-        for epoch in epochs:
+        for epoch, key in named:
             if epoch in accepted_epochs(now):
-                return epoch
+                return epoch, key
         raise TokenExpired("the token's epoch is not now")
 
     def _spend(self, digest: bytes, epoch: int, today: int) -> None:

@@ -39,12 +39,13 @@ from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import TokenChallenge, TokenKey
 from sottovoce.edge.admission import Admission
+from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
 from sottovoce.edge.inner import ECHO, InnerApi, Parts
 from sottovoce.edge.replays import ReplayError, Replays
 from sottovoce.edge.sealed import KEY_NAME, SealedRequest
 
-__all__ = ["Config", "OhttpKeyFile", "TokenKeyEntry", "create_app"]
+__all__ = ["BatchKeyFile", "Config", "OhttpKeyFile", "TokenKeyEntry", "create_app"]
 
 _T = TypeVar("_T")
 _PATH: Final = "/ohttp"
@@ -82,6 +83,13 @@ class TokenKeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     key: str
 
 
+class BatchKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The issuer's secret key of one epoch for tokens of type 5: the file holds 32 bytes. Who has it can mint tokens."""
+
+    epoch: int
+    path: str
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The gateway's configuration. During a rotation it holds the old key and the new one."""
 
@@ -97,6 +105,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The store of requests seen, shared by all gateways with the same OHTTP keys; default: beside `spent`."""
     ohttp_keys: list[OhttpKeyFile]
     token_keys: list[TokenKeyEntry]
+    batch_token_keys: list[BatchKeyFile] = []
+    """Of type 5; such tokens are refused where there are none."""
     connections: int = 4096
     unsafe_benchmark_echo: bool = False
     """Answers POST /unsafe-benchmark-echo without a token; only in an environment called "benchmark"."""
@@ -137,7 +147,8 @@ class _Gateway:
             issuer_name=config.issuer_name.encode(), origin_info=config.service.encode()
         )
         self._counters = Counters(log, Served)
-        self._admission = Admission(token_keys, challenge, config.spent)
+        batch_keys = {entry.epoch: load_batch_key(entry.path) for entry in config.batch_token_keys}
+        self._admission = Admission(token_keys, challenge, config.spent, batch_keys=batch_keys)
         self._replays = Replays(config.replays or f"{config.spent}-replays", list(map(_name, self._keys)))
         self._inner = InnerApi(
             router=config.router,

@@ -1,11 +1,14 @@
-"""The issuer: signs blinded tokens for accounts (RFC 9578 section 6), and learns no token.
+"""The issuer: signs blinded tokens for accounts (RFC 9578), and learns no token.
 
     POST /token-request                            Authorization: Bearer <enrolment key>
     GET  /.well-known/private-token-issuer-directory
     GET  /healthz
 
+A request for type 2 or 5 has RFC 9578's media type; a batch of type 5 has that of draft-ietf-privacypass-batched-tokens-08 section 5.
+Which type it is stands in its first two bytes.
+
 It keeps, per account and day, how many tokens were signed: no request, no answer, no time of day, and it logs
-counts by the hour.
+counts by the hour. Any number of processes may serve one issuer: what they share is the keys' files and the accounts' store.
 """
 
 import asyncio
@@ -13,9 +16,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,17 +27,26 @@ from sottovoce.core import asgi
 from sottovoce.core.authscheme import to_base64url
 from sottovoce.core.errors import ConfigError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
+from sottovoce.core.privatetokens import (
+    MAX_BATCH_REQUEST,
+    BatchRequest,
+    PrivateTokenKey,
+    SingleRequest,
+    SingleResponse,
+    issue_batch,
+)
 from sottovoce.core.tokens import (
     EPOCH_SECONDS,
     GRACE,
+    PRIVATE_TOKEN_TYPE,
     REQUEST_LENGTH,
     TOKEN_TYPE,
-    TokenKey,
     TokenRequest,
     epoch_at,
 )
 from sottovoce.edge.accounts import Accounts, AccountUnknownError, QuotaError, enrol
-from sottovoce.edge.rsa import BlindSigner, generate_token_key, load_token_key
+from sottovoce.edge.batchkeys import load_batch_key
+from sottovoce.edge.rsa import generate_token_key, load_token_key
 
 __all__ = ["Config", "KeyFile", "create_app", "enrol", "generate_token_key"]
 
@@ -41,6 +54,8 @@ _REQUEST: Final = "/token-request"
 _DIRECTORY: Final = "/.well-known/private-token-issuer-directory"
 _REQUEST_TYPE: Final = b"application/private-token-request"
 _RESPONSE_TYPE: Final = b"application/private-token-response"
+_BATCH_REQUEST_TYPE: Final = b"application/private-token-amortized-batch-request"
+_BATCH_RESPONSE_TYPE: Final = b"application/private-token-amortized-batch-response"
 _DIRECTORY_TYPE: Final = b"application/private-token-issuer-directory"
 _BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_-]{43})")
 _COUNTS_KEPT: Final = 7
@@ -48,7 +63,7 @@ _COUNTS_KEPT: Final = 7
 
 
 class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One epoch's private key: the day's number since 1970 (UTC), and its PEM file."""
+    """One epoch's private key: the day's number since 1970 (UTC), and its file: PEM, or for type 5 32 bytes."""
 
     epoch: int
     path: str
@@ -60,6 +75,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database: str
     """Absolute path of the accounts' SQLite file."""
     keys: list[KeyFile]
+    """Of type 2."""
+    batch_keys: list[KeyFile] = []
+    """Of type 5, which is not issued where there are none."""
     quota: int
     """Tokens an account may have per UTC day."""
 
@@ -96,30 +114,91 @@ _STATUS: Final[tuple[tuple[type[SottovoceError], int, str], ...]] = (
 )
 
 
+class _Named(Protocol):
+    @property
+    def truncated_id(self) -> int: ...
+
+
+_Signer = TypeVar("_Signer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """A request that was understood: what signs it, how many tokens it asks for, and the answer's media type."""
+
+    sign: Callable[[], bytes]
+    tokens: int = 1
+    kind: bytes = _RESPONSE_TYPE
+
+
 class _Keys:
-    """The private keys by epoch; a request names its key by one byte."""
+    """The private keys of both types by epoch; a request names its key by one byte."""
 
-    def __init__(self, files: list[KeyFile]) -> None:
-        self._by_epoch: dict[int, tuple[BlindSigner, TokenKey]] = {}
-        for file in files:
-            if file.epoch in self._by_epoch:
-                raise ConfigError("two token keys for one epoch")
-            self._by_epoch[file.epoch] = load_token_key(file.path)
-        if not self._by_epoch:
+    def __init__(self, config: Config) -> None:
+        self._signing = {file.epoch: load_token_key(file.path) for file in config.keys}
+        batch = {file.epoch: load_batch_key(file.path) for file in config.batch_keys}
+        self._batch = {epoch: (key, key.public) for epoch, key in batch.items()}
+        if not self._signing:
             raise ConfigError("the issuer has no token key")
-        if len({key.truncated_id for _, key in self._by_epoch.values()}) < len(self._by_epoch):
-            raise ConfigError("two token keys share a truncated id", hint="make one of them again")
+        if (len(self._signing), len(self._batch)) != (len(config.keys), len(config.batch_keys)):
+            raise ConfigError("two token keys for one epoch")
+        _check_ids([key for _, key in self._signing.values()])
+        _check_ids([key for _, key in self._batch.values()])
 
-    def current(self, now: int) -> list[tuple[BlindSigner, TokenKey]]:
-        """Those that sign now: today's, tomorrow's (tokens are fetched ahead), and yesterday's in its grace."""
-        epochs = [epoch_at(now), epoch_at(now) + 1, epoch_at(now - GRACE)]
-        return [self._by_epoch[epoch] for epoch in dict.fromkeys(epochs) if epoch in self._by_epoch]
+    def published(self, now: int) -> list[tuple[int, int, bytes]]:
+        """Epoch, type and encoded public key of those that sign now, the preferred ones first."""
+        signing = [(epoch, TOKEN_TYPE, self._signing[epoch][1].spki) for epoch in _epochs(self._signing, now)]
+        batch = [
+            (epoch, PRIVATE_TOKEN_TYPE, self._batch[epoch][1].encoded) for epoch in _epochs(self._batch, now)
+        ]
+        return signing + batch
 
-    def signer(self, truncated_id: int, now: int) -> BlindSigner:
-        for signer, key in self.current(now):
-            if key.truncated_id == truncated_id:
-                return signer
-        raise _UnknownKeyError("no token key of today has this id")
+    def understand(self, body: bytes, now: int) -> _Work:
+        """The work for a TokenRequest of either type.
+
+        Raises:
+            DecodeError: it is none.
+            _UnknownKeyError: it names no key of today.
+        """
+        if body[:2] != PRIVATE_TOKEN_TYPE.to_bytes(2, "big"):
+            request = TokenRequest.decode(body)
+            signer = _find(self._signing, request.truncated_key_id, now)
+            return _Work(sign=lambda: signer.blind_sign(request.blinded))
+        single = SingleRequest.decode(body)
+        key = _find(self._batch, single.truncated_key_id, now)
+        return _Work(sign=lambda: _issue_single(key, single))
+
+    def understand_batch(self, body: bytes, now: int) -> _Work:
+        """The work for a batch of type 5; raises as `understand`."""
+        request = BatchRequest.decode(body)
+        key = _find(self._batch, request.truncated_key_id, now)
+        return _Work(
+            sign=lambda: issue_batch(key, request), tokens=len(request.blinded), kind=_BATCH_RESPONSE_TYPE
+        )
+
+
+def _issue_single(key: PrivateTokenKey, request: SingleRequest) -> bytes:
+    (evaluated,), proof = key.issue((request.blinded,))
+    return SingleResponse(evaluated=evaluated, proof=proof).encode()
+
+
+def _check_ids(keys: Sequence[_Named]) -> None:
+    if len({key.truncated_id for key in keys}) < len(keys):
+        raise ConfigError("two token keys share a truncated id", hint="make one of them again")
+
+
+def _epochs(keys: Collection[int], now: int) -> list[int]:
+    """Those that sign now: today's, tomorrow's (tokens are fetched ahead), and yesterday's in its grace."""
+    epochs = [epoch_at(now), epoch_at(now) + 1, epoch_at(now - GRACE)]
+    return [epoch for epoch in dict.fromkeys(epochs) if epoch in keys]
+
+
+def _find(keys: Mapping[int, tuple[_Signer, _Named]], truncated_id: int, now: int) -> _Signer:
+    for epoch in _epochs(keys, now):
+        signer, public = keys[epoch]
+        if public.truncated_id == truncated_id:
+            return signer
+    raise _UnknownKeyError("no token key of today has this id")
 
 
 class _Counters:
@@ -132,11 +211,11 @@ class _Counters:
             ("issued", "refused_account", "refused_quota", "refused_request", "failed"), 0
         )
 
-    def add(self, name: str, now: int) -> None:
+    def add(self, name: str, now: int, count: int = 1) -> None:
         if self._hour and now // 3600 != self._hour:
             self.flush()
         self._hour = now // 3600
-        self._counts[name] += 1
+        self._counts[name] += count
 
     def flush(self) -> None:
         if any(self._counts.values()):
@@ -148,7 +227,7 @@ class _Issuer:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         if config.quota < 1:
             raise ConfigError("the quota is below one token")
-        self._keys = _Keys(config.keys)
+        self._keys = _Keys(config)
         self._accounts = Accounts(config.database)
         self._quota = config.quota
         self._counters = _Counters(log)
@@ -173,7 +252,10 @@ class _Issuer:
     async def _token_request(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         now = int(self._clock())
         try:
-            body = await self._sign(scope, receive, now)
+            work = await self._understand(scope, receive, now)
+            # In a thread: the signature releases the lock of the interpreter, the count waits for the disk.
+            run = asyncio.get_running_loop().run_in_executor
+            body = await run(self._pool, self._count_and_sign, _account_key(scope), work, now)
         except UnavailableError:
             return  # the client went away: there is nobody to answer
         except SottovoceError as error:
@@ -183,34 +265,36 @@ class _Issuer:
             self._counters.add(counter, now)
             await asgi.respond_error(send, status, error, *_extra_headers(status, now))
             return
-        self._counters.add("issued", now)
-        await asgi.respond(send, 200, body, kind=_RESPONSE_TYPE)
+        self._counters.add("issued", now, work.tokens)
+        await asgi.respond(send, 200, body, kind=work.kind)
 
-    async def _sign(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> bytes:
-        bearer = _BEARER.fullmatch(asgi.header(scope, b"authorization") or b"")
-        if not bearer:
-            raise AccountUnknownError("no enrolment key was given")
-        if asgi.header(scope, b"content-type") != _REQUEST_TYPE:
-            raise _MediaTypeError("not a token request")
-        request = TokenRequest.decode(await asgi.read_body(receive, REQUEST_LENGTH))
-        signer = self._keys.signer(request.truncated_key_id, now)
-        # In a thread: the signature releases the lock of the interpreter, the count waits for the disk.
-        run = asyncio.get_running_loop().run_in_executor
-        return await run(self._pool, self._count_and_sign, bearer[1], request, signer, now)
+    async def _understand(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> _Work:
+        _account_key(scope)
+        match asgi.header(scope, b"content-type"):
+            case kind if kind == _REQUEST_TYPE:
+                return self._keys.understand(await asgi.read_body(receive, REQUEST_LENGTH), now)
+            case kind if kind == _BATCH_REQUEST_TYPE:
+                return self._keys.understand_batch(await asgi.read_body(receive, MAX_BATCH_REQUEST), now)
+        raise _MediaTypeError("not a token request")
 
-    def _count_and_sign(self, key: bytes, request: TokenRequest, signer: BlindSigner, now: int) -> bytes:
+    def _count_and_sign(self, key: bytes, work: _Work, now: int) -> bytes:
         day = epoch_at(now)
-        self._accounts.count(key, day, self._quota)
+        self._accounts.count(key, day, self._quota, work.tokens)
         if self._day != day:
             self._accounts.forget(day - _COUNTS_KEPT)
             self._day = day
-        return signer.blind_sign(request.blinded)
+        return work.sign()
 
     async def _directory(self, send: asgi.Send) -> None:
         now = int(self._clock())
+        # A key of tomorrow signs today, and its tokens are taken from tomorrow on: `not-before` says so.
         keys = [
-            {"token-type": TOKEN_TYPE, "token-key": to_base64url(key.spki).decode()}
-            for _, key in self._keys.current(now)
+            {
+                "token-type": token_type,
+                "token-key": to_base64url(key).decode(),
+                "not-before": epoch * EPOCH_SECONDS,
+            }
+            for epoch, token_type, key in self._keys.published(now)
         ]
         body = json.dumps({"issuer-request-uri": _REQUEST, "token-keys": keys}).encode()
         age = EPOCH_SECONDS - now % EPOCH_SECONDS
@@ -221,6 +305,13 @@ class _Issuer:
         self._pool.shutdown()
         self._counters.flush()
         self._accounts.close()
+
+
+def _account_key(scope: asgi.Scope) -> bytes:
+    bearer = _BEARER.fullmatch(asgi.header(scope, b"authorization") or b"")
+    if not bearer:
+        raise AccountUnknownError("no enrolment key was given")
+    return bearer[1]
 
 
 def _extra_headers(status: int, now: int) -> list[tuple[bytes, bytes]]:

@@ -165,7 +165,13 @@ class Configs:
             issuer.KeyFile(epoch=epoch, path=str(state.path(f"token-{epoch}.pem")))
             for epoch in state.token_keys
         ]
-        return issuer.Config(database=str(self._folder / "accounts.sqlite"), keys=keys, quota=_QUOTA)
+        batch_keys = [
+            issuer.KeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
+            for epoch in state.batch_token_keys
+        ]
+        return issuer.Config(
+            database=str(self._folder / "accounts.sqlite"), keys=keys, batch_keys=batch_keys, quota=_QUOTA
+        )
 
     def _gateway(self, _: str) -> msgspec.Struct:
         state = self._state
@@ -182,6 +188,10 @@ class Configs:
             token_keys=[
                 gateway.TokenKeyEntry(epoch=epoch, key=base64.b64encode(spki).decode())
                 for epoch, spki in state.token_keys.items()
+            ],
+            batch_token_keys=[
+                gateway.BatchKeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
+                for epoch in state.batch_token_keys
             ],
         )
 

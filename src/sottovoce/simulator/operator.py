@@ -11,7 +11,7 @@ from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.core.errors import UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.ohttp import GatewayKey, encode_key_configs
-from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TOKEN_TYPE
+from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.tlog import merkle
 from sottovoce.tlog.entries import Artifact, Directory, Host, Relay, Release, Revocations, TokenKey
@@ -108,12 +108,14 @@ def directory_of(
     hosts: Sequence[Host],
     origin: str,
     quorum: int,
+    batch_token_keys: Mapping[int, bytes] | None = None,
 ) -> Directory:
-    """The directory of `epoch`: days since 1970, UTC; `token_keys` are SPKIs by epoch."""
+    """The directory of `epoch`: days since 1970, UTC; `token_keys` are SPKIs by epoch, `batch_token_keys` elements."""
     configs = encode_key_configs([key.config() for key in gateway_keys])
     keys = (
-        TokenKey(epoch=number, token_type=TOKEN_TYPE, key=base64.b64encode(spki).decode())
-        for number, spki in sorted(token_keys.items())
+        TokenKey(epoch=number, token_type=token_type, key=base64.b64encode(key).decode())
+        for token_type, of_type in ((TOKEN_TYPE, token_keys), (PRIVATE_TOKEN_TYPE, batch_token_keys or {}))
+        for number, key in sorted(of_type.items())
     )
     return Directory(
         epoch=epoch,

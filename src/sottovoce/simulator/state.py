@@ -9,11 +9,13 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.core import hpke
+from sottovoce.core import hpke, ristretto
 from sottovoce.core.errors import ConfigError
 from sottovoce.core.ohttp import GatewayKey
+from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import TokenKey, epoch_at
 from sottovoce.edge import issuer
+from sottovoce.edge.batchkeys import generate_batch_key
 from sottovoce.simulator.accelerator import SimulatedGpuVendor
 from sottovoce.simulator.pki import SimulatedChip, SimulatedVendor
 from sottovoce.tlog.note import COSIGNATURE, ED25519, SigningKey
@@ -34,6 +36,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ports: dict[str, int] = {}
     token_keys: dict[int, str] = {}
     """Epoch → base64 of the SPKI."""
+    batch_token_keys: dict[int, str] = {}
+    """Epoch → base64 of the public key of type 5; none where there is no libsodium."""
     revocation_list: int = 0
     """When the vendor's list was made."""
 
@@ -82,6 +86,15 @@ class WorldState:
         """The issuer's public keys (SPKI) by epoch."""
         return {epoch: base64.b64decode(key) for epoch, key in sorted(self._record.token_keys.items())}
 
+    @property
+    def batch_token_keys(self) -> dict[int, bytes]:
+        """The issuer's public keys of type 5 by epoch."""
+        return {epoch: base64.b64decode(key) for epoch, key in sorted(self._record.batch_token_keys.items())}
+
+    def batch_token_path(self, epoch: int) -> Path:
+        """The file of the secret key of type 5 of this epoch."""
+        return self.path(f"batch-token-{epoch}.key")
+
     def renew(self, now: int) -> bool:
         """Make what the day asks for: token keys of today and tomorrow, a revocation list; whether there is a new token key.
 
@@ -96,11 +109,23 @@ class WorldState:
             path.unlink(missing_ok=True)
             kept[epoch] = base64.b64encode(issuer.generate_token_key(path, taken=taken)).decode()
         record.token_keys = kept
+        missing += self._renew_batch_keys(today)
         if now - record.revocation_list > _WEEK:
             crl = SimulatedVendor.revocation_list(self.vendor.ark_key, now=now)
             self.vendor, record.revocation_list = replace(self.vendor, crl=crl), now
             self.vendor.save(self._folder / "vendor")
         return bool(missing)
+
+    def _renew_batch_keys(self, today: int) -> list[int]:
+        kept = {epoch: key for epoch, key in self._record.batch_token_keys.items() if epoch >= today - 1}
+        missing = [epoch for epoch in (today, today + 1) if epoch not in kept and ristretto.is_available()]
+        for epoch in missing:
+            taken = [PublicTokenKey(encoded=base64.b64decode(key)).truncated_id for key in kept.values()]
+            path = self.batch_token_path(epoch)
+            path.unlink(missing_ok=True)
+            kept[epoch] = base64.b64encode(generate_batch_key(path, taken=taken)).decode()
+        self._record.batch_token_keys = kept
+        return missing
 
     def save(self) -> None:
         """Write the record."""

@@ -160,6 +160,9 @@ class World:
             epoch,
             gateway_keys=state.gateway,
             token_keys={number: key for number, key in state.token_keys.items() if number >= epoch},
+            batch_token_keys={
+                number: key for number, key in state.batch_token_keys.items() if number >= epoch
+            },
             issuer=ISSUER,
             relays=[
                 Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")

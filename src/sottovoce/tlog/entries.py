@@ -280,7 +280,7 @@ class Relay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenKey:
-    """An issuer's public key for one epoch: base64 of the SPKI of RFC 9578 section 8.2.2."""
+    """An issuer's public key for one epoch: base64 of the SPKI of RFC 9578 section 8.2.2, or for type 5 of the element."""
 
     epoch: int
     token_type: int

@@ -349,8 +349,24 @@ def test_a_malformed_key_is_found_before_it_is_used(changes: dict[str, Any]) -> 
         check_usable(accepted)
 
 
-def test_keys_of_another_token_type_are_left_out() -> None:
+def test_keys_of_both_token_types() -> None:
+    element = bytes(range(32))
+    other = TokenKey(epoch=TODAY, token_type=5, key=base64.b64encode(element).decode())
+    accepted = World(dataclasses.replace(DIRECTORY, token_keys=(*DIRECTORY.token_keys, other))).accept()
+    check_usable(accepted)
+    assert set(accepted.token_keys()) == {TODAY, TODAY + 1}
+    assert {epoch: key.encoded for epoch, key in accepted.batch_token_keys().items()} == {TODAY: element}
+
+
+def test_a_malformed_key_of_type_5() -> None:
     other = TokenKey(epoch=TODAY, token_type=5, key="AAAA")
+    accepted = World(dataclasses.replace(DIRECTORY, token_keys=(*DIRECTORY.token_keys, other))).accept()
+    with pytest.raises(DirectoryRefused, match="malformed"):
+        check_usable(accepted)
+
+
+def test_keys_of_another_token_type_are_left_out() -> None:
+    other = TokenKey(epoch=TODAY, token_type=6, key="AAAA")
     accepted = World(dataclasses.replace(DIRECTORY, token_keys=(*DIRECTORY.token_keys, other))).accept()
     check_usable(accepted)
     assert set(accepted.token_keys()) == {TODAY, TODAY + 1}
