@@ -3,7 +3,6 @@ import contextlib
 import hmac
 import json
 import os
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,14 @@ import edge_kit
 from http_kit import Answer, Upstream, reply, upstream
 from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
+from sottovoce.thirdparty import cosigners as cosigners_module
 from sottovoce.thirdparty import log as log_module
-from sottovoce.thirdparty import witness
+from sottovoce.thirdparty import stores, witness
 from sottovoce.thirdparty.files import StorageError, write_whole
-from sottovoce.thirdparty.log import Config, Storage, WitnessAddress, create_app
+from sottovoce.thirdparty.log import Config, WitnessAddress, create_app
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
+from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey
 from sottovoce.tlog.policy import LogPolicy, QuorumError, VerifiedCheckpoint
 from sottovoce.tlog.proof import verify_proof
 
@@ -123,6 +123,14 @@ async def append(app: asgi.App, entry: bytes) -> dict[str, int]:
     answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=entry)
     assert answer.status == 200, answer
     told: dict[str, int] = json.loads(answer.body)
+    return told
+
+
+async def batch(app: asgi.App, items: list[bytes]) -> dict[str, Any]:
+    body = tiles.encode_bundle(items)
+    answer = await asgi.fetch(app, "POST", "/batch", headers=BEARER, body=body)
+    assert answer.status == 200, answer
+    told: dict[str, Any] = json.loads(answer.body)
     return told
 
 
@@ -285,24 +293,6 @@ def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.mark.usefixtures("fast_disk")
-def test_a_tree_beyond_one_tile_is_read_back_from_its_tiles_and_files(world: World, tmp_path: Path) -> None:
-    storage = Storage(tmp_path / "log", world.key, ORIGIN)
-    for number, entry in enumerate(entries(258)):
-        assert storage.append(entry) == number
-        if number in {254, 255, 256}:
-            again = Storage(tmp_path / "log", world.key, ORIGIN)
-            assert (again.leaves, again.note.text) == (storage.leaves, storage.note.text)
-            storage = again
-    full, partial, above, bundle, rest = (
-        storage.tile("tile/" + path) or b""
-        for path in ("0/000", "0/001.p/2", "1/000.p/1", "entries/000", "entries/001.p/2")
-    )
-    assert tiles.read_tile(full) + tiles.read_tile(partial) == storage.leaves
-    assert above == merkle.tree_head(storage.leaves[:256])
-    assert tiles.decode_bundle(bundle) + tiles.decode_bundle(rest) == entries(258)
-
-
 @pytest.mark.parametrize(
     "path",
     ["/", "/key", "/tile", "/tile/", "/tile/0", "/tile/entries", "/tile/0/000", "/tile/0/000.p/2", "/tile/0/000.p/01", "/tile/1/000.p/1",
@@ -358,132 +348,22 @@ def test_a_restart_keeps_the_tree_and_continues_it(world: World) -> None:
     run(play())
 
 
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-
-
-def _resigned(folder: Path, key: SigningKey, *, origin: str = ORIGIN, size: int = 3) -> None:
-    leaves = list(map(merkle.leaf_hash, entries(size)))
-    text = Checkpoint(origin=origin, size=size, root=merkle.tree_head(leaves)).encode()
-    (folder / "checkpoint").write_bytes(sign_note(text, [key]).encode())
-
-
-def _folder_for_head(folder: Path, _: SigningKey) -> None:
-    (folder / "checkpoint").unlink()
-    (folder / "checkpoint").mkdir()
-
-
-BUNDLE = "tile/entries/000.p/3"
-DAMAGE: dict[str, Callable[[Path, SigningKey], object]] = {
-    "tree head lost": lambda folder, _: (folder / "checkpoint").unlink(),
-    "tree head empty": lambda folder, _: (folder / "checkpoint").write_bytes(b""),
-    "tree head is noise": lambda folder, _: (folder / "checkpoint").write_bytes(b"\xff\n\n"),
-    "tree head cut": lambda folder, _: os.truncate(folder / "checkpoint", 60),
-    "tree head changed": lambda folder, _: (folder / "checkpoint").write_bytes(
-        (folder / "checkpoint").read_bytes().replace(b"\n3\n", b"\n2\n")
-    ),
-    "tree head is a folder": _folder_for_head,
-    "tree head of another key": lambda folder, _: _resigned(folder, SigningKey.generate(ORIGIN)),
-    "tree head of another log": lambda folder, key: _resigned(folder, key, origin="log.example/other"),
-    "tree head of a larger tree": lambda folder, key: _resigned(folder, key, size=4),
-    "entry changed": lambda folder, _: _flip(folder / BUNDLE),
-    "entries cut": lambda folder, _: os.truncate(folder / BUNDLE, 12),
-    "entries empty": lambda folder, _: os.truncate(folder / BUNDLE, 0),
-    "entries lost": lambda folder, _: (folder / BUNDLE).unlink(),
-    "entries of two": lambda folder, _: (folder / BUNDLE).write_bytes(tiles.encode_bundle(entries(2))),
-}
-
-
-@pytest.mark.usefixtures("fast_disk")
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_folder_refuses_to_start(
-    world: World, damage: Callable[[Path, SigningKey], object]
-) -> None:
-    folder = world.folder / "log"
-    storage = Storage(folder, world.key, ORIGIN)
-    for entry in entries(3):
-        storage.append(entry)
-    assert Storage(folder, world.key, ORIGIN).leaves == storage.leaves
-    damage(folder, world.key)
-    with pytest.raises(ConfigError):
-        world.app()
-
-
 def test_a_new_log_signs_the_empty_tree_and_can_be_started_again(world: World) -> None:
     first, second = (asyncio.run(head(world.app())) for _ in range(2))
     assert first == second
     assert (first.origin, first.size, first.root) == (ORIGIN, 0, merkle.EMPTY_ROOT)
 
 
-@pytest.mark.usefixtures("fast_disk")
-@pytest.mark.parametrize("size", [0, 1, 255])
-@pytest.mark.parametrize("stop", range(4))
-def test_a_stop_between_any_two_writes_forks_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, size: int, stop: int
-) -> None:
-    folder = world.folder / "log"
-    written: list[Path] = []
-    storage = Storage(folder, world.key, ORIGIN)
-    for entry in entries(size):
-        storage.append(entry)
-    before = storage.note
-
-    def stopping(path: Path, data: bytes) -> None:
-        if len(written) == stop:
-            raise StorageError("stopped")
-        written.append(path)
-        write_whole(path, data)
-
-    monkeypatch.setattr(log_module, "write_whole", stopping)
-    with contextlib.suppress(StorageError):
-        storage.append(b"lost or not")
-    monkeypatch.undo()
-    again = Storage(folder, world.key, ORIGIN)
-    appended = folder / "checkpoint" in written
-    assert len(again.leaves) == size + appended
-    assert (again.note != before) == appended
-    # Another entry in the place of the lost one is a second history only if the first one was ever signed.
-    assert again.append(b"another") == size + appended
-    assert Storage(folder, world.key, ORIGIN).leaves == again.leaves
-
-
-def test_a_tree_head_that_may_be_lost_is_not_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last step of a write fails: the new head is on the disk, and the entry's index is not told."""
-
-    async def play() -> None:
-        async with world.serving() as app:
-            await append(app, b"first")
-            before = (await asgi.fetch(app, "GET", "/checkpoint")).body
-            monkeypatch.setattr(os, "fsync", failing)
-            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
-            assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
-            assert Checkpoint.parse(Note.parse((folder / "checkpoint").read_bytes()).text).size == 2
-            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == before
-            monkeypatch.undo()
-            assert (await append(app, b"third"))["index"] == 1
-            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == (folder / "checkpoint").read_bytes()
-
-    def failing(descriptor: int) -> None:
-        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-        if is_folder and Path(f"/proc/self/fd/{descriptor}").samefile(folder):
-            raise OSError
-
-    folder = world.folder / "log"
-    run(play())
-
-
 def test_a_full_disk_is_503_and_the_entry_can_be_sent_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Path, __: bytes) -> None:
+    def full(*_: object) -> None:
         raise StorageError("full")
 
     async def play() -> None:
         async with witnessed(world), world.serving() as app:
             await append(app, b"first")
-            monkeypatch.setattr(log_module, "write_whole", full)
+            monkeypatch.setattr(stores, "write_whole", full)
             answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
             assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
             assert (await world.checkpoint(app)).size == 1
@@ -620,7 +500,7 @@ def test_a_full_disk_does_not_end_the_refreshing(world: World, monkeypatch: pyte
     async def play() -> None:
         async with witnessed(world), world.serving(refresh=0) as app:
             await append(app, b"entry")
-            monkeypatch.setattr(log_module, "write_whole", full_once)
+            monkeypatch.setattr(stores, "write_whole", full_once)
             world.now += 50_000
 
             async def newer() -> bool:
@@ -632,16 +512,33 @@ def test_a_full_disk_does_not_end_the_refreshing(world: World, monkeypatch: pyte
     run(play())
 
 
-def test_no_witness_cosigns_a_log_that_was_rolled_back(world: World, tmp_path: Path) -> None:
+def test_a_log_whose_files_were_rolled_back_is_told_so_and_stops(world: World, tmp_path: Path) -> None:
     async def play() -> None:
         async with witnessed(world):
             async with world.serving() as app:
                 for entry in entries(3):
                     await append(app, entry)
-            for rewritten in (entries(2), entries(3, "rewritten"), entries(4, "rewritten")):
-                async with world.serving(folder=str(tmp_path / f"other-{rewritten[-1]!r}")) as app:
-                    told = [(await append(app, entry))["cosignatures"] for entry in rewritten]
-                    assert told == [0] * len(rewritten)
+            async with world.serving(folder=str(tmp_path / "rewritten")) as app:
+                for _ in range(2):
+                    answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"rewritten")
+                    assert (answer.status, answer.body) == (503, b'{"code": "log.rolled-back"}')
+                assert (await head(app)).size == 0
+        assert json.loads(world.lines[-1]) == {"event": "RolledBack", "size": 1}
+
+    run(play())
+
+
+def test_no_witness_cosigns_a_log_that_was_rewritten(world: World, tmp_path: Path) -> None:
+    async def play() -> None:
+        async with witnessed(world):
+            async with world.serving() as app:
+                for entry in entries(3):
+                    await append(app, entry)
+            for rewritten in (entries(3, "rewritten"), entries(4, "rewritten")):
+                async with world.serving(folder=str(tmp_path / f"other-{len(rewritten)}"), quorum=1) as app:
+                    told = await batch(app, rewritten)
+                    assert told == {"indexes": list(range(len(rewritten))), "cosignatures": 0}
+                    assert (await head(app)).size == 0
 
     run(play())
 
@@ -698,7 +595,7 @@ def test_a_cosignature_that_comes_in_pieces_is_taken(world: World, cut: int) -> 
         reply(409, b"noise"),
         reply(409, b"9" * 18 + b"\n"),
         cosigning(SigningKey.generate("witness.example/w", COSIGNATURE)),
-        cosigning(KEY, padding=f"\u2014 {'n' * 5000} AAAAAAAA\n".encode()),
+        cosigning(KEY, padding=f"\u2014 {'n' * 20_000} AAAAAAAA\n".encode()),
     ],
 )
 def test_what_is_no_cosignature_of_the_witness_is_not_taken(world: World, answer: Answer) -> None:
@@ -726,5 +623,5 @@ def test_a_witness_that_says_nothing_is_left_out(world: World, monkeypatch: pyte
     async def play() -> None:
         assert (await with_witness(world, KEY, silent))[0] == 0
 
-    monkeypatch.setattr(log_module, "_WITNESS_TIMEOUT", 0.05)
+    monkeypatch.setattr(cosigners_module, "_TIMEOUT", 0.05)
     run(play())
