@@ -221,16 +221,18 @@ class S3Store:
 
     def read(self, path: str) -> bytes | None:
         """See `Store`."""
+        data, version = self._get(path)
+        self._seen(path, version)
+        return data
+
+    def _get(self, path: str) -> tuple[bytes | None, str | None]:
         try:
             found = self._client.get(self._store, path)
-            data = bytes(found.bytes())
+            return bytes(found.bytes()), found.meta["e_tag"]
         except FileNotFoundError:
-            self._seen(path, None)
-            return None
+            return None, None
         except Exception:  # noqa: BLE001 - the library's errors name the request; none of them is passed on
             raise StorageError("an object cannot be read") from None
-        self._seen(path, found.meta["e_tag"])
-        return data
 
     def _seen(self, path: str, version: str | None) -> None:
         if not path.startswith(_IMMUTABLE):
@@ -256,8 +258,12 @@ class S3Store:
         version = self._versions[path]
         mode = "create" if version is None else {"e_tag": version}
         # A request that was answered too late is sent again by the client, and then finds its own first copy.
-        if not self._put(path, data, mode) and self.read(path) != data:
-            raise OtherWriterError("another process writes to the same bucket")
+        if not self._put(path, data, mode):
+            found, version = self._get(path)
+            if found != data:
+                # The version stays what it was: what somebody else has written is never replaced, also not the next time.
+                raise OtherWriterError("another process writes to the same bucket")
+            self._seen(path, version)
 
     def _put(self, path: str, data: bytes, mode: Any) -> bool:
         from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415
