@@ -58,6 +58,8 @@ _MAX_WAITING: Final = 32 * 1024 * 1024
 """Bytes of entries that may wait for their turn, and 64 for each."""
 _MAX_STEP: Final = 8 * 1024 * 1024
 """Bytes in one batch."""
+_GATHER: Final = 0.005
+"""Seconds that the first entry of a batch waits for others: who got an answer and sends the next entry is in time."""
 _LOOK: Final = 60.0
 """Seconds between two looks at whether the tree head needs new cosignatures."""
 _IMMUTABLE: Final = (b"cache-control", b"public, max-age=31536000, immutable")
@@ -157,6 +159,7 @@ class _Queue:
         while not self._waiting:
             self._came.clear()
             await self._came.wait()
+            await asyncio.sleep(_GATHER)
         batch, count, size = list[_Waiting](), 0, 0
         while self._waiting:
             first = self._waiting[0]
