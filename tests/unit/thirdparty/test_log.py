@@ -1,8 +1,10 @@
 import asyncio
 import contextlib
+import gzip
 import hmac
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +22,10 @@ from sottovoce.thirdparty import log as log_module
 from sottovoce.thirdparty import stores, witness
 from sottovoce.thirdparty.files import StorageError, write_whole
 from sottovoce.thirdparty.log import Config, WitnessAddress, create_app
+from sottovoce.thirdparty.stores import OtherWriterError
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey
+from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
 from sottovoce.tlog.policy import LogPolicy, QuorumError, VerifiedCheckpoint
 from sottovoce.tlog.proof import verify_proof
 
@@ -41,12 +44,18 @@ class Witness:
     key: SigningKey
     up: bool = True
     url: str = ""
+    wait: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.wait.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not self.up:
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
+        if scope["type"] == "http":
+            await self.wait.wait()
         await self.app(scope, receive, send)
 
 
@@ -389,7 +398,206 @@ def test_a_log_needs_a_note_key_and_witnesses_keys(world: World) -> None:
         world.app()
 
 
+# Batches
+
+
+def test_a_batch_is_appended_in_one_step(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            assert await batch(app, entries(300)) == {"indexes": list(range(300)), "cosignatures": 2}
+            assert (await world.checkpoint(app)).size == 300
+            assert await batch(app, [b"new", b"entry 7"]) == {"indexes": [300, 7], "cosignatures": 2}
+            assert await batch(app, []) == {"indexes": [], "cosignatures": 2}
+        assert [json.loads(line)["size"] for line in world.lines] == [300, 301]
+
+    run(play())
+
+
+def test_entries_that_come_at_once_share_a_step(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            told = await asyncio.gather(*(append(app, entry) for entry in entries(60)))
+            assert sorted(one["index"] for one in told) == list(range(60))
+        assert len(world.lines) < 10
+
+    run(play())
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"\x00", "peer.decode"), (b"\x00\x02x", "peer.decode"), (bytes(2 * 4097), "peer.decode"), (bytes(4 << 20) + b"x", "peer.limit")],
+)  # fmt: skip
+def test_a_batch_that_is_malformed_or_too_large_is_refused(world: World, body: bytes, code: str) -> None:
+    async def play() -> None:
+        async with world.serving() as app:
+            answer = await asgi.fetch(app, "POST", "/batch", headers=BEARER, body=body)
+            assert (answer.status, json.loads(answer.body)) == (400, {"code": code})
+            assert (await asgi.fetch(app, "POST", "/batch", body=body)).status == 401
+            assert (await head(app)).size == 0
+
+    run(play())
+
+
+def test_more_than_may_wait_is_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with world.serving() as app:
+            monkeypatch.setattr(log_module, "_MAX_WAITING", 500)
+            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=bytes(437))
+            assert (answer.status, answer.body) == (503, b'{"code": "unavailable.log"}')
+            assert (await append(app, bytes(436)))["index"] == 0
+
+    run(play())
+
+
+def test_a_second_log_on_the_same_files_does_not_start(world: World) -> None:
+    async def play() -> None:
+        async with world.serving():
+            with pytest.raises(OtherWriterError):
+                await asgi.shutdown(world.app())
+
+    run(play())
+
+
+def test_the_files_are_in_one_place(world: World) -> None:
+    s3 = stores.S3Settings(bucket="b", endpoint="http://x", region="r", access_key_id="a", secret="none")
+    for changes in ({"folder": ""}, {"s3": s3}):
+        with pytest.raises(ConfigError, match="in a folder or"):
+            world.app(**changes)
+
+
+def test_what_never_changes_may_be_kept_and_what_does_may_not(world: World) -> None:
+    # tlog-tiles: "Checkpoints", "Merkle Tree", "Log entries"
+    async def play() -> None:
+        async with world.serving() as app:
+            await append(app, b"entry")
+            for path in ("/tile/0/000.p/1", "/tile/entries/000.p/1"):
+                answer = await asgi.fetch(app, "GET", path)
+                assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            packed = await asgi.fetch(app, "GET", path, headers={"Accept-Encoding": "gzip, br"})
+            assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "accept-encoding")
+            assert gzip.decompress(packed.body) == answer.body == tiles.encode_bundle([b"entry"])
+            shown = await asgi.fetch(app, "GET", "/checkpoint")
+            assert shown.headers["cache-control"] == "public, max-age=2"
+            missing = await asgi.fetch(app, "GET", "/tile/0/000.p/2")
+            assert (missing.status, missing.headers["cache-control"]) == (404, "no-store")
+
+    run(play())
+
+
 # Witnesses
+
+
+def test_nothing_is_published_that_too_few_have_seen(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving(quorum=2) as app:
+            await append(app, b"first")
+            world.witnesses[1].up = False
+            assert await append(app, b"second") == {"index": 1, "cosignatures": 1}
+            assert (await world.checkpoint(app)).size == 1
+            verify_proof(await prove(app, b"first"), b"first", world.policy(), now=NOW)
+            answer = await asgi.fetch(app, "GET", f"/proof?hash={merkle.leaf_hash(b'second').hex()}")
+            assert (answer.status, answer.body) == (503, b'{"code": "unavailable.witnesses"}')
+            world.witnesses[1].up = True
+            assert await append(app, b"third") == {"index": 2, "cosignatures": 2}
+            verify_proof(await prove(app, b"second"), b"second", world.policy(), now=NOW)
+
+    run(play())
+
+
+def test_a_quorum_larger_than_the_witnesses_is_refused(world: World) -> None:
+    for quorum in (1, -1):
+        with pytest.raises(ConfigError, match="quorum"):
+            world.app(quorum=quorum)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_slow_witness_holds_up_nothing_beyond_the_quorum_and_its_cosignature_comes_late(
+    world: World,
+) -> None:
+    async def play() -> None:
+        async with witnessed(world, 3), world.serving(quorum=2) as app:
+            slow = world.witnesses[2]
+            slow.wait.clear()
+            assert await append(app, b"first") == {"index": 0, "cosignatures": 2}
+            # While it is still being asked, nobody waits for it.
+            start = time.monotonic()
+            for entry in entries(5):
+                assert (await append(app, entry))["cosignatures"] == 2
+            assert time.monotonic() - start < 5
+            assert (await world.checkpoint(app)).size == 6
+            slow.wait.set()
+
+            async def whole() -> bool:
+                await append(app, os.urandom(8))
+                note = Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body)
+                return note.cosigned_at(slow.key.verifier) is not None
+
+            await until(whole)
+
+    run(play())
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_cosignature_that_comes_late_is_published_with_the_others(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world, 2), world.serving(quorum=1) as app:
+            slow = world.witnesses[1]
+            slow.wait.clear()
+            assert (await append(app, b"entry"))["cosignatures"] == 1
+            slow.wait.set()
+
+            async def whole() -> bool:
+                with contextlib.suppress(QuorumError):
+                    return (await world.checkpoint(app, quorum=2)).size == 1
+                return False
+
+            await until(whole)
+
+    run(play())
+
+
+def test_a_witness_that_is_needed_is_waited_for(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world, 2), world.serving(quorum=2) as app:
+            slow = world.witnesses[1]
+            slow.wait.clear()
+            asked = asyncio.ensure_future(append(app, b"entry"))
+            await asyncio.sleep(0.1)
+            assert not asked.done()
+            assert (await head(app)).size == 0
+            slow.wait.set()
+            assert await asked == {"index": 0, "cosignatures": 2}
+
+    run(play())
+
+
+def test_a_witness_that_lies_about_our_size_proves_nothing(world: World) -> None:
+    """It says that it saw more, and shows a tree head of its own making, or of another log, or none."""
+
+    async def play() -> None:
+        text = Checkpoint(origin=ORIGIN, size=99, root=bytes(32)).encode()
+        forged = sign_note(text, [SigningKey.generate(ORIGIN)]).encode()
+        other = sign_note(text.replace(ORIGIN, "log.example/other"), [world.key]).encode()
+        for shown in (forged, other, b"noise", b""):
+            asked: list[bytes] = []
+
+            async def lie(
+                fake: Upstream,
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                shown: bytes = shown,
+                asked: list[bytes] = asked,
+            ) -> None:
+                await fake.body(reader)
+                asked.append(fake.heads[-1].split()[0])
+                status, body = ("200 OK", shown) if asked[-1] == b"GET" else ("409 Conflict", b"99\n")
+                writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+
+            assert (await with_witness(world, KEY, lie))[0] == 0
+            assert asked[:2] == [b"POST", b"GET"]
+
+    run(play())
 
 
 def test_a_witness_that_is_down_is_left_out_and_the_operator_is_told(world: World) -> None:
@@ -404,6 +612,12 @@ def test_a_witness_that_is_down_is_left_out_and_the_operator_is_told(world: Worl
                     verify_proof(proof, b"entry", world.policy(quorum=2), now=NOW)
 
     run(play())
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log waits 50 ms for witnesses beyond the quorum."""
+    monkeypatch.setattr(cosigners_module, "_GRACE", 0.05)
 
 
 @pytest.fixture
