@@ -23,7 +23,7 @@ _GRACE: Final = 1.0
 """Seconds to wait for further witnesses once there is a quorum."""
 _MAX_ANSWER: Final = 16 * 1024
 """Four cosignatures of the post-quantum kind, which are not ours, fit."""
-_OK, _CONFLICT = 200, 409
+_OK, _CONFLICT, _UNPROCESSABLE = 200, 409, 422
 _LateCallback = Callable[[str, NoteSignature], None]
 
 
@@ -136,21 +136,24 @@ class Cosigners:
 
     async def _ask(self, witness: _Witness, note: Note, tree: Tree) -> NoteSignature | None:
         """One witness's cosignature; None if it gives none. What it says is its own business, so this never raises."""
+        # The tree may grow meanwhile; what is asked about stays what it was.
+        size = Checkpoint.parse(note.text).size
         try:
             async with asyncio.timeout(_TIMEOUT):
                 # The second try is for a witness that saw another size last than we thought.
-                return await self._ask_at(witness, note, tree) or await self._ask_at(witness, note, tree)
+                found = await self._ask_at(witness, note, tree, size)
+                return found or await self._ask_at(witness, note, tree, size)
         except RolledBackError as error:
             self.error = error
             return None
-        except (aiohttp.ClientError, TimeoutError, PeerError, ValueError):
+        except (aiohttp.ClientError, OSError, PeerError, ValueError):
             return None
 
-    async def _ask_at(self, witness: _Witness, note: Note, tree: Tree) -> NoteSignature | None:
-        if self.session is None or witness.size > tree.size:
+    async def _ask_at(self, witness: _Witness, note: Note, tree: Tree, size: int) -> NoteSignature | None:
+        if self.session is None or witness.size > size:
             witness.size = 0
             return None
-        path = tree.consistency_proof(witness.size)
+        path = tree.consistency_proof(witness.size, size)
         head = Note(text=note.text, signatures=note.signatures[:1])
         lines = [f"old {witness.size}\n", *(base64.b64encode(node).decode() + "\n" for node in path), "\n"]
         body = "".join(lines).encode() + head.encode()
@@ -160,18 +163,20 @@ class Cosigners:
             status = response.status
         if status == _CONFLICT and re.fullmatch(rb"(?:0|[1-9][0-9]{0,18})\n", answer):
             witness.size = int(answer)
-            if witness.size > tree.size:
-                await self._refute(witness, tree)
+            if witness.size > size:
+                await self._compare(witness, tree)
             return None
+        if status == _UNPROCESSABLE:
+            await self._compare(witness, tree)
         if status != _OK:
             return None
         signed = Note.parse(head.text.encode() + b"\n" + answer)
         signed.cosigned_at(witness.key)
-        witness.size = tree.size
+        witness.size = size
         return next((item for item in signed.signatures if witness.key.made(item)), None)
 
-    async def _refute(self, witness: _Witness, tree: Tree) -> None:
-        """A witness says that it saw more than there is: see whether it can prove that with our own signature.
+    async def _compare(self, witness: _Witness, tree: Tree) -> None:
+        """A witness says that it saw another history: see whether it can prove that with our own signature.
 
         Raises:
             RolledBackError: it can.
@@ -184,8 +189,11 @@ class Cosigners:
                 return
             note = Note.parse(await _read(response.content))
         head = Checkpoint.parse(note.text)
-        if note.signed_by(self._log_key) and head.origin == self._origin and head.size > tree.size:
-            raise RolledBackError("a witness has seen more of this log than its files hold")
+        if not note.signed_by(self._log_key) or head.origin != self._origin:
+            return
+        # With the tree as it is now: somebody else may have shown the witness a newer head than the one asked about.
+        if head.size > tree.size or head.root != tree.root(head.size):
+            raise RolledBackError("a witness has seen what the log's files do not hold")
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

@@ -206,6 +206,7 @@ class _Log:
         self._queue: _Queue | None = None
         self._lock = asyncio.Lock()
         self._refreshed = -math.inf
+        self._compared = False
         self._tasks = set[asyncio.Task[None]]()
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -279,6 +280,10 @@ class _Log:
 
     async def _add(self, entries: list[bytes]) -> tuple[list[int], int]:
         sequencer = self._sequencer
+        if not self._compared:
+            # Before anything is signed on top of it: whether the witnesses have seen more than the files hold.
+            await self._gather()
+            self._compared = True
         if self._cosigners.error is not None:
             raise self._cosigners.error
         before = sequencer.note.text
@@ -315,6 +320,8 @@ class _Log:
             async with self._lock:
                 if self._sequencer.note.text == text:
                     await self._publish([cosignature])
+                else:
+                    await self._gather()  # it was too late for that tree head, and is free for this one
 
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         method, path = scope["method"], scope["path"]

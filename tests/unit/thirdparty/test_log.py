@@ -22,6 +22,7 @@ from sottovoce.thirdparty import log as log_module
 from sottovoce.thirdparty import stores, witness
 from sottovoce.thirdparty.files import StorageError, write_whole
 from sottovoce.thirdparty.log import Config, WitnessAddress, create_app
+from sottovoce.thirdparty.sequencer import Sequencer
 from sottovoce.thirdparty.stores import OtherWriterError
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
@@ -737,22 +738,28 @@ def test_a_log_whose_files_were_rolled_back_is_told_so_and_stops(world: World, t
                     answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"rewritten")
                     assert (answer.status, answer.body) == (503, b'{"code": "log.rolled-back"}')
                 assert (await head(app)).size == 0
-        assert json.loads(world.lines[-1]) == {"event": "RolledBack", "size": 1}
+        assert json.loads(world.lines[-1]) == {"event": "RolledBack", "size": 0}
 
     run(play())
 
 
-def test_no_witness_cosigns_a_log_that_was_rewritten(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_log_that_was_rewritten_is_told_so_before_it_signs_more(
+    world: World, tmp_path: Path, count: int
+) -> None:
+    rewritten = Sequencer(stores.Folder(tmp_path / "rewritten"), world.key, ORIGIN)
+    rewritten.add(entries(count, "rewritten"))
+
     async def play() -> None:
         async with witnessed(world):
             async with world.serving() as app:
                 for entry in entries(3):
                     await append(app, entry)
-            for rewritten in (entries(3, "rewritten"), entries(4, "rewritten")):
-                async with world.serving(folder=str(tmp_path / f"other-{len(rewritten)}"), quorum=1) as app:
-                    told = await batch(app, rewritten)
-                    assert told == {"indexes": list(range(len(rewritten))), "cosignatures": 0}
-                    assert (await head(app)).size == 0
+            async with world.serving(folder=str(tmp_path / "rewritten"), quorum=1) as app:
+                answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"more")
+                assert (answer.status, answer.body) == (503, b'{"code": "log.rolled-back"}')
+                assert (await head(app)).size == 0
+        assert Sequencer(stores.Folder(tmp_path / "rewritten"), world.key, ORIGIN).tree.size == count
 
     run(play())
 
@@ -773,7 +780,9 @@ def cosigning(key: SigningKey, *, cut: int = 0, padding: bytes = b"") -> Answer:
 
 
 async def with_witness(world: World, key: SigningKey, answer: Answer) -> tuple[int, int]:
-    """How many cosignatures a log takes from a witness with `key` that answers so, and requests it made."""
+    """How many cosignatures a log takes from a witness with `key` that answers so, and requests it made: the first is about
+    the empty tree.
+    """
     async with upstream(answer) as fake:
         address = WitnessAddress(key=str(key.verifier), url=fake.url)
         async with world.serving(witnesses=[address]) as app:
@@ -790,7 +799,7 @@ KEY = SigningKey.generate("witness.example/w", COSIGNATURE)
 def test_a_cosignature_that_comes_in_pieces_is_taken(world: World, cut: int) -> None:
     async def play() -> None:
         other = "\u2014 witness.example/other AAAAAAAA\n".encode()
-        assert await with_witness(world, KEY, cosigning(KEY, cut=cut, padding=other)) == (1, 1)
+        assert await with_witness(world, KEY, cosigning(KEY, cut=cut, padding=other)) == (1, 2)
 
     run(play())
 
