@@ -1,6 +1,9 @@
 """A log in an S3-like store: the Versity S3 Gateway, a server that keeps to conditional writes."""
 
+import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,14 +30,17 @@ def settings(tmp_path: Path) -> Iterator[S3Settings]:
     """A bucket of its own in a new server."""
     gateway, port = golang.program("versitygw"), golang.free_port()
     (tmp_path / "root/bucket").mkdir(parents=True)
-    (tmp_path / "meta").mkdir()
+    try:
+        # With its other way to keep versions, files of their own, this server shows for a moment an old object with its new version.
+        os.setxattr(tmp_path, "user.sottovoce", b"1")
+    except OSError:
+        pytest.skip("the temporary folder's file system has no extended attributes")
     (tmp_path / "secret").write_text("correct horse battery staple\n")
     environment = {
         "ROOT_ACCESS_KEY": "operator",
         "ROOT_SECRET_KEY": "correct horse battery staple",
         "VGW_PORT": f"127.0.0.1:{port}",
         "VGW_QUIET": "true",
-        "VGW_META_SIDECAR": str(tmp_path / "meta"),
     }
     with golang.serving(gateway, "posix", tmp_path / "root", port=port, environment=environment):
         yield S3Settings(
@@ -97,32 +103,34 @@ def test_of_two_writers_one_is_stopped(settings: S3Settings) -> None:
 
 
 def test_writers_that_race_never_make_two_histories(settings: S3Settings) -> None:
-    """Eight writers at once, each opening the log anew when it has lost: every index that was told is of its entry."""
+    """Three writers at once, each opening the log anew when it has lost: every index that was told is of its entry."""
     told: dict[int, bytes] = {}
     refused = []
+    draw = random.Random(1)  # noqa: S311 - when to try again
 
     def write(name: int) -> None:
-        for number in range(5):
+        for number in range(3):
             entry = b"writer %d, entry %d" % (name, number)
             while True:
                 try:
                     (index,) = Sequencer(S3Store(settings), KEY, ORIGIN).add([entry])
                 except (OtherWriterError, ConfigError):
                     refused.append(name)
+                    time.sleep(draw.random() / 20)
                     continue
                 told[index] = entry
                 break
 
     Sequencer(S3Store(settings), KEY, ORIGIN)
-    threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(told) == list(range(20))
+    assert sorted(told) == list(range(9))
     assert (
         Sequencer(S3Store(settings), KEY, ORIGIN).tree.root()
-        == Tree.over([told[index] for index in range(20)]).root()
+        == Tree.over([told[index] for index in range(9)]).root()
     )
     assert refused
 
