@@ -45,7 +45,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(UV) sync --locked --all-extras --compile-bytecode --python $(BIN)/python
 	@touch $@
 
-peers: tests/peers/node_modules/.ready $(VOPRF_PEER)
+peers: tests/peers/node_modules/.ready $(VOPRF_PEER) tests/peers/go/.built/.ready
 
 tests/peers/node_modules/.ready: tests/peers/package-lock.json
 	@if command -v npm >/dev/null; then cd tests/peers && npm ci --silent --ignore-scripts && touch node_modules/.ready; \
@@ -56,5 +56,14 @@ $(VOPRF_PEER): tests/peers/voprf_peer/Cargo.lock tests/peers/voprf_peer/src/main
 	|| echo "the Rust implementation cannot be built here: tests against it will be skipped, and say so."; \
 	else echo "cargo is not here: tests against the Rust implementation will be skipped, and say so."; fi
 
+tests/peers/go/.built/.ready: $(wildcard tests/peers/go/*/go.mod tests/peers/go/*/go.sum tests/peers/go/*/*.go)
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null; then echo "Building the Go implementations that ours are tested against: some minutes, the first time." && \
+	export GOTOOLCHAIN=auto GOFLAGS=-mod=readonly && \
+	(cd tests/peers/go/tlog && go build -o ../.built/tlogpeer . && go build -o ../.built/ filippo.io/torchwood/cmd/litewitness) && \
+	(cd tests/peers/go/s3 && go build -o ../.built/ github.com/versity/versitygw/cmd/versitygw) && touch $(@D)/* $@ \
+	|| echo "They could not be built: tests against them will be skipped, and say so."; \
+	else echo "go is not here: tests against the Go implementations will be skipped, and say so."; fi
+
 clean:
-	rm -rf $(VENV) mutants tests/peers/node_modules tests/peers/voprf_peer/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) mutants tests/peers/node_modules tests/peers/voprf_peer/target tests/peers/go/.built .mypy_cache .ruff_cache .pytest_cache .hypothesis

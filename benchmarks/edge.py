@@ -39,7 +39,9 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def party(role: str, config: msgspec.Struct, folder: Path) -> Iterator[tuple[str, int]]:
+def party(
+    role: str, config: msgspec.Struct, folder: Path, *, stderr: int | None = None
+) -> Iterator[tuple[str, int]]:
     """One service as `sottovoce serve` starts it: its URL and process id."""
     file = folder / f"{role}.toml"
     write_config(file, config)
@@ -48,7 +50,7 @@ def party(role: str, config: msgspec.Struct, folder: Path) -> Iterator[tuple[str
         fds = (sock.fileno(), told)
         command = [sys.executable, "-P", "-m", "sottovoce", "serve", role, "--config", str(file)]
         command += ["--fd", str(fds[0]), "--ready-fd", str(told)]
-        process = subprocess.Popen(command, pass_fds=fds)
+        process = subprocess.Popen(command, pass_fds=fds, stderr=stderr)
         os.close(told)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     try:

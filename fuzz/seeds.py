@@ -24,6 +24,7 @@ from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.paravisor import SimulatedParavisor
 from sottovoce.simulator.testing import NOW, EvidenceWorld, TdxEvidenceWorld, intel, vendor
 from sottovoce.tlog.entries import Directory, Relay, Revocations, TokenKey
+from sottovoce.tlog.proof import Proof, encode_proof
 from sottovoce.tlog.tiles import encode_bundle
 
 _EXPORTER, _SPKI = b"e" * 32, b"public key"
@@ -183,8 +184,24 @@ def notes() -> list[bytes]:
     return [_world().log.checkpoint(now=NOW).encode()]
 
 
+def checkpoints() -> list[bytes]:
+    return [_world().log.checkpoint(now=NOW).text.encode(), b"log.example/x\n1\n" + b"A" * 43 + b"=\nmore\n"]
+
+
+def verifier_keys() -> list[bytes]:
+    log = _world().log
+    return [str(key.verifier).encode() for key in (log.key, log.witnesses[0])]
+
+
 def proofs() -> list[bytes]:
-    return [_shown().release.proof, _shown().host.proof]
+    parsed = Proof.parse(_shown().host.proof)
+    more = encode_proof(index=parsed.index, path=parsed.path, checkpoint=parsed.note, extra=b"more")
+    return [_shown().release.proof, _shown().host.proof, more]
+
+
+def witness_requests() -> list[bytes]:
+    node = base64.b64encode(bytes(32))
+    return [b"old 0\n\n" + notes()[0], b"old 5\n" + (node + b"\n") * 3 + b"\n" + notes()[0]]
 
 
 def releases() -> list[bytes]:

@@ -32,7 +32,7 @@ from sottovoce.attest.tdx.layout import Quote
 from sottovoce.core import bhttp, canonical, cbor
 from sottovoce.core.authscheme import parse_fields
 from sottovoce.core.challenges import TokenChallenge, parse_challenges
-from sottovoce.core.errors import ConfigError, PeerError, SottovoceError
+from sottovoce.core.errors import ConfigError, DecodeError, PeerError, SottovoceError
 from sottovoce.core.frames import FrameReader
 from sottovoce.core.httpdate import parse_http_date
 from sottovoce.core.limits import LIMITS
@@ -45,9 +45,11 @@ from sottovoce.device.answers import AnswerDecoder
 from sottovoce.device.chats.importer import import_chat
 from sottovoce.device.reports import decode_export
 from sottovoce.tee.settings import parse_settings
+from sottovoce.thirdparty.witness import parse_request
+from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Directory, Host, Release
-from sottovoce.tlog.note import Note
-from sottovoce.tlog.proof import Proof
+from sottovoce.tlog.note import Note, VerifierKey
+from sottovoce.tlog.proof import Proof, encode_proof
 from sottovoce.tlog.tiles import decode_bundle, encode_bundle, read_tile
 
 __all__ = ["TARGETS", "Target"]
@@ -102,6 +104,22 @@ def _joined(found: list[Any]) -> list[Any]:
     return [item for one in found for item in one]
 
 
+def _checkpoint(data: bytes) -> Checkpoint:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise DecodeError("this is not a checkpoint") from None
+    return Checkpoint.parse(text)
+
+
+def _verifier_key(data: bytes) -> VerifierKey:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise DecodeError("this is not a key") from None
+    return VerifierKey.parse(text)
+
+
 def _plain(data: bytes) -> object:
     pem.certificates(data)
     return pem.plain(data)
@@ -139,7 +157,20 @@ TARGETS: Final[Mapping[str, Target]] = {
     "paravisor-evidence": Target(parse=parse_paravisor_evidence, seeds=seeds.paravisor_evidence),
     # tlog
     "note": Target(parse=Note.parse, seeds=seeds.notes, encode=Note.encode),
-    "log-proof": Target(parse=Proof.parse, seeds=seeds.proofs),
+    "checkpoint": Target(
+        parse=_checkpoint, seeds=seeds.checkpoints, encode=lambda value: value.encode().encode()
+    ),
+    "verifier-key": Target(
+        parse=_verifier_key, seeds=seeds.verifier_keys, encode=lambda value: str(value).encode()
+    ),
+    "log-proof": Target(
+        parse=Proof.parse,
+        seeds=seeds.proofs,
+        encode=lambda value: encode_proof(
+            index=value.index, path=value.path, checkpoint=value.note, extra=value.extra
+        ),
+    ),
+    "witness-request": Target(parse=parse_request, seeds=seeds.witness_requests),
     "release": Target(parse=Release.parse, seeds=seeds.releases, encode=Release.encode),
     "host": Target(parse=Host.parse, seeds=seeds.hosts, encode=Host.encode),
     "directory": Target(parse=Directory.parse, seeds=seeds.directories, encode=Directory.encode),

@@ -144,6 +144,7 @@ class Configs:
             folder=str(self._folder / "log"),
             secret=str(state.path("log.secret")),
             witnesses=witnesses,
+            quorum=len(witnesses),
         )
 
     def _witness(self, party: str) -> msgspec.Struct:

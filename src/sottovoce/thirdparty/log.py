@@ -1,22 +1,26 @@
-"""A transparency log on plain files (C2SP tlog-tiles), cosigned by witnesses (C2SP tlog-witness).
+"""A transparency log (C2SP tlog-tiles), cosigned by witnesses (C2SP tlog-witness).
 
     GET  /checkpoint, /tile/…          public
-    GET  /proof?hash=<leaf hash, hex>  a tlog-proof under the newest cosigned checkpoint
-    POST /entries                      the operator's: one entry → {"index": n}
+    GET  /proof?hash=<leaf hash, hex>  a tlog-proof under the newest published tree head
+    POST /entries                      the operator's: one entry → {"index": n, "cosignatures": k}
+    POST /batch                        the operator's: an entry bundle → {"indexes": [n, …], "cosignatures": k}
     GET  /healthz
 
-An entry is durable, and the tree head over it signed, before its index is told. A tree head is signed for a size only
-after the files of that size are on the disk, and the size never goes back, so a stop at any moment forks nothing.
+An entry is durable, and the tree head over it signed, before its index is told. Entries that come at once become one
+batch: see `sequencer`. A tree head is published once `quorum` witnesses have cosigned it.
 """
 
 import asyncio
-import base64
 import contextlib
+import gzip
 import hmac
 import json
 import math
 import re
 import time
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
@@ -28,39 +32,38 @@ from sottovoce.core import asgi
 from sottovoce.core.errors import (
     ConfigError,
     DecodeError,
-    LimitError,
     PeerError,
     RefusedError,
     SottovoceError,
     UnavailableError,
 )
 from sottovoce.core.events import Event, EventLog, event
-from sottovoce.thirdparty.files import StorageError, write_whole
-from sottovoce.tlog import merkle, tiles
-from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import COSIGNATURE, ED25519, Note, NoteSignature, SigningKey, VerifierKey, sign_note
+from sottovoce.thirdparty.cosigners import Cosigners, WitnessAddress
+from sottovoce.thirdparty.sequencer import MAX_BATCH, NoEntryError, Sequencer
+from sottovoce.thirdparty.stores import Folder, S3Settings, S3Store, Store
+from sottovoce.tlog import tiles
+from sottovoce.tlog.note import COSIGNATURE, ED25519, NoteSignature, SigningKey
 from sottovoce.tlog.proof import encode_proof
 
-__all__ = ["Config", "Storage", "WitnessAddress", "create_app"]
+__all__ = ["Config", "WitnessAddress", "create_app", "open_store"]
 
 # tlog-tiles, "Merkle Tree" and "Log entries"
 _TILE: Final = re.compile(
-    r"/(tile/([0-9]|[1-5][0-9]|6[0-3]|entries)/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[1-9][0-9]{0,2})?)"
+    r"/(tile/([0-9]|[1-5][0-9]|6[0-3]|entries)/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?)"
 )
 _BEARER: Final = b"Bearer "
 _MIN_SECRET: Final = 16
-_WITNESS_TIMEOUT: Final = 10.0
-_MAX_ANSWER: Final = 4096
+_MAX_BODY: Final = 4 * 1024 * 1024
+_MAX_WAITING: Final = 32 * 1024 * 1024
+"""Bytes of entries that may wait for their turn, and 64 for each."""
+_MAX_STEP: Final = 8 * 1024 * 1024
+"""Bytes in one batch."""
+_GATHER: Final = 0.005
+"""Seconds that the first entry of a batch waits for others: who got an answer and sends the next entry is in time."""
 _LOOK: Final = 60.0
 """Seconds between two looks at whether the tree head needs new cosignatures."""
-_OK, _CONFLICT = 200, 409
-
-
-class WitnessAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A witness: its key (vkey) and its submission prefix."""
-
-    key: str
-    url: str
+_IMMUTABLE: Final = (b"cache-control", b"public, max-age=31536000, immutable")
+_BRIEF: Final = (b"cache-control", b"public, max-age=2")
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,11 +72,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     origin: str
     key: str
     """File with the signing key."""
-    folder: str
-    """The log's files."""
+    folder: str = ""
+    """The log's files, if they are in a folder."""
+    s3: S3Settings | None = None
+    """The log's files, if they are in an S3-like store."""
     secret: str
     """File with the operator's secret, for appending: 16 bytes or more."""
     witnesses: list[WitnessAddress]
+    quorum: int = 0
+    """Witnesses without whose cosignatures no tree head is published: the devices' quorum, or 0 to publish all."""
     refresh: int = 6 * 3600
     """Seconds after which a tree head is cosigned again, so that its age stays below a day."""
 
@@ -84,10 +91,10 @@ class NotOperatorError(RefusedError):
     code = "refused.operator"
 
 
-class NoEntryError(PeerError):
-    """The log has no such entry."""
+class BusyError(UnavailableError):
+    """Too many entries wait already."""
 
-    code = "peer.no-entry"
+    code = "unavailable.log"
 
 
 @event
@@ -98,126 +105,77 @@ class Appended(Event):
     cosignatures: int
 
 
-class Storage:
-    """The log's files. Not trusted by anybody: whoever holds them can withhold entries, and cannot change one unseen."""
+@event
+class RolledBack(Event):
+    """A witness has proved that the log's files were rolled back. Nothing is appended any more."""
 
-    def __init__(self, folder: Path, key: SigningKey, origin: str) -> None:
-        self._folder = folder
-        self._key = key
-        self._origin = origin
-        self.leaves: list[bytes] = []
-        self._entries: list[bytes] = []
-        self.note = self._load()
-
-    def _load(self) -> Note:
-        try:
-            data = (self._folder / "checkpoint").read_bytes()
-        except FileNotFoundError:
-            return self._begin()
-        except OSError:
-            raise ConfigError("the log's tree head cannot be read") from None
-        try:
-            note = Note.parse(data)
-            checkpoint = Checkpoint.parse(note.text)
-            signed = note.signed_by(self._key.verifier)
-        except PeerError:
-            raise ConfigError("the log's tree head is damaged; it must not go on") from None
-        if checkpoint.origin != self._origin or not signed:
-            raise ConfigError("the log's folder is of another log")
-        self._read_entries(checkpoint)
-        return note
-
-    def _begin(self) -> Note:
-        # The head of the empty tree is there before the first tile, so tiles without a head are a head that was lost. A
-        # log that began anew then would sign a second history.
-        if (self._folder / "tile").exists():
-            raise ConfigError("the log's tree head is lost; it must not go on")
-        note = self._sign([])
-        write_whole(self._folder / "checkpoint", note.encode())
-        return note
-
-    def _read_entries(self, checkpoint: Checkpoint) -> None:
-        try:
-            for index in range(-(-checkpoint.size // tiles.WIDTH)):
-                width = min(tiles.WIDTH, checkpoint.size - index * tiles.WIDTH)
-                bundle = self._folder / tiles.tile_path("entries", index, width)
-                self._entries = tiles.decode_bundle(bundle.read_bytes())
-                self.leaves += map(merkle.leaf_hash, self._entries)
-        except (OSError, DecodeError):
-            raise ConfigError("the log's entries are damaged; it must not go on") from None
-        if len(self._entries) == tiles.WIDTH:
-            self._entries = []
-        if (len(self.leaves), merkle.tree_head(self.leaves)) != (checkpoint.size, checkpoint.root):
-            raise ConfigError("the log's files do not give its signed tree head; it must not go on")
-
-    def _sign(self, leaves: list[bytes]) -> Note:
-        head = Checkpoint(origin=self._origin, size=len(leaves), root=merkle.tree_head(leaves))
-        return sign_note(head.encode(), [self._key])
-
-    def append(self, entry: bytes) -> int:
-        """Append durably; the entry's index. An entry that is there already keeps its index.
-
-        Raises:
-            StorageError: nothing was appended, and no tree head with the entry was shown to anybody.
-        """
-        leaf = merkle.leaf_hash(entry)
-        if leaf in self.leaves:
-            return self.leaves.index(leaf)
-        index = len(self.leaves)
-        entries = [*self._entries, entry]
-        write_whole(
-            self._folder / tiles.tile_path("entries", index // tiles.WIDTH, len(entries)),
-            tiles.encode_bundle(entries),
-        )
-        leaves = [*self.leaves, leaf]
-        for path, tile in tiles.changed_tiles(leaves, index):
-            write_whole(self._folder / path, tile)
-        note = self._sign(leaves)
-        write_whole(self._folder / "checkpoint", note.encode())
-        self.leaves, self.note = leaves, note
-        self._entries = [] if len(entries) == tiles.WIDTH else entries
-        return index
-
-    def cosign(self, cosignatures: list[NoteSignature]) -> None:
-        """Publish the tree head with the witnesses' new cosignatures; one that none replaces stays.
-
-        Raises:
-            StorageError: the tree head is as it was.
-        """
-        made = {(item.name, item.key_id) for item in cosignatures}
-        kept = [item for item in self.note.signatures if (item.name, item.key_id) not in made]
-        note = Note(text=self.note.text, signatures=(*kept, *cosignatures))
-        write_whole(self._folder / "checkpoint", note.encode())
-        self.note = note
-
-    def proof(self, leaf: bytes) -> bytes:
-        """A tlog-proof of the entry with this leaf hash.
-
-        Raises:
-            NoEntryError: there is none.
-        """
-        if leaf not in self.leaves:
-            raise NoEntryError("the log has no such entry")
-        index = self.leaves.index(leaf)
-        return encode_proof(
-            index=index, path=merkle.inclusion_proof(self.leaves, index), checkpoint=self.note
-        )
-
-    def tile(self, path: str) -> bytes | None:
-        """A tile or entry bundle; None if there is none."""
-        try:
-            return (self._folder / path).read_bytes()
-        except OSError:
-            return None
+    size: int
 
 
-class _Witness:
-    """What the log knows of one witness."""
+def open_store(config: Config) -> Store:
+    """The store that `config` names.
 
-    def __init__(self, address: WitnessAddress) -> None:
-        self.key = VerifierKey.parse(address.key)
-        self.url = address.url.rstrip("/") + "/add-checkpoint"
-        self.size = 0
+    Raises:
+        ConfigError: it names none, or two.
+    """
+    if bool(config.folder) == (config.s3 is not None):
+        raise ConfigError("a log's files are in a folder or in an S3-like store")
+    return S3Store(config.s3) if config.s3 is not None else Folder(Path(config.folder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    indexes: list[int]
+    cosignatures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    entries: list[bytes]
+    size: int
+    told: asyncio.Future[_Told]
+
+
+class _Queue:
+    """Entries that wait for their turn."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._size = 0
+        self._came = asyncio.Event()
+
+    def put(self, entries: list[bytes]) -> asyncio.Future[_Told]:
+        size = sum(map(len, entries)) + 64 * len(entries)
+        if self._size + size > _MAX_WAITING:
+            raise BusyError("too many entries wait already", party="log")
+        told: asyncio.Future[_Told] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(entries=entries, size=size, told=told))
+        self._size += size
+        self._came.set()
+        return told
+
+    async def take(self) -> list[_Waiting]:
+        """What makes the next batch: at least one request, and all that fit with it."""
+        while not self._waiting:
+            self._came.clear()
+            await self._came.wait()
+            await asyncio.sleep(_GATHER)
+        batch, count, size = list[_Waiting](), 0, 0
+        while self._waiting:
+            first = self._waiting[0]
+            count, size = count + len(first.entries), size + first.size
+            if batch and (count > MAX_BATCH or size > _MAX_STEP):
+                break
+            batch.append(self._waiting.popleft())
+            self._size -= first.size
+        return batch
+
+    def close(self) -> None:
+        """Refuse all that wait."""
+        for one in self._waiting:
+            if not one.told.done():
+                one.told.set_exception(UnavailableError("the log stops", party="log"))
+        self._waiting.clear()
 
 
 class _Log:
@@ -225,19 +183,31 @@ class _Log:
         try:
             key = SigningKey.parse(Path(config.key).read_text())
             self._secret = Path(config.secret).read_bytes().strip()
-            self._witnesses = [_Witness(address) for address in config.witnesses]
+            self._cosigners = Cosigners(
+                config.witnesses,
+                origin=config.origin,
+                log_key=key.verifier,
+                quorum=config.quorum,
+                late=self._late,
+            )
         except (OSError, UnicodeDecodeError, DecodeError):
             raise ConfigError("the log's key, its secret or a witness's key cannot be read") from None
-        if key.kind != ED25519 or any(witness.key.kind != COSIGNATURE for witness in self._witnesses):
+        if key.kind != ED25519 or any(one.kind != COSIGNATURE for one in self._cosigners.keys):
             raise ConfigError("a log needs a note key, and of each witness the cosignature key")
         if len(self._secret) < _MIN_SECRET:
             raise ConfigError("the log's secret is too short")
+        if not 0 <= config.quorum <= len(config.witnesses):
+            raise ConfigError("the quorum is larger than the number of witnesses")
         self._log = log
+        self._quorum = config.quorum
         self._refresh = config.refresh
-        self._storage = Storage(Path(config.folder), key, config.origin)
-        self._session: aiohttp.ClientSession | None = None
+        self._store = open_store(config)
+        self._sequencer = Sequencer(self._store, key, config.origin)
+        self._queue: _Queue | None = None
         self._lock = asyncio.Lock()
         self._refreshed = -math.inf
+        self._compared = False
+        self._tasks = set[asyncio.Task[None]]()
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
@@ -255,98 +225,168 @@ class _Log:
             await asgi.respond_error(send, 503, error)
 
     async def _lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
-        timeout = aiohttp.ClientTimeout(total=_WITNESS_TIMEOUT)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            self._session = session
-            refresher = asyncio.ensure_future(self._keep_fresh())
-            await asgi.lifespan(receive, send, shutdown=lambda: None)
-            refresher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await refresher
+        await receive()
+        async with contextlib.AsyncExitStack() as stack:
+            self._sequencer.hold()
+            stack.callback(self._sequencer.release)
+            self._cosigners.session = await stack.enter_async_context(
+                aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            )
+            stack.push_async_callback(self._cosigners.stop)
+            self._queue = _Queue()
+            stack.callback(self._queue.close)
+            for work in (self._keep_fresh(), self._sequence(self._queue)):
+                await stack.enter_async_context(_running(work))
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        # Only now: a server that is told so ends the process.
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _keep_fresh(self) -> None:
         while True:
-            if time.monotonic() - self._refreshed > self._refresh and self._storage.leaves:
+            if time.monotonic() - self._refreshed > self._refresh and self._sequencer.tree.size:
                 # A full disk now may have room at the next look.
-                with contextlib.suppress(StorageError):
+                with contextlib.suppress(SottovoceError):
                     async with self._lock:
                         await self._gather()
             await asyncio.sleep(_LOOK)
+
+    async def _sequence(self, queue: _Queue) -> None:
+        while True:
+            batch = await queue.take()
+            step = asyncio.ensure_future(self._step(batch))
+            try:
+                await asyncio.shield(step)
+            except asyncio.CancelledError:
+                await step  # a batch that was begun is ended, also when the log stops meanwhile
+                raise
+
+    async def _step(self, batch: list[_Waiting]) -> None:
+        entries = [entry for one in batch for entry in one.entries]
+        try:
+            async with self._lock:
+                indexes, count = await self._add(entries)
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            for one in batch:
+                if not one.told.done():
+                    one.told.set_exception(error)
+            return
+        at = 0
+        for one in batch:
+            if not one.told.done():
+                told = indexes[at : at + len(one.entries)]
+                one.told.set_result(_Told(indexes=told, cosignatures=count))
+            at += len(one.entries)
+
+    async def _add(self, entries: list[bytes]) -> tuple[list[int], int]:
+        sequencer = self._sequencer
+        if not self._compared:
+            # Before anything is signed on top of it: whether the witnesses have seen more than the files hold.
+            await self._gather()
+            self._compared = True
+        if self._cosigners.error is not None:
+            raise self._cosigners.error
+        before = sequencer.note.text
+        indexes = await asyncio.to_thread(sequencer.add, entries)
+        if sequencer.note.text == before == sequencer.published.text:
+            return indexes, self._cosigners.count(sequencer.published)
+        count = await self._gather()
+        self._log.emit(Appended(size=sequencer.tree.size, cosignatures=count))
+        return indexes, count
+
+    async def _gather(self) -> int:
+        """Ask each witness; publish if enough have signed, and say how many did. The others are asked at the next look."""
+        found = await self._cosigners.gather(self._sequencer.note, self._sequencer.tree)
+        if self._cosigners.error is not None:
+            self._log.emit(RolledBack(size=self._sequencer.tree.size))
+            raise self._cosigners.error
+        self._refreshed = time.monotonic() if len(found) == len(self._cosigners.keys) else -math.inf
+        await self._publish(found)
+        return len(found)
+
+    async def _publish(self, cosignatures: list[NoteSignature]) -> None:
+        self._sequencer.cosign(cosignatures)
+        if self._cosigners.count(self._sequencer.note) >= self._quorum:
+            await asyncio.to_thread(self._sequencer.publish)
+
+    def _late(self, text: str, cosignature: NoteSignature) -> None:
+        task = asyncio.get_running_loop().create_task(self._publish_late(text, cosignature))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish_late(self, text: str, cosignature: NoteSignature) -> None:
+        # What cannot be written now is asked for again at the next look.
+        with contextlib.suppress(SottovoceError):
+            async with self._lock:
+                if self._sequencer.note.text == text:
+                    await self._publish([cosignature])
+                else:
+                    await self._gather()  # it was too late for that tree head, and is free for this one
 
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         method, path = scope["method"], scope["path"]
         tile = _TILE.fullmatch(path)
         if (method, path) == ("POST", "/entries"):
-            await self._append(scope, receive, send)
+            self._authorize(scope)
+            told = await self._append([await asgi.read_body(receive, tiles.MAX_ENTRY)])
+            answer = {"index": told.indexes[0], "cosignatures": told.cosignatures}
+            await asgi.respond(send, 200, json.dumps(answer).encode())
+        elif (method, path) == ("POST", "/batch"):
+            self._authorize(scope)
+            told = await self._append(
+                tiles.decode_bundle(await asgi.read_body(receive, _MAX_BODY), limit=MAX_BATCH)
+            )
+            several = {"indexes": told.indexes, "cosignatures": told.cosignatures}
+            await asgi.respond(send, 200, json.dumps(several).encode())
         elif (method, path) == ("GET", "/proof"):
             query = parse_qs(scope["query_string"].decode("latin-1"))
-            await asgi.respond(send, 200, self._storage.proof(_leaf(query)), kind=b"text/plain")
+            await asgi.respond(send, 200, self._proof(_leaf(query)), kind=b"text/plain")
         elif (method, path) == ("GET", "/checkpoint"):
             # What is in memory: a head on the disk may be of an entry whose index was not told.
-            await asgi.respond(send, 200, self._storage.note.encode(), kind=b"text/plain; charset=utf-8")
+            body = self._sequencer.published.encode()
+            await asgi.respond(send, 200, body, _BRIEF, kind=b"text/plain; charset=utf-8")
         elif method == "GET" and tile:
-            data = self._storage.tile(tile[1])
-            await asgi.respond(
-                send, 404 if data is None else 200, data or b"", kind=b"application/octet-stream"
-            )
+            await self._tile(scope, send, tile[1])
         else:
             await asgi.respond(send, 204 if path == "/healthz" else 404)
 
-    async def _append(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    async def _tile(self, scope: asgi.Scope, send: asgi.Send, path: str) -> None:
+        data = await asyncio.to_thread(self._store.read, path)
+        if data is None:
+            await asgi.respond(send, 404)
+            return
+        headers = [_IMMUTABLE]
+        if path.startswith("tile/entries/"):
+            headers.append((b"vary", b"accept-encoding"))
+            if b"gzip" in (asgi.header(scope, b"accept-encoding") or b""):
+                data = gzip.compress(data, 6, mtime=0)
+                headers.append((b"content-encoding", b"gzip"))
+        await asgi.respond(send, 200, data, *headers, kind=b"application/octet-stream")
+
+    def _proof(self, leaf: bytes) -> bytes:
+        index, path, head = self._sequencer.locate(leaf)
+        return encode_proof(index=index, path=path, checkpoint=head)
+
+    def _authorize(self, scope: asgi.Scope) -> None:
         given = asgi.header(scope, b"authorization") or b""
         if not hmac.compare_digest(given, _BEARER + self._secret):
             raise NotOperatorError("only the operator appends")
-        entry = await asgi.read_body(receive, tiles.MAX_ENTRY)
-        async with self._lock:
-            index = self._storage.append(entry)
-            count = await self._gather()
-        self._log.emit(Appended(size=len(self._storage.leaves), cosignatures=count))
-        await asgi.respond(send, 200, json.dumps({"index": index, "cosignatures": count}).encode())
 
-    async def _gather(self) -> int:
-        """Ask each witness; publish what they sign, and say how many. One that is down is asked again at the next look."""
-        found = await asyncio.gather(*(self._ask(witness) for witness in self._witnesses))
-        cosignatures = [signature for signature in found if signature is not None]
-        self._storage.cosign(cosignatures)
-        whole = len(cosignatures) == len(self._witnesses)
-        self._refreshed = time.monotonic() if whole else -math.inf
-        return len(cosignatures)
-
-    async def _ask(self, witness: _Witness) -> NoteSignature | None:
-        try:
-            return await self._ask_at(witness, witness.size) or await self._ask_at(witness, witness.size)
-        except (aiohttp.ClientError, TimeoutError, PeerError):
-            return None
-
-    async def _ask_at(self, witness: _Witness, old: int) -> NoteSignature | None:
-        """One request; on 409 the witness's size is learnt and None returned."""
-        if self._session is None:
+    async def _append(self, entries: list[bytes]) -> _Told:
+        if self._queue is None:
             raise UnavailableError("the log is starting", party="log")
-        storage = self._storage
-        path = merkle.consistency_proof(storage.leaves, min(old, len(storage.leaves)))
-        head = Note(text=storage.note.text, signatures=storage.note.signatures[:1])
-        lines = [f"old {old}\n", *(base64.b64encode(node).decode() + "\n" for node in path), "\n"]
-        body = "".join(lines).encode() + head.encode()
-        async with self._session.post(witness.url, data=body, allow_redirects=False) as response:
-            answer = await _read(response.content)
-            if response.status == _CONFLICT and re.fullmatch(rb"[0-9]{1,18}\n", answer):
-                witness.size = int(answer)
-                return None
-            if response.status != _OK:
-                return None
-        note = Note.parse(head.text.encode() + b"\n" + answer)
-        note.cosigned_at(witness.key)
-        witness.size = len(storage.leaves)
-        return next((item for item in note.signatures if witness.key.made(item)), None)
+        return await self._queue.put(entries)
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    answer = b""
-    while len(answer) <= _MAX_ANSWER and (piece := await content.read(_MAX_ANSWER)):
-        answer += piece
-    if len(answer) > _MAX_ANSWER:
-        raise LimitError("the witness's answer is longer than its limit")
-    return answer
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _leaf(query: dict[str, list[str]]) -> bytes:
@@ -360,7 +400,7 @@ def create_app(config: Config, *, log: EventLog) -> asgi.App:
     """The log as an ASGI application.
 
     Raises:
-        ConfigError: a key or the secret is missing, or the folder does not hold this log as it was signed.
-        StorageError: a new log cannot be begun.
+        ConfigError: a key or the secret is missing, or the store does not hold this log as it was signed.
+        StorageError, OtherWriterError: a new log cannot be begun, or an old one not be finished.
     """
     return _Log(config, log)

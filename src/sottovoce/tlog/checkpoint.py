@@ -19,6 +19,8 @@ __all__ = ["Checkpoint"]
 
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _LINES: Final = 3
+_MAX_SIZE: Final = (1 << 63) - 1
+"""The specification has no limit; no other implementation reads more than a signed 64-bit number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,10 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> "Checkpoint":
+    def parse(cls, text: str, *, empty_root: bool = True) -> "Checkpoint":
         """Parse a checkpoint's text.
+
+        `empty_root=False` leaves out that an empty tree has the empty tree's root: a witness looks at other things first.
 
         Raises:
             DecodeError: malformed, or an empty tree with another root.
@@ -45,11 +49,16 @@ class Checkpoint:
         except (binascii.Error, ValueError):
             raise DecodeError("the checkpoint's root is not base64") from None
         checkpoint = cls(origin=lines[0], size=int(lines[1]), root=root, extensions=tuple(lines[_LINES:]))
-        if len(root) != HASH or checkpoint.encode() != text:
+        if len(root) != HASH or checkpoint.size > _MAX_SIZE or checkpoint.encode() != text:
             raise DecodeError("the checkpoint is not in its one form")
-        if checkpoint.size == 0 and root != EMPTY_ROOT:
+        if empty_root and not checkpoint.rooted:
             raise DecodeError("the checkpoint of an empty log has another root")
         return checkpoint
+
+    @property
+    def rooted(self) -> bool:
+        """Whether the root is the one that an empty tree has, if the tree is empty."""
+        return self.size > 0 or self.root == EMPTY_ROOT
 
     def encode(self) -> str:
         """The text, newline included."""

@@ -41,6 +41,8 @@ _KEY_ID: Final = 4
 _PUBLIC_KEY: Final = 32
 _SIGNATURE: Final = 64
 _TIMESTAMP: Final = struct.Struct(">Q")
+_MAX_TIME: Final = (1 << 63) - 1
+"""tlog-cosignature, "Format"."""
 _NAME: Final = re.compile(r"[^\s+]+")
 _DASH: Final = "\u2014 "
 
@@ -200,6 +202,8 @@ class VerifierKey:
         if self.kind != COSIGNATURE or len(signature) != _TIMESTAMP.size + _SIGNATURE:
             raise SignatureError("not a timestamped Ed25519 cosignature")
         (time,) = _TIMESTAMP.unpack_from(signature)
+        if time > _MAX_TIME:
+            raise SignatureError("a cosignature's time is out of range")
         self._verify(signature[_TIMESTAMP.size :], _cosigned(text, time))
         return int(time)
 
@@ -264,8 +268,9 @@ class SigningKey:
 
     def cosign(self, text: str, *, time: int) -> NoteSignature:
         """A cosignature on the checkpoint `text`, made at `time` (unix seconds)."""
-        if self.kind != COSIGNATURE:
-            raise UsageError("only a cosignature key cosigns")
+        # tlog-witness: a witness never leaves out the time, which is what 0 would mean.
+        if self.kind != COSIGNATURE or not 0 < time <= _MAX_TIME:
+            raise UsageError("only a cosignature key cosigns, at a time after 1970")
         return self._line(_TIMESTAMP.pack(time) + self.private.sign(_cosigned(text, time)))
 
     def _line(self, signature: bytes) -> NoteSignature:

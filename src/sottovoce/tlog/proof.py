@@ -1,7 +1,7 @@
 """Offline proofs that an entry is in the log (C2SP tlog-proof).
 
 c2sp.org/tlog-proof@v1
-extra <base64>                      optional; refused here, as nothing of ours uses it
+extra <base64>                      optional; read, and refused by `verify_proof`, as nothing of ours uses it
 index <decimal>
 <inclusion proof, one base64 hash a line>
 <empty line>
@@ -24,6 +24,7 @@ from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
 __all__ = ["LoggedEntry", "Proof", "encode_proof", "verify_proof"]
 
 _HEADER: Final = "c2sp.org/tlog-proof@v1"
+_EXTRA: Final = "extra "
 _INDEX: Final = re.compile(r"index (0|[1-9][0-9]{0,18})")
 _MAX_PROOF: Final = 16 * 1024
 _MAX_PATH: Final = 63
@@ -45,13 +46,14 @@ class Proof:
     index: int
     path: tuple[bytes, ...]
     note: Note
+    extra: bytes | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> "Proof":
         """Parse a tlog-proof.
 
         Raises:
-            DecodeError: malformed, or with extra data.
+            DecodeError: malformed.
         """
         if len(data) > _MAX_PROOF:
             raise DecodeError("the log proof is longer than its limit")
@@ -60,10 +62,12 @@ class Proof:
             lines = head.decode("ascii").split("\n")
         except UnicodeDecodeError:
             raise DecodeError("this is not a log proof") from None
+        extra = _extra(lines.pop(1)) if len(lines) > 1 and lines[1].startswith(_EXTRA) else None
         index = _INDEX.fullmatch(lines[1]) if len(lines) > 1 else None
         if not found or lines[0] != _HEADER or index is None or len(lines) > _MAX_PATH + 2:
             raise DecodeError("this is not a log proof")
-        return cls(index=int(index[1]), path=tuple(map(_hash, lines[2:])), note=_note(checkpoint))
+        path = tuple(map(_hash, lines[2:]))
+        return cls(index=int(index[1]), path=path, note=_note(checkpoint), extra=extra)
 
 
 # All the proofs of one session, and of the next ones, stand under the same few checkpoints; failures are not kept.
@@ -72,19 +76,31 @@ def _note(checkpoint: bytes) -> Note:
     return Note.parse(checkpoint)
 
 
-def _hash(line: str) -> bytes:
+def _base64(line: str) -> bytes:
     try:
         value = base64.b64decode(line, validate=True)
     except (binascii.Error, ValueError):
         value = b""
-    if len(value) != HASH or base64.b64encode(value).decode() != line:
+    if base64.b64encode(value).decode() != line:
+        raise DecodeError("a line of the log proof is malformed")
+    return value
+
+
+def _extra(line: str) -> bytes:
+    return _base64(line.removeprefix(_EXTRA))
+
+
+def _hash(line: str) -> bytes:
+    value = _base64(line)
+    if len(value) != HASH:
         raise DecodeError("a hash of the log proof is malformed")
     return value
 
 
-def encode_proof(*, index: int, path: Sequence[bytes], checkpoint: Note) -> bytes:
+def encode_proof(*, index: int, path: Sequence[bytes], checkpoint: Note, extra: bytes | None = None) -> bytes:
     """The proof as text."""
-    lines = [_HEADER, f"index {index}", *(base64.b64encode(node).decode() for node in path), "", ""]
+    more = [] if extra is None else [_EXTRA + base64.b64encode(extra).decode()]
+    lines = [_HEADER, *more, f"index {index}", *(base64.b64encode(node).decode() for node in path), "", ""]
     return "\n".join(lines).encode() + checkpoint.encode()
 
 
@@ -94,11 +110,13 @@ def verify_proof(proof: bytes, entry: bytes, policy: LogPolicy, *, now: int | No
     `now` is unix seconds; None leaves out the checkpoint's age only.
 
     Raises:
-        DecodeError: malformed.
+        DecodeError: malformed, or with extra data: it is not signed by anybody, so an operator could mark a device with it.
         OriginError, SignatureError, QuorumError, CheckpointAgeError: see `LogPolicy.verify_checkpoint`.
         InclusionError: the entry is not in the tree.
     """
     parsed = Proof.parse(proof)
+    if parsed.extra is not None:
+        raise DecodeError("the log proof has extra data, of which nothing here knows what it means")
     checkpoint = policy.verify_checkpoint(parsed.note, now=now)
     verify_inclusion(
         leaf=leaf_hash(entry),

@@ -38,18 +38,20 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     return b"".join(_LENGTH.pack(len(entry)) + entry for entry in entries)
 
 
-def decode_bundle(data: bytes) -> list[bytes]:
-    """The entries of a bundle.
+def decode_bundle(data: bytes, *, limit: int = WIDTH) -> list[bytes]:
+    """The entries of a bundle, at most `limit`.
 
     Raises:
-        DecodeError: cut short.
+        DecodeError: cut short, or with more entries.
     """
-    entries, at = [], 0
+    entries, at = list[bytes](), 0
     while at < len(data):
         start = at + _LENGTH.size
         at = start + int.from_bytes(data[at:start], "big")
         if start > len(data) or at > len(data):
             raise DecodeError("the entry bundle is cut short")
+        if len(entries) == limit:
+            raise DecodeError("the entry bundle has too many entries")
         entries.append(data[start:at])
     return entries
 
@@ -70,8 +72,8 @@ def read_tile(data: bytes) -> list[bytes]:
     """The hashes of a tile.
 
     Raises:
-        DecodeError: not a whole number of hashes.
+        DecodeError: not a whole number of hashes, none, or more than 256.
     """
-    if len(data) % HASH or not data:
-        raise DecodeError("the tile is cut short")
+    if len(data) % HASH or not 0 < len(data) <= WIDTH * HASH:
+        raise DecodeError("the tile is cut short or too long")
     return [data[at : at + HASH] for at in range(0, len(data), HASH)]

@@ -1,9 +1,10 @@
 import asyncio
 import contextlib
+import gzip
 import hmac
 import json
 import os
-import stat
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,13 @@ import edge_kit
 from http_kit import Answer, Upstream, reply, upstream
 from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
+from sottovoce.thirdparty import cosigners as cosigners_module
 from sottovoce.thirdparty import log as log_module
-from sottovoce.thirdparty import witness
+from sottovoce.thirdparty import stores, witness
 from sottovoce.thirdparty.files import StorageError, write_whole
-from sottovoce.thirdparty.log import Config, Storage, WitnessAddress, create_app
+from sottovoce.thirdparty.log import Config, WitnessAddress, create_app
+from sottovoce.thirdparty.sequencer import Sequencer
+from sottovoce.thirdparty.stores import OtherWriterError
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
@@ -41,12 +45,18 @@ class Witness:
     key: SigningKey
     up: bool = True
     url: str = ""
+    wait: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.wait.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not self.up:
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
+        if scope["type"] == "http":
+            await self.wait.wait()
         await self.app(scope, receive, send)
 
 
@@ -123,6 +133,14 @@ async def append(app: asgi.App, entry: bytes) -> dict[str, int]:
     answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=entry)
     assert answer.status == 200, answer
     told: dict[str, int] = json.loads(answer.body)
+    return told
+
+
+async def batch(app: asgi.App, items: list[bytes]) -> dict[str, Any]:
+    body = tiles.encode_bundle(items)
+    answer = await asgi.fetch(app, "POST", "/batch", headers=BEARER, body=body)
+    assert answer.status == 200, answer
+    told: dict[str, Any] = json.loads(answer.body)
     return told
 
 
@@ -285,24 +303,6 @@ def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.mark.usefixtures("fast_disk")
-def test_a_tree_beyond_one_tile_is_read_back_from_its_tiles_and_files(world: World, tmp_path: Path) -> None:
-    storage = Storage(tmp_path / "log", world.key, ORIGIN)
-    for number, entry in enumerate(entries(258)):
-        assert storage.append(entry) == number
-        if number in {254, 255, 256}:
-            again = Storage(tmp_path / "log", world.key, ORIGIN)
-            assert (again.leaves, again.note.text) == (storage.leaves, storage.note.text)
-            storage = again
-    full, partial, above, bundle, rest = (
-        storage.tile("tile/" + path) or b""
-        for path in ("0/000", "0/001.p/2", "1/000.p/1", "entries/000", "entries/001.p/2")
-    )
-    assert tiles.read_tile(full) + tiles.read_tile(partial) == storage.leaves
-    assert above == merkle.tree_head(storage.leaves[:256])
-    assert tiles.decode_bundle(bundle) + tiles.decode_bundle(rest) == entries(258)
-
-
 @pytest.mark.parametrize(
     "path",
     ["/", "/key", "/tile", "/tile/", "/tile/0", "/tile/entries", "/tile/0/000", "/tile/0/000.p/2", "/tile/0/000.p/01", "/tile/1/000.p/1",
@@ -358,132 +358,22 @@ def test_a_restart_keeps_the_tree_and_continues_it(world: World) -> None:
     run(play())
 
 
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-
-
-def _resigned(folder: Path, key: SigningKey, *, origin: str = ORIGIN, size: int = 3) -> None:
-    leaves = list(map(merkle.leaf_hash, entries(size)))
-    text = Checkpoint(origin=origin, size=size, root=merkle.tree_head(leaves)).encode()
-    (folder / "checkpoint").write_bytes(sign_note(text, [key]).encode())
-
-
-def _folder_for_head(folder: Path, _: SigningKey) -> None:
-    (folder / "checkpoint").unlink()
-    (folder / "checkpoint").mkdir()
-
-
-BUNDLE = "tile/entries/000.p/3"
-DAMAGE: dict[str, Callable[[Path, SigningKey], object]] = {
-    "tree head lost": lambda folder, _: (folder / "checkpoint").unlink(),
-    "tree head empty": lambda folder, _: (folder / "checkpoint").write_bytes(b""),
-    "tree head is noise": lambda folder, _: (folder / "checkpoint").write_bytes(b"\xff\n\n"),
-    "tree head cut": lambda folder, _: os.truncate(folder / "checkpoint", 60),
-    "tree head changed": lambda folder, _: (folder / "checkpoint").write_bytes(
-        (folder / "checkpoint").read_bytes().replace(b"\n3\n", b"\n2\n")
-    ),
-    "tree head is a folder": _folder_for_head,
-    "tree head of another key": lambda folder, _: _resigned(folder, SigningKey.generate(ORIGIN)),
-    "tree head of another log": lambda folder, key: _resigned(folder, key, origin="log.example/other"),
-    "tree head of a larger tree": lambda folder, key: _resigned(folder, key, size=4),
-    "entry changed": lambda folder, _: _flip(folder / BUNDLE),
-    "entries cut": lambda folder, _: os.truncate(folder / BUNDLE, 12),
-    "entries empty": lambda folder, _: os.truncate(folder / BUNDLE, 0),
-    "entries lost": lambda folder, _: (folder / BUNDLE).unlink(),
-    "entries of two": lambda folder, _: (folder / BUNDLE).write_bytes(tiles.encode_bundle(entries(2))),
-}
-
-
-@pytest.mark.usefixtures("fast_disk")
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_folder_refuses_to_start(
-    world: World, damage: Callable[[Path, SigningKey], object]
-) -> None:
-    folder = world.folder / "log"
-    storage = Storage(folder, world.key, ORIGIN)
-    for entry in entries(3):
-        storage.append(entry)
-    assert Storage(folder, world.key, ORIGIN).leaves == storage.leaves
-    damage(folder, world.key)
-    with pytest.raises(ConfigError):
-        world.app()
-
-
 def test_a_new_log_signs_the_empty_tree_and_can_be_started_again(world: World) -> None:
     first, second = (asyncio.run(head(world.app())) for _ in range(2))
     assert first == second
     assert (first.origin, first.size, first.root) == (ORIGIN, 0, merkle.EMPTY_ROOT)
 
 
-@pytest.mark.usefixtures("fast_disk")
-@pytest.mark.parametrize("size", [0, 1, 255])
-@pytest.mark.parametrize("stop", range(4))
-def test_a_stop_between_any_two_writes_forks_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, size: int, stop: int
-) -> None:
-    folder = world.folder / "log"
-    written: list[Path] = []
-    storage = Storage(folder, world.key, ORIGIN)
-    for entry in entries(size):
-        storage.append(entry)
-    before = storage.note
-
-    def stopping(path: Path, data: bytes) -> None:
-        if len(written) == stop:
-            raise StorageError("stopped")
-        written.append(path)
-        write_whole(path, data)
-
-    monkeypatch.setattr(log_module, "write_whole", stopping)
-    with contextlib.suppress(StorageError):
-        storage.append(b"lost or not")
-    monkeypatch.undo()
-    again = Storage(folder, world.key, ORIGIN)
-    appended = folder / "checkpoint" in written
-    assert len(again.leaves) == size + appended
-    assert (again.note != before) == appended
-    # Another entry in the place of the lost one is a second history only if the first one was ever signed.
-    assert again.append(b"another") == size + appended
-    assert Storage(folder, world.key, ORIGIN).leaves == again.leaves
-
-
-def test_a_tree_head_that_may_be_lost_is_not_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last step of a write fails: the new head is on the disk, and the entry's index is not told."""
-
-    async def play() -> None:
-        async with world.serving() as app:
-            await append(app, b"first")
-            before = (await asgi.fetch(app, "GET", "/checkpoint")).body
-            monkeypatch.setattr(os, "fsync", failing)
-            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
-            assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
-            assert Checkpoint.parse(Note.parse((folder / "checkpoint").read_bytes()).text).size == 2
-            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == before
-            monkeypatch.undo()
-            assert (await append(app, b"third"))["index"] == 1
-            assert (await asgi.fetch(app, "GET", "/checkpoint")).body == (folder / "checkpoint").read_bytes()
-
-    def failing(descriptor: int) -> None:
-        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-        if is_folder and Path(f"/proc/self/fd/{descriptor}").samefile(folder):
-            raise OSError
-
-    folder = world.folder / "log"
-    run(play())
-
-
 def test_a_full_disk_is_503_and_the_entry_can_be_sent_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Path, __: bytes) -> None:
+    def full(*_: object) -> None:
         raise StorageError("full")
 
     async def play() -> None:
         async with witnessed(world), world.serving() as app:
             await append(app, b"first")
-            monkeypatch.setattr(log_module, "write_whole", full)
+            monkeypatch.setattr(stores, "write_whole", full)
             answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"second")
             assert (answer.status, answer.body) == (503, b'{"code": "disk"}')
             assert (await world.checkpoint(app)).size == 1
@@ -509,7 +399,206 @@ def test_a_log_needs_a_note_key_and_witnesses_keys(world: World) -> None:
         world.app()
 
 
+# Batches
+
+
+def test_a_batch_is_appended_in_one_step(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            assert await batch(app, entries(300)) == {"indexes": list(range(300)), "cosignatures": 2}
+            assert (await world.checkpoint(app)).size == 300
+            assert await batch(app, [b"new", b"entry 7"]) == {"indexes": [300, 7], "cosignatures": 2}
+            assert await batch(app, []) == {"indexes": [], "cosignatures": 2}
+        assert [json.loads(line)["size"] for line in world.lines] == [300, 301]
+
+    run(play())
+
+
+def test_entries_that_come_at_once_share_a_step(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving() as app:
+            told = await asyncio.gather(*(append(app, entry) for entry in entries(60)))
+            assert sorted(one["index"] for one in told) == list(range(60))
+        assert len(world.lines) < 10
+
+    run(play())
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"\x00", "peer.decode"), (b"\x00\x02x", "peer.decode"), (bytes(2 * 4097), "peer.decode"), (bytes(4 << 20) + b"x", "peer.limit")],
+)  # fmt: skip
+def test_a_batch_that_is_malformed_or_too_large_is_refused(world: World, body: bytes, code: str) -> None:
+    async def play() -> None:
+        async with world.serving() as app:
+            answer = await asgi.fetch(app, "POST", "/batch", headers=BEARER, body=body)
+            assert (answer.status, json.loads(answer.body)) == (400, {"code": code})
+            assert (await asgi.fetch(app, "POST", "/batch", body=body)).status == 401
+            assert (await head(app)).size == 0
+
+    run(play())
+
+
+def test_more_than_may_wait_is_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with world.serving() as app:
+            monkeypatch.setattr(log_module, "_MAX_WAITING", 500)
+            answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=bytes(437))
+            assert (answer.status, answer.body) == (503, b'{"code": "unavailable.log"}')
+            assert (await append(app, bytes(436)))["index"] == 0
+
+    run(play())
+
+
+def test_a_second_log_on_the_same_files_does_not_start(world: World) -> None:
+    async def play() -> None:
+        async with world.serving():
+            with pytest.raises(OtherWriterError):
+                await asgi.shutdown(world.app())
+
+    run(play())
+
+
+def test_the_files_are_in_one_place(world: World) -> None:
+    s3 = stores.S3Settings(bucket="b", endpoint="http://x", region="r", access_key_id="a", secret="none")
+    for changes in ({"folder": ""}, {"s3": s3}):
+        with pytest.raises(ConfigError, match="in a folder or"):
+            world.app(**changes)
+
+
+def test_what_never_changes_may_be_kept_and_what_does_may_not(world: World) -> None:
+    # tlog-tiles: "Checkpoints", "Merkle Tree", "Log entries"
+    async def play() -> None:
+        async with world.serving() as app:
+            await append(app, b"entry")
+            for path in ("/tile/0/000.p/1", "/tile/entries/000.p/1"):
+                answer = await asgi.fetch(app, "GET", path)
+                assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            packed = await asgi.fetch(app, "GET", path, headers={"Accept-Encoding": "gzip, br"})
+            assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "accept-encoding")
+            assert gzip.decompress(packed.body) == answer.body == tiles.encode_bundle([b"entry"])
+            shown = await asgi.fetch(app, "GET", "/checkpoint")
+            assert shown.headers["cache-control"] == "public, max-age=2"
+            missing = await asgi.fetch(app, "GET", "/tile/0/000.p/2")
+            assert (missing.status, missing.headers["cache-control"]) == (404, "no-store")
+
+    run(play())
+
+
 # Witnesses
+
+
+def test_nothing_is_published_that_too_few_have_seen(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world), world.serving(quorum=2) as app:
+            await append(app, b"first")
+            world.witnesses[1].up = False
+            assert await append(app, b"second") == {"index": 1, "cosignatures": 1}
+            assert (await world.checkpoint(app)).size == 1
+            verify_proof(await prove(app, b"first"), b"first", world.policy(), now=NOW)
+            answer = await asgi.fetch(app, "GET", f"/proof?hash={merkle.leaf_hash(b'second').hex()}")
+            assert (answer.status, answer.body) == (503, b'{"code": "unavailable.witnesses"}')
+            world.witnesses[1].up = True
+            assert await append(app, b"third") == {"index": 2, "cosignatures": 2}
+            verify_proof(await prove(app, b"second"), b"second", world.policy(), now=NOW)
+
+    run(play())
+
+
+def test_a_quorum_larger_than_the_witnesses_is_refused(world: World) -> None:
+    for quorum in (1, -1):
+        with pytest.raises(ConfigError, match="quorum"):
+            world.app(quorum=quorum)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_slow_witness_holds_up_nothing_beyond_the_quorum_and_its_cosignature_comes_late(
+    world: World,
+) -> None:
+    async def play() -> None:
+        async with witnessed(world, 3), world.serving(quorum=2) as app:
+            slow = world.witnesses[2]
+            slow.wait.clear()
+            assert await append(app, b"first") == {"index": 0, "cosignatures": 2}
+            # While it is still being asked, nobody waits for it.
+            start = time.monotonic()
+            for entry in entries(5):
+                assert (await append(app, entry))["cosignatures"] == 2
+            assert time.monotonic() - start < 5
+            assert (await world.checkpoint(app)).size == 6
+            slow.wait.set()
+
+            async def whole() -> bool:
+                await append(app, os.urandom(8))
+                note = Note.parse((await asgi.fetch(app, "GET", "/checkpoint")).body)
+                return note.cosigned_at(slow.key.verifier) is not None
+
+            await until(whole)
+
+    run(play())
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_cosignature_that_comes_late_is_published_with_the_others(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world, 2), world.serving(quorum=1) as app:
+            slow = world.witnesses[1]
+            slow.wait.clear()
+            assert (await append(app, b"entry"))["cosignatures"] == 1
+            slow.wait.set()
+
+            async def whole() -> bool:
+                with contextlib.suppress(QuorumError):
+                    return (await world.checkpoint(app, quorum=2)).size == 1
+                return False
+
+            await until(whole)
+
+    run(play())
+
+
+def test_a_witness_that_is_needed_is_waited_for(world: World) -> None:
+    async def play() -> None:
+        async with witnessed(world, 2), world.serving(quorum=2) as app:
+            slow = world.witnesses[1]
+            slow.wait.clear()
+            asked = asyncio.ensure_future(append(app, b"entry"))
+            await asyncio.sleep(0.1)
+            assert not asked.done()
+            assert (await head(app)).size == 0
+            slow.wait.set()
+            assert await asked == {"index": 0, "cosignatures": 2}
+
+    run(play())
+
+
+def test_a_witness_that_lies_about_our_size_proves_nothing(world: World) -> None:
+    """It says that it saw more, and shows a tree head of its own making, or of another log, or none."""
+
+    async def play() -> None:
+        text = Checkpoint(origin=ORIGIN, size=99, root=bytes(32)).encode()
+        forged = sign_note(text, [SigningKey.generate(ORIGIN)]).encode()
+        other = sign_note(text.replace(ORIGIN, "log.example/other"), [world.key]).encode()
+        for shown in (forged, other, b"noise", b""):
+            asked: list[bytes] = []
+
+            async def lie(
+                fake: Upstream,
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                shown: bytes = shown,
+                asked: list[bytes] = asked,
+            ) -> None:
+                await fake.body(reader)
+                asked.append(fake.heads[-1].split()[0])
+                status, body = ("200 OK", shown) if asked[-1] == b"GET" else ("409 Conflict", b"99\n")
+                writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+
+            assert (await with_witness(world, KEY, lie))[0] == 0
+            assert asked[:2] == [b"POST", b"GET"]
+
+    run(play())
 
 
 def test_a_witness_that_is_down_is_left_out_and_the_operator_is_told(world: World) -> None:
@@ -524,6 +613,12 @@ def test_a_witness_that_is_down_is_left_out_and_the_operator_is_told(world: Worl
                     verify_proof(proof, b"entry", world.policy(quorum=2), now=NOW)
 
     run(play())
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log waits 50 ms for witnesses beyond the quorum."""
+    monkeypatch.setattr(cosigners_module, "_GRACE", 0.05)
 
 
 @pytest.fixture
@@ -620,7 +715,7 @@ def test_a_full_disk_does_not_end_the_refreshing(world: World, monkeypatch: pyte
     async def play() -> None:
         async with witnessed(world), world.serving(refresh=0) as app:
             await append(app, b"entry")
-            monkeypatch.setattr(log_module, "write_whole", full_once)
+            monkeypatch.setattr(stores, "write_whole", full_once)
             world.now += 50_000
 
             async def newer() -> bool:
@@ -632,16 +727,39 @@ def test_a_full_disk_does_not_end_the_refreshing(world: World, monkeypatch: pyte
     run(play())
 
 
-def test_no_witness_cosigns_a_log_that_was_rolled_back(world: World, tmp_path: Path) -> None:
+def test_a_log_whose_files_were_rolled_back_is_told_so_and_stops(world: World, tmp_path: Path) -> None:
     async def play() -> None:
         async with witnessed(world):
             async with world.serving() as app:
                 for entry in entries(3):
                     await append(app, entry)
-            for rewritten in (entries(2), entries(3, "rewritten"), entries(4, "rewritten")):
-                async with world.serving(folder=str(tmp_path / f"other-{rewritten[-1]!r}")) as app:
-                    told = [(await append(app, entry))["cosignatures"] for entry in rewritten]
-                    assert told == [0] * len(rewritten)
+            async with world.serving(folder=str(tmp_path / "rewritten")) as app:
+                for _ in range(2):
+                    answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"rewritten")
+                    assert (answer.status, answer.body) == (503, b'{"code": "log.rolled-back"}')
+                assert (await head(app)).size == 0
+        assert json.loads(world.lines[-1]) == {"event": "RolledBack", "size": 0}
+
+    run(play())
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_log_that_was_rewritten_is_told_so_before_it_signs_more(
+    world: World, tmp_path: Path, count: int
+) -> None:
+    rewritten = Sequencer(stores.Folder(tmp_path / "rewritten"), world.key, ORIGIN)
+    rewritten.add(entries(count, "rewritten"))
+
+    async def play() -> None:
+        async with witnessed(world):
+            async with world.serving() as app:
+                for entry in entries(3):
+                    await append(app, entry)
+            async with world.serving(folder=str(tmp_path / "rewritten"), quorum=1) as app:
+                answer = await asgi.fetch(app, "POST", "/entries", headers=BEARER, body=b"more")
+                assert (answer.status, answer.body) == (503, b'{"code": "log.rolled-back"}')
+                assert (await head(app)).size == 0
+        assert Sequencer(stores.Folder(tmp_path / "rewritten"), world.key, ORIGIN).tree.size == count
 
     run(play())
 
@@ -662,7 +780,9 @@ def cosigning(key: SigningKey, *, cut: int = 0, padding: bytes = b"") -> Answer:
 
 
 async def with_witness(world: World, key: SigningKey, answer: Answer) -> tuple[int, int]:
-    """How many cosignatures a log takes from a witness with `key` that answers so, and requests it made."""
+    """How many cosignatures a log takes from a witness with `key` that answers so, and requests it made: the first is about
+    the empty tree.
+    """
     async with upstream(answer) as fake:
         address = WitnessAddress(key=str(key.verifier), url=fake.url)
         async with world.serving(witnesses=[address]) as app:
@@ -679,7 +799,7 @@ KEY = SigningKey.generate("witness.example/w", COSIGNATURE)
 def test_a_cosignature_that_comes_in_pieces_is_taken(world: World, cut: int) -> None:
     async def play() -> None:
         other = "\u2014 witness.example/other AAAAAAAA\n".encode()
-        assert await with_witness(world, KEY, cosigning(KEY, cut=cut, padding=other)) == (1, 1)
+        assert await with_witness(world, KEY, cosigning(KEY, cut=cut, padding=other)) == (1, 2)
 
     run(play())
 
@@ -698,7 +818,7 @@ def test_a_cosignature_that_comes_in_pieces_is_taken(world: World, cut: int) -> 
         reply(409, b"noise"),
         reply(409, b"9" * 18 + b"\n"),
         cosigning(SigningKey.generate("witness.example/w", COSIGNATURE)),
-        cosigning(KEY, padding=f"\u2014 {'n' * 5000} AAAAAAAA\n".encode()),
+        cosigning(KEY, padding=f"\u2014 {'n' * 20_000} AAAAAAAA\n".encode()),
     ],
 )
 def test_what_is_no_cosignature_of_the_witness_is_not_taken(world: World, answer: Answer) -> None:
@@ -726,5 +846,5 @@ def test_a_witness_that_says_nothing_is_left_out(world: World, monkeypatch: pyte
     async def play() -> None:
         assert (await with_witness(world, KEY, silent))[0] == 0
 
-    monkeypatch.setattr(log_module, "_WITNESS_TIMEOUT", 0.05)
+    monkeypatch.setattr(cosigners_module, "_TIMEOUT", 0.05)
     run(play())

@@ -1,7 +1,9 @@
 import asyncio
 import base64
 import copy
+import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +11,17 @@ from pathlib import Path
 import pytest
 
 import asgi
+import edge_kit
 from device_kit import no_file_above
 from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
 from sottovoce.simulator.log_memory import MemoryLog
+from sottovoce.thirdparty import witness as witness_module
+from sottovoce.thirdparty.files import write_whole
 from sottovoce.thirdparty.witness import Config, create_app
 from sottovoce.tlog import merkle
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
+from sottovoce.tlog.note import COSIGNATURE, Note, NoteSignature, SigningKey, sign_note
 
 ORIGIN = "log.example/test"
 NOW = 1_800_000_000
@@ -41,11 +46,11 @@ class World:
         return create_app(config, log=EventLog(self.lines.append), clock=lambda: self.now)
 
     def record(self) -> bytes:
-        """The one file of the witness's state."""
-        return self.file().read_bytes()
+        """The text of the tree head that the witness keeps."""
+        return Note.parse(self.file().read_bytes()).text.encode()
 
     def file(self) -> Path:
-        (path,) = (self.folder / "state").iterdir()
+        (path,) = (one for one in (self.folder / "state").iterdir() if one.is_file())
         return path
 
 
@@ -160,13 +165,123 @@ def test_an_old_size_where_nothing_was_seen_is_409_with_zero(world: World) -> No
 
 
 @pytest.mark.parametrize("keep", [0, 3, 4])
-def test_another_tree_of_the_same_size_is_409_and_told(world: World, keep: int) -> None:
+def test_another_tree_of_the_same_size_is_422_and_kept_as_proof(world: World, keep: int) -> None:
     app = world.app()
     submit(app, request(grow(world.log, 5), 0))
-    answer = submit(app, request(fork(world.log, keep, 5), 5))
-    assert (answer.status, answer.body) == (409, b"5\n")
-    assert json.loads(world.lines[-1]) == {"event": "RefusedToCosign", "status": 409}
+    forked = fork(world.log, keep, 5)
+    for _ in range(2):
+        answer = submit(app, request(forked, 5))
+        assert (answer.status, answer.body) == (422, b'{"code": "peer.witness.fork"}')
+        assert json.loads(world.lines[-1]) == {"event": "RefusedToCosign", "status": 422}
     assert world.record() == world.log.checkpoint(now=NOW).text.encode()
+    (proof,) = world.file().with_name(world.file().name + ".forks").iterdir()
+    kept = Note.parse(proof.read_bytes())
+    assert kept.text == forked.checkpoint(now=NOW).text
+    assert kept.signed_by(world.log.key.verifier)
+
+
+def test_a_log_that_lies_without_end_fills_no_disk(world: World) -> None:
+    app = world.app()
+    submit(app, request(grow(world.log, 5), 0))
+    for number in range(20):
+        other = grow(fork(world.log, 0, 0), 5, word=f"history {number}")
+        assert submit(app, request(other, 5)).status == 422
+    assert len(list(world.file().with_name(world.file().name + ".forks").iterdir())) == 16
+
+
+def test_an_empty_tree_with_another_root_is_422_after_all_else(world: World) -> None:
+    # C2SP tlog-witness, "add-checkpoint"
+    def signed(key: SigningKey, origin: str = ORIGIN) -> bytes:
+        return sign_note(f"{origin}\n0\n{HASH.decode()}\n", [key]).encode()
+
+    app = world.app()
+    submission = b"old 0\n\n" + signed(world.log.key)
+    assert submit(app, submission).body == b'{"code": "peer.witness.empty-tree"}'
+    assert submit(app, submission).status == 422
+    assert submit(app, b"old 0\n\n" + signed(SigningKey.generate(ORIGIN))).status == 403
+    assert submit(app, b"old 0\n\n" + signed(world.log.key, "log.example/other")).status == 404
+    submit(app, request(grow(world.log, 2), 0))
+    assert submit(app, submission).body == b"2\n"
+
+
+def monitored(app: asgi.App, origin: str) -> asgi.Answer:
+    name = hashlib.sha256(origin.encode()).hexdigest()
+    return asyncio.run(asgi.fetch(app, "GET", f"/{name}/checkpoint"))
+
+
+def test_a_monitor_reads_what_was_cosigned_last(world: World) -> None:
+    # C2SP tlog-witness, "Monitor Retrieval Mechanism"
+    app = world.app()
+    assert monitored(app, ORIGIN).status == 404
+    submit(app, request(grow(world.log, 3), 0))
+    assert submit(app, request(fork(world.log, 0, 3), 3)).status == 422
+    answer = monitored(world.app(), ORIGIN)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    note = Note.parse(answer.body)
+    assert (note.signed_by(world.log.key.verifier), note.cosigned_at(world.key.verifier)) == (True, NOW)
+    assert len(note.signatures) == 2
+    assert monitored(app, "log.example/other").status == 404
+    assert asyncio.run(asgi.fetch(app, "GET", "/" + "A" * 64 + "/checkpoint")).status == 404
+    world.file().write_bytes(b"noise")
+    assert monitored(app, ORIGIN).body == b'{"code": "config"}'
+
+
+def test_a_log_may_have_two_keys_and_either_will_do(world: World) -> None:
+    second = grow(MemoryLog(ORIGIN), 3)
+    app = world.app(second)
+    assert submit(app, request(grow(world.log, 2), 0)).status == 200
+    assert submit(app, request(second, 2)).status == 200
+    text = grow(world.log, 4).checkpoint(now=NOW).text
+    both = sign_note(text, [world.log.key, second.key])
+    first, other = both.signatures
+    spoiled = NoteSignature(name=other.name, key_id=other.key_id, signature=bytes(64))
+    head = b"old 3\n" + b"".join(
+        base64.b64encode(node) + b"\n" for node in merkle.consistency_proof(world.log.leaves, 3)
+    )
+    assert submit(app, head + b"\n" + Note(text=text, signatures=(first, spoiled)).encode()).status == 403
+    assert submit(app, head + b"\n" + both.encode()).status == 200
+
+
+def test_two_witnesses_never_use_the_same_records(world: World) -> None:
+    async def play() -> None:
+        async with edge_kit.serving(world.app()):
+            with pytest.raises(ConfigError, match="another witness"):
+                await asgi.shutdown(world.app())
+        async with edge_kit.serving(world.app()):
+            pass
+
+    asyncio.run(play())
+
+
+def test_a_submission_that_is_given_up_is_recorded_before_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client leaves while the record is being written; a later tree must not be overwritten by it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, data: bytes) -> None:
+        begun.set()
+        assert go_on.wait(5)
+        write_whole(path, data)
+
+    async def play() -> None:
+        app = world.app()
+        first = asyncio.ensure_future(
+            asgi.fetch(app, "POST", "/add-checkpoint", body=request(grow(world.log, 2), 0))
+        )
+        await asyncio.to_thread(begun.wait, 5)
+        first.cancel()
+        later = asyncio.ensure_future(
+            asgi.fetch(app, "POST", "/add-checkpoint", body=request(grow(world.log, 7), 2))
+        )
+        await asyncio.sleep(0.05)
+        assert not later.done()
+        go_on.set()
+        assert (await later).status == 200
+
+    monkeypatch.setattr(witness_module, "write_whole", slow)
+    asyncio.run(play())
+    assert Checkpoint.parse(world.record().decode()).size == 7
 
 
 @pytest.mark.parametrize("keep", [0, 2, 4])
@@ -213,7 +328,7 @@ def test_a_proof_between_equal_sizes_or_from_the_empty_tree_must_be_empty(world:
 def test_what_was_seen_survives_a_restart(world: World) -> None:
     submit(world.app(), request(grow(world.log, 5), 0))
     again = world.app()
-    assert submit(again, request(fork(world.log, 2, 5), 5)).status == 409
+    assert submit(again, request(fork(world.log, 2, 5), 5)).status == 422
     assert submit(again, request(fork(world.log, 2, 8), 5)).status == 422
     assert submit(again, request(fork(world.log, 0, 1), 0)).body == b"5\n"
     assert submit(again, request(grow(world.log, 8), 5)).status == 200
@@ -290,7 +405,6 @@ HASH = base64.b64encode(bytes(32))
         b"old 0\n\n" + HEAD[:-1],
         b"old 0\n\n\xff" + HEAD,
         b"old 0\n\n" + HEAD.replace(b"\n1\n", b"\n01\n"),
-        b"old 0\n\n" + HEAD.replace(b"\n1\n", b"\n0\n"),
         b"old 0\n\n" + HEAD + b"x" * 65536,
     ],
 )
@@ -322,7 +436,7 @@ def test_a_damaged_record_refuses_to_start(world: World, data: bytes) -> None:
 def test_the_record_of_another_log_refuses_to_start(world: World) -> None:
     submit(world.app(), request(grow(world.log, 5), 0))
     other = grow(MemoryLog("log.example/second"), 1)
-    world.file().write_text(other.checkpoint(now=NOW).text)
+    world.file().write_bytes(other.checkpoint(now=NOW).encode())
     with pytest.raises(ConfigError, match="another log"):
         world.app()
 

@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import DecodeError, UsageError
-from sottovoce.tlog.note import COSIGNATURE, Note, SignatureError, SigningKey, VerifierKey, sign_note
+from sottovoce.tlog.note import (
+    COSIGNATURE,
+    Note,
+    NoteSignature,
+    SignatureError,
+    SigningKey,
+    VerifierKey,
+    sign_note,
+)
 
 # C2SP signed-note, "Example"
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -80,3 +88,29 @@ def test_a_signing_key_survives_its_text_form_and_hides_it() -> None:
     again = SigningKey.parse(key.secret())
     assert again.verifier == key.verifier
     assert key.secret().split("+", 2)[2] not in repr(key)
+
+
+def test_a_cosignatures_time_fits_a_signed_number_and_is_never_zero() -> None:
+    # C2SP tlog-cosignature, "Format", and tlog-witness, "add-checkpoint"
+    key = SigningKey.generate("witness.example/w1", COSIGNATURE)
+    text = "example.com/log\n1\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
+    largest = key.cosign(text, time=(1 << 63) - 1)
+    assert Note(text=text, signatures=(largest,)).cosigned_at(key.verifier) == (1 << 63) - 1
+    for time in (0, -1, 1 << 63):
+        with pytest.raises(UsageError):
+            key.cosign(text, time=time)
+    time = 1 << 63
+    signature = key.private.sign(f"cosignature/v1\ntime {time}\n{text}".encode())
+    line = NoteSignature(
+        name=key.name, key_id=key.verifier.key_id, signature=time.to_bytes(8, "big") + signature
+    )
+    with pytest.raises(SignatureError, match="out of range"):
+        Note(text=text, signatures=(line,)).cosigned_at(key.verifier)
+
+
+def test_sixteen_signatures_are_read_and_thirty_three_refused() -> None:
+    # C2SP signed-note, "Format": at least up to 16
+    line = NOTE.partition(b"\n\n")[2]
+    assert len(Note.parse(NOTE + line * 15).signatures) == 16
+    with pytest.raises(DecodeError, match="too many"):
+        Note.parse(NOTE + line * 32)

@@ -40,7 +40,7 @@ def checkpoint(*times: int | None) -> Note:
         (2, (NOW - 90, None, NOW), NOW - 90),
         # One witness's wrong clock, fast or slow, does not decide.
         (2, (NOW + 9999, NOW - 50, NOW - 90), NOW - 50),
-        (2, (0, NOW - 50, NOW), NOW - 50),
+        (2, (1, NOW - 50, NOW), NOW - 50),
     ],
 )
 def test_the_time_of_a_checkpoint_is_when_its_quorum_was_reached(
@@ -159,6 +159,7 @@ def test_a_checkpoint_has_one_form_and_may_have_extensions() -> None:
         f"log\n 1\n{ROOT}\n",
         f"log\n1x\n{ROOT}\n",
         f"log\n{'1' * 20}\n{ROOT}\n",
+        f"log\n{1 << 63}\n{ROOT}\n",
         f"log\n1\n{ROOT[:-1]}\n",
         f"log\n1\n{ROOT[:-2]}V=\n",
         f"log\n1\n{ROOT[4:]}\n",
@@ -170,3 +171,9 @@ def test_a_checkpoint_has_one_form_and_may_have_extensions() -> None:
 def test_what_is_not_a_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         Checkpoint.parse(text)
+
+
+def test_who_looks_at_other_things_first_reads_an_empty_tree_with_another_root() -> None:
+    text = f"log\n0\n{'A' * 43}=\n"
+    assert not Checkpoint.parse(text, empty_root=False).rooted
+    assert Checkpoint.parse(f"log\n{(1 << 63) - 1}\n{ROOT}\n").rooted

@@ -95,7 +95,11 @@ def test_a_policy_needs_witnesses() -> None:
     [
         (b"@v1", b"@v2"),
         (b"index 4", b"index 04"),
-        (b"index 4", b"extra YQ==\nindex 4"),
+        (b"index 4", b"extra YQ=\nindex 4"),
+        (b"index 4", b"extra YR==\nindex 4"),
+        (b"index 4", b"extra\nindex 4"),
+        (b"index 4", b"extra YQ==\nextra YQ==\nindex 4"),
+        (b"index 4\n", b"index 4\nextra YQ==\n"),
         (b"index 4\n", b""),
         (b"\n\n", b"\n"),
     ],
@@ -149,3 +153,12 @@ def test_a_checkpoint_is_verified_once_for_one_policy_and_a_refusal_is_never_kep
     # Time is never part of what is kept.
     with pytest.raises(CheckpointAgeError):
         log.policy().verify_checkpoint(parsed.note, now=NOW + 86_401)
+
+
+@pytest.mark.parametrize("extra", [b"", b"a", bytes(2000)])
+def test_extra_data_is_read_and_refused_where_it_would_be_believed(extra: bytes) -> None:
+    parsed = Proof.parse(PROOF)
+    more = encode_proof(index=parsed.index, path=parsed.path, checkpoint=parsed.note, extra=extra)
+    assert Proof.parse(more) == Proof(index=4, path=parsed.path, note=parsed.note, extra=extra)
+    with pytest.raises(DecodeError, match="extra data"):
+        verify_proof(more, b"entry 4", LOG.policy(), now=NOW)

@@ -105,7 +105,14 @@ def test_the_largest_entry_fits_and_a_larger_one_is_our_own_mistake() -> None:
         tiles.encode_bundle([largest + b"x"])
 
 
-@pytest.mark.parametrize("length", [0, 1, 31, 33, 63])
+@pytest.mark.parametrize("length", [0, 1, 31, 33, 63, 257 * 32])
 def test_a_tile_of_broken_hashes_is_refused(length: int) -> None:
     with pytest.raises(DecodeError):
         tiles.read_tile(bytes(length))
+
+
+def test_a_bundle_of_more_entries_than_a_tile_has_hashes_is_refused() -> None:
+    assert len(tiles.decode_bundle(bytes(512))) == 256
+    with pytest.raises(DecodeError, match="too many"):
+        tiles.decode_bundle(bytes(514))
+    assert len(tiles.decode_bundle(bytes(514), limit=257)) == 257
