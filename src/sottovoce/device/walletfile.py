@@ -21,16 +21,21 @@ _BUSY_SECONDS: Final = 5.0
 _FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
 _TOKEN_LENGTH: Final = 354
+_ADDED: Final = {"covered": "INTEGER NOT NULL DEFAULT -1", "firm": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of `state` that wallets of the first days do not have."""
 # SQLite's message may quote damaged bytes, which `sqlite3` then fails to decode.
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
 _SCHEMA: Final = (
-    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL) STRICT",
+    (
+        "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL,"
+        " covered INTEGER NOT NULL, firm INTEGER NOT NULL) STRICT"
+    ),
     (
         "CREATE TABLE tokens (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, ready INTEGER NOT NULL,"
         f" token BLOB NOT NULL CHECK (length(token) = {_TOKEN_LENGTH}), seal BLOB NOT NULL) STRICT"
     ),
-    "INSERT INTO state VALUES (0, 0)",
+    "INSERT INTO state VALUES (0, 0, -1, 0)",
     f"PRAGMA application_id = {_APPLICATION}",
 )
 
@@ -172,3 +177,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise corrupt(path)
     if connection.execute("SELECT count(*) FROM state").fetchone()[0] != 1:
         raise corrupt(path)
+    if _lacking(connection):
+        with transaction(connection, path):  # another process may have added them meanwhile
+            for name in _lacking(connection):
+                connection.execute(f"ALTER TABLE state ADD COLUMN {name} {_ADDED[name]}")
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str]:
+    present = {row[1] for row in connection.execute("PRAGMA table_info(state)")}
+    return [name for name in _ADDED if name not in present]
