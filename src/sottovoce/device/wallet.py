@@ -15,7 +15,8 @@ import hashlib
 import random
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,8 +126,11 @@ class Wallet:
         *,
         schedule: Schedule | None = None,
         draw: random.Random | None = None,
+        zone: Callable[[int], int] | None = None,
     ) -> None:
-        """Open the wallet at `path`, or make an empty one; `draw` is for tests.
+        """Open the wallet at `path`, or make an empty one.
+
+        `draw` is for tests; `zone` gives the device's time zone at a time, in seconds east of UTC.
 
         Raises:
             ConfigError: it cannot be opened or made, or others may read it.
@@ -136,6 +140,7 @@ class Wallet:
         self._path = path
         self._schedule = schedule or Schedule()
         self._draw = draw or secrets.SystemRandom()
+        self._zone = zone or _local_zone
         self._lock = threading.Lock()
         self._connection = connect(path)
 
@@ -179,10 +184,11 @@ class Wallet:
             WalletError: nothing was written.
         """
         tokens = batch.finish(responses)
+        covered = max(epoch for epoch, _ in tokens)
         with self._lock, transaction(self._connection, self._path):
             for epoch, token in tokens:
                 self._insert(token, epoch, now)
-            self._write_plan(self._schedule.refilled(max(epoch for epoch, _ in tokens), now, self._draw))
+            self._write_plan(self._schedule.refilled(covered, now, self._zone(now), self._draw))
             self._drop_expired(now)
         return len(tokens)
 
@@ -241,7 +247,7 @@ class Wallet:
         """The plan as it stands now, kept if it was drawn anew."""
         with self._lock, transaction(self._connection, self._path):
             plan = self._plan()
-            looked = self._schedule.look(plan, now, self._draw)
+            looked = self._schedule.look(plan, now, self._zone(now), self._draw)
             if looked != plan:
                 self._write_plan(looked)
         return looked
@@ -278,6 +284,10 @@ class Wallet:
             "SELECT min(ready) FROM tokens WHERE ready > ? AND ready < (epoch + 1) * ?", (now, EPOCH_SECONDS)
         ).fetchone()[0]
         return ready
+
+
+def _local_zone(now: int) -> int:
+    return time.localtime(now).tm_gmtoff
 
 
 def _seal(epoch: int, ready: int, token: bytes) -> bytes:

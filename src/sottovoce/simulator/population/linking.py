@@ -158,6 +158,8 @@ class Linking:
     one_named: Estimate
     one_named_by_region: Estimate
     one_of_two: Estimate
+    suspected: Estimate
+    """How much more often a session looks like the account's own where it is, than where it is another's of the region."""
     pile_named: Estimate
     pile_of_two: Estimate
     by_days: dict[int, Estimate]
@@ -169,13 +171,14 @@ class Linking:
 def link(logs: Logs, linker: Linker, rng: np.random.Generator, *, named: int, piles: int) -> Linking:
     """Attack `logs`: `named` single sessions of different accounts, `piles` whole piles, and every session between two."""
     index = _Index(logs)
-    two, pile_two, gaps = _between_two(logs, index, linker, rng)
+    two, suspected, pile_two, gaps = _between_two(logs, index, linker, rng)
     one, by_region = _name_one(logs, index, linker, rng, named)
     by_days = _name_piles(logs, index, linker, rng, piles)
     return Linking(
         one_named=one,
         one_named_by_region=by_region,
         one_of_two=two,
+        suspected=suspected,
         pile_named=by_days[logs.settings.days],
         pile_of_two=pile_two,
         by_days=by_days,
@@ -185,7 +188,7 @@ def link(logs: Logs, linker: Linker, rng: np.random.Generator, *, named: int, pi
 
 def _between_two(
     logs: Logs, index: _Index, linker: Linker, rng: np.random.Generator
-) -> tuple[Estimate, Estimate, dict[str, list[tuple[float, float]]]]:
+) -> tuple[Estimate, Estimate, Estimate, dict[str, list[tuple[float, float]]]]:
     chosen = _some(logs, _PILE, rng)
     users, times = logs.users[chosen], logs.times[chosen]
     hours = times % EPOCH_SECONDS // 3600
@@ -199,14 +202,17 @@ def _between_two(
 
     own, own_pile, own_gap = scores(users)
     wins, pile_wins = np.zeros(len(users)), np.zeros(len(accounts))
+    looks = (own > 0).astype(np.float64)
     for _ in range(_IMPOSTORS):
         other, other_pile, other_gap = scores(np.repeat(_impostors(logs, accounts, rng), sessions))
         wins += _wins(own, other)
+        looks -= (other > 0) / _IMPOSTORS
         pile_wins += _wins(own_pile, other_pile)
     one = clustered_mean(np.add.reduceat(wins, first) / sessions / _IMPOSTORS)
     pile = clustered_mean(pile_wins / _IMPOSTORS)
+    suspected = clustered_mean(np.add.reduceat(looks, first) / sessions)
     gaps = {"own account": _shares(own_gap), "another account": _shares(other_gap)}
-    return one.scaled(2, -1), pile.scaled(2, -1), gaps
+    return one.scaled(2, -1), suspected, pile.scaled(2, -1), gaps
 
 
 def _wins(own: Floats, other: Floats) -> NDArray[np.float64]:

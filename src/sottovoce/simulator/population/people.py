@@ -81,6 +81,7 @@ class Person:
 
     Attributes:
         region: number of the region.
+        zone: seconds east of UTC, as the device's clock says.
         off: (from, to) in unix seconds, in order and apart, when the device is off or has no network.
         wishes: unix seconds at which something is asked for, in order; the device is on then.
         messages, message_bytes: medians of what this person summarises.
@@ -90,6 +91,7 @@ class Person:
     """
 
     region: int
+    zone: int
     off: list[tuple[int, int]]
     wishes: list[int]
     messages: float
@@ -111,6 +113,7 @@ def _person(settings: Settings, rng: np.random.Generator) -> Person:
     off = _off(settings, rng, midnight)
     return Person(
         region=region,
+        zone=int(_REGIONS[region][0] * _HOUR),
         off=off,
         wishes=_when_on(_wishes(settings, rng, midnight), off, settings, rng),
         messages=float(rng.lognormal(np.log(25), 0.7)),

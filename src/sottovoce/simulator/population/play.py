@@ -26,7 +26,7 @@ Integers = NDArray[np.int64]
 Behaviour = Literal["ours", "prompt", "naive"]
 """`ours`: the device as it is. `prompt`: its wallet as it was before decision record 18. `naive`: everything wrong."""
 
-PROMPT: Final = Schedule(missed=(0, 0))
+PROMPT: Final = Schedule(batch=16, interval=(3 * 3600, 9 * 3600), missed=(0, 0), night=(0, 0))
 """A missed refill is made up for at once."""
 FEATURES: Final = ("request size", "answer size", "date", "pace", "candidates")
 """What the gateway sees of a session beside its time, in the order of `Logs.sent`."""
@@ -97,7 +97,7 @@ def play(settings: Settings, behaviour: Behaviour) -> Logs:
     listed = hosts(settings.hosts)
     refills, rows, moved, refused = [], [], 0, 0
     for number, person in enumerate(crowd):
-        wallet = _wallet(behaviour, draws)
+        wallet = _wallet(behaviour, person.zone, draws)
         # A device's first refill is at some time of its first day, as people do not all join at midnight.
         wallet.run(person.off, settings.born + draws.randint(0, 12 * 3600), settings.end)
         spent, late, lost = _spend(wallet, person, settings, draws)
@@ -118,10 +118,11 @@ def play(settings: Settings, behaviour: Behaviour) -> Logs:
     )
 
 
-def _wallet(behaviour: Behaviour, draws: Draws) -> SimulatedWallet:
+def _wallet(behaviour: Behaviour, zone: int, draws: Draws) -> SimulatedWallet:
     if behaviour == "naive":
         return Naive(batch=Schedule().batch)
-    return Scheduled(schedule=Schedule() if behaviour == "ours" else PROMPT, draw=draws, chance=draws)
+    schedule = Schedule() if behaviour == "ours" else PROMPT
+    return Scheduled(schedule=schedule, zone=zone, draw=draws, chance=draws)
 
 
 def _spend(

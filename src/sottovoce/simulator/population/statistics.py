@@ -14,6 +14,7 @@ _TAIL: Final = 0.025
 """Intervals hold with 95 %: this much is left out at each end."""
 _NORMAL: Final = 1.959964
 _STEPS: Final = 60
+_NEGLIGIBLE: Final = 1e-16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +53,23 @@ def _cdf(hits: int, trials: int, p: float) -> float:
     """P(X ≤ hits) of the binomial distribution."""
     if not 0 < p < 1:
         return 1.0 if p <= 0 else 0.0
-    whole = math.lgamma(trials + 1)
-    log_p, log_q = math.log(p), math.log1p(-p)
-    return min(
-        1.0,
-        sum(
-            math.exp(
-                whole
-                - math.lgamma(k + 1)
-                - math.lgamma(trials - k + 1)
-                + k * log_p
-                + (trials - k) * log_q
-            )
-            for k in range(hits + 1)
-        ),
-    )
+    if hits < trials * p:
+        return _tail(hits, trials, p)
+    # The other end is the short one.
+    return 1.0 - (_tail(trials - hits - 1, trials, 1 - p) if hits < trials else 0.0)
+
+
+def _tail(hits: int, trials: int, p: float) -> float:
+    """P(X ≤ hits) below the mean, where terms fall quickly."""
+    whole = math.lgamma(trials + 1) - math.lgamma(hits + 1) - math.lgamma(trials - hits + 1)
+    term = math.exp(whole + hits * math.log(p) + (trials - hits) * math.log1p(-p))
+    total = 0.0
+    for k in range(hits, -1, -1):
+        total += term
+        if term < total * _NEGLIGIBLE:
+            break
+        term *= k * (1 - p) / ((trials - k + 1) * p)
+    return total
 
 
 def clustered_mean(means: Sequence[float] | NDArray[np.float64]) -> Estimate:

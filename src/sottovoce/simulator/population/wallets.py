@@ -41,6 +41,7 @@ class Scheduled:
 
     schedule: Schedule
     draw: Draw
+    zone: int
     chance: Draw
     failures: float = 0.005
     refills: list[int] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Scheduled:
                 now = off[at][1]
             if now >= until:
                 break
-            self.plan = self.schedule.look(self.plan, now, self.draw)
+            self.plan = self.schedule.look(self.plan, now, self.zone, self.draw)
             if self.schedule.is_due(self.plan, now):
                 self.refill(now)
         for ready in self._ready.values():
@@ -76,7 +77,7 @@ class Scheduled:
             ready = [self.schedule.ready(epoch, now, self.draw) for _ in range(self.schedule.batch)]
             self._ready.setdefault(epoch, []).extend(ready)
             self._batches.append((epoch, now, ready))
-        self.plan = self.schedule.refilled(self.schedule.epochs(now)[-1], now, self.draw)
+        self.plan = self.schedule.refilled(self.schedule.epochs(now)[-1], now, self.zone, self.draw)
 
     def take(self, now: int) -> Taken:
         """One of those that may be spent; which one, no observer can see, and it changes nothing later."""
