@@ -29,11 +29,25 @@ _BEHAVIOURS: Final = (
 
 
 @click.command()
-@click.option("--devices", type=click.IntRange(50, 100_000), default=_PROMISED_FOR, show_default=True, help="Active devices.")
-@click.option("--days", type=click.IntRange(2, 366), default=28, show_default=True, help="Days that are observed.")
-@click.option("--hosts", type=click.IntRange(2, 1000), default=20, show_default=True, help="Machines that can serve.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed, the same run.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write plots (SVG) into this folder.")
+@click.option(
+    "--devices",
+    type=click.IntRange(50, 100_000),
+    default=_PROMISED_FOR,
+    show_default=True,
+    help="Active devices.",
+)
+@click.option(
+    "--days", type=click.IntRange(2, 366), default=28, show_default=True, help="Days that are observed."
+)
+@click.option(
+    "--hosts", type=click.IntRange(2, 1000), default=20, show_default=True, help="Machines that can serve."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed, the same run."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Write plots (SVG) into this folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def simulate(*, devices: int, days: int, hosts: int, seed: int, out: Path | None, as_json: bool) -> None:
     """Play a SIMULATED population of devices and an operator who joins all logs; print what the operator gains over guessing.
@@ -89,7 +103,10 @@ def _table(found: "Study") -> "Iterator[str]":
     yield f"{'An operator steers to one host':<32} {'hosts':>5} {'gain over 1/hosts':<27} {'exact':>7} {'refused':>8}  reports until noticed (median, 95 %)"
     for one in found.steering:
         steering = one.steering
-        who = steering.operator + {"ours": "", "operator": ", operator names both", "again": ", device draws again"}[one.draw]
+        who = (
+            steering.operator
+            + {"ours": "", "operator": ", operator names both", "again": ", device draws again"}[one.draw]
+        )
         exact = "-" if steering.exact is None else f"{steering.exact:.4f}"
         noticed = f"{steering.noticed or 'never'}, {steering.noticed_late or 'never'}"
         yield f"{who:<32} {one.hosts:>5} {_cell(steering.gain):<27} {exact:>7} {steering.refused.value:>8.1%}  {noticed}"

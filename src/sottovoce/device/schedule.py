@@ -87,14 +87,14 @@ class Schedule:
 
     def refilled(self, covered: int, now: int, zone: int, draw: Draw) -> Plan:
         """The plan after a refill that brought batches up to epoch `covered`; `zone` is seconds east of UTC."""
-        return self._planned(now + draw.randint(*self.interval), Plan(covered=covered), zone, draw)
+        return self._planned(now, self.interval, Plan(covered=covered), zone, draw)
 
     def look(self, plan: Plan, now: int, zone: int, draw: Draw) -> Plan:
         """The plan as it stands at `now`: another one where the device was away at its time."""
         if plan.firm or now - plan.time <= self.slack or plan.covered < epoch_at(now):
             return plan
         missed = Plan(covered=plan.covered, firm=True)
-        return self._planned(now + draw.randint(*self.missed), missed, zone, draw)
+        return self._planned(now, self.missed, missed, zone, draw)
 
     def is_due(self, plan: Plan, now: int) -> bool:
         """Whether it is time for a refill."""
@@ -106,12 +106,14 @@ class Schedule:
     def _night(self) -> int:
         return (self.night[1] - self.night[0]) % _DAY
 
-    def _planned(self, time: int, plan: Plan, zone: int, draw: Draw) -> Plan:
-        """`plan` for `time`, or for some time after the night; no later than when the last batch is over."""
+    def _planned(self, now: int, ahead: tuple[int, int], plan: Plan, zone: int, draw: Draw) -> Plan:
+        """`plan` for some time `ahead`, after the night if it would be in it; no later than the last batch's day ends."""
+        time = now + draw.randint(*ahead)
         into = (time + zone - self.night[0]) % _DAY
         if into < self._night:
             time += self._night - into + draw.randint(*self.missed)
-        return replace(plan, time=min(time, (plan.covered + 1) * EPOCH_SECONDS))
+        over = (plan.covered + 1) * EPOCH_SECONDS
+        return replace(plan, time=min(time, over) if over > now else time)
 
     def ready(self, epoch: int, now: int, draw: Draw) -> int:
         """Unix seconds from which a token of `epoch`, issued at `now`, may be spent; may be after its day."""

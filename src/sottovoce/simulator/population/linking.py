@@ -4,7 +4,7 @@ The attack is a likelihood ratio. The observer plays a population of their own (
 is public), and counts there how often a session stands in each relation to its own account's issuance log, and to the log
 of another account of the same region:
 
-    joint    time since that account's last batch × time to its next one × whether it had tokens at all
+    joint    time since that account's last batch, to its next one, and whether it had tokens at all, together
     habit    how often that account fetched around this hour of the day, on all days
     region   how often people of its region ask at this hour
     amount   for a pile of sessions: how many batches an account has had that asks so often
@@ -14,6 +14,7 @@ a pile. The pile is a gift: nothing in the protocol tells which sessions belong 
 special case in which only impossible accounts are struck off.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,10 +29,9 @@ __all__ = ["Linker", "Linking", "link"]
 
 Floats = NDArray[np.float32]
 
-_EDGES: Final = np.asarray(
-    [0, 1, 2, 5, 15, 60, 180, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 9000, 10800, 14400]
-    + [18000, 21600, 25200, 28800, 32400, 37800, 43200, 64800, 86400, 172800]
-)
+_SHORT: Final = (0, 1, 2, 5, 15, 60, 180, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 9000)
+_LONG: Final = (10800, 14400, 18000, 21600, 25200, 28800, 32400, 37800, 43200, 64800, 86400, 172800)
+_EDGES: Final = np.asarray(_SHORT + _LONG)
 """Seconds; the classes of a gap. Fine where a wallet that fetches for use would show."""
 _GAPS: Final = len(_EDGES) + 1
 _FAR: Final = 200_000
@@ -41,6 +41,8 @@ _HABITS: Final = np.asarray([-3, -2, -1.5, -1, -0.6, -0.3, -0.1, 0.1, 0.3, 0.6, 
 _IMPOSTORS: Final = 4
 _PILE: Final = 100
 """Sessions of one device that are looked at, at most."""
+_STOPS: Final = (1, 2, 4, 7, 14, 28, 56)
+"""Days after which a growing pile is tried."""
 _FEWEST: Final = 0.5
 """Added to each count, so that nothing seen once is certain."""
 
@@ -76,7 +78,8 @@ def _joint(before: Integers, after: Integers, times: Integers | np.int64) -> Int
     classes = _CLASS[np.minimum(before, _FAR)].astype(np.int64), _CLASS[np.minimum(after, _FAR)]
     since_midnight = times % EPOCH_SECONDS
     stocked = np.where(before <= since_midnight, 2, np.where(before <= since_midnight + EPOCH_SECONDS, 1, 0))
-    return (classes[0] * _GAPS + classes[1]) * 3 + stocked
+    cells: Integers = (classes[0] * _GAPS + classes[1]) * 3 + stocked
+    return cells
 
 
 def _ratio(own: Integers, other: Integers, size: int) -> Floats:
@@ -88,8 +91,11 @@ def _ratio(own: Integers, other: Integers, size: int) -> Floats:
 
 
 def _amount(sessions: Integers, batches: Integers) -> Integers:
-    classes = [np.minimum(np.floor(2 * np.log2(values + 1)), 23).astype(np.int64) for values in (sessions, batches)]
-    return classes[0] * 24 + classes[1]
+    classes = [
+        np.minimum(np.floor(2 * np.log2(values + 1)), 23).astype(np.int64) for values in (sessions, batches)
+    ]
+    cells: Integers = classes[0] * 24 + classes[1]
+    return cells
 
 
 def _impostors(logs: Logs, users: Integers, rng: np.random.Generator) -> Integers:
@@ -148,7 +154,8 @@ def _regional(regions: Integers, hours: Integers, count: int) -> Floats:
     table = np.full((count, 24), _FEWEST)
     np.add.at(table, (regions, hours), 1.0)
     overall = table.sum(axis=0) / table.sum()
-    return np.log(table / table.sum(axis=1, keepdims=True) / overall).astype(np.float32)
+    ratio: Floats = np.log(table / table.sum(axis=1, keepdims=True) / overall).astype(np.float32)
+    return ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +204,9 @@ def _between_two(
     def scores(candidates: Integers) -> tuple[Floats, Floats, Integers]:
         before, after = index.gaps(candidates, times)
         each = linker.joint[_joint(before, after, times)] + linker.habit[index.habit[candidates, hours]]
-        pile = np.add.reduceat(each, first) + linker.amount[_amount(sessions, index.counts[candidates[first]])]
+        pile = (
+            np.add.reduceat(each, first) + linker.amount[_amount(sessions, index.counts[candidates[first]])]
+        )
         return each, pile, before
 
     own, own_pile, own_gap = scores(users)
@@ -216,7 +225,8 @@ def _between_two(
 
 
 def _wins(own: Floats, other: Floats) -> NDArray[np.float64]:
-    return (own > other) + 0.5 * (own == other)
+    wins: NDArray[np.float64] = (own > other) + 0.5 * (own == other)
+    return wins
 
 
 def _shares(gaps: Integers) -> list[tuple[float, float]]:
@@ -244,45 +254,51 @@ def _name_piles(
 ) -> dict[int, Estimate]:
     """Name each pile's account, as the pile grows day by day."""
     accounts = rng.permutation(np.unique(logs.users))[:count]
-    place = {int(account): number for number, account in enumerate(accounts)}
     mine = _some(logs, _PILE, rng)
     mine = mine[np.isin(logs.users[mine], accounts)]
-    totals = np.zeros((len(accounts), len(logs.region)), dtype=np.float32)
-    sizes = np.zeros(len(accounts), dtype=np.int64)
-    stops = sorted({day for day in (1, 2, 4, 7, 14, 28, 56) if day < logs.settings.days} | {logs.settings.days})
-    found: dict[int, Estimate] = {}
+    piles = _Piles(logs, index, linker, accounts, rng)
     for at, vector in _sweep(logs, index, linker, mine):
-        _conclude(found, stops, int(logs.times[at]), logs, totals, accounts, sizes, linker, index, rng)
-        number = place[int(logs.users[at])]
-        totals[number] += vector + linker.region[logs.region, logs.times[at] % EPOCH_SECONDS // 3600]
-        sizes[number] += 1
-    _conclude(found, stops, logs.settings.end, logs, totals, accounts, sizes, linker, index, rng)
-    return found
+        piles.conclude(int(logs.times[at]))
+        piles.add(at, vector + linker.region[logs.region, logs.times[at] % EPOCH_SECONDS // 3600])
+    piles.conclude(logs.settings.end)
+    return piles.found
 
 
-def _conclude(
-    found: dict[int, Estimate],
-    stops: list[int],
-    now: int,
-    logs: Logs,
-    totals: Floats,
-    accounts: Integers,
-    sizes: Integers,
-    linker: Linker,
-    index: _Index,
-    rng: np.random.Generator,
-) -> None:
-    """Count who is named by what was seen, once for each day in `stops` that is over at `now`."""
-    for day in stops:
-        if day in found or logs.settings.start + day * EPOCH_SECONDS > now:
-            continue
-        hits = 0
-        for number, account in enumerate(accounts):
-            score = totals[number]
-            if day == logs.settings.days:
-                score = score + linker.amount[_amount(np.full(len(index.counts), sizes[number]), index.counts)]
-            hits += _is_first(score, int(account), rng)
-        found[day] = proportion(hits, len(accounts)).scaled(1, -1 / logs.settings.devices)
+class _Piles:
+    """Piles of sessions that grow, and who is named by them after some days."""
+
+    def __init__(
+        self, logs: Logs, index: _Index, linker: Linker, accounts: Integers, rng: np.random.Generator
+    ) -> None:
+        self._logs, self._index, self._linker, self._rng = logs, index, linker, rng
+        self._accounts = accounts
+        self._place = {int(account): number for number, account in enumerate(accounts)}
+        self._totals = np.zeros((len(accounts), len(logs.region)), dtype=np.float32)
+        self._sizes = np.zeros(len(accounts), dtype=np.int64)
+        whole = logs.settings.days
+        self._stops = sorted({day for day in _STOPS if day < whole} | {whole})
+        self.found: dict[int, Estimate] = {}
+
+    def add(self, at: int, scores: Floats) -> None:
+        """One session more in its pile."""
+        number = self._place[int(self._logs.users[at])]
+        self._totals[number] += scores
+        self._sizes[number] += 1
+
+    def conclude(self, now: int) -> None:
+        """Count who is named by what was seen, once for each stop that is over at `now`."""
+        settings = self._logs.settings
+        while self._stops and settings.start + self._stops[0] * EPOCH_SECONDS <= now:
+            day = self._stops.pop(0)
+            hits = sum(self._is_named(number, last=not self._stops) for number in range(len(self._accounts)))
+            self.found[day] = proportion(hits, len(self._accounts)).scaled(1, -1 / settings.devices)
+
+    def _is_named(self, number: int, *, last: bool) -> bool:
+        scores = self._totals[number]
+        if last:
+            sizes = np.full(len(self._index.counts), self._sizes[number])
+            scores = scores + self._linker.amount[_amount(sizes, self._index.counts)]
+        return _is_first(scores, int(self._accounts[number]), self._rng)
 
 
 def _is_first(scores: Floats, account: int, rng: np.random.Generator) -> bool:
@@ -291,7 +307,7 @@ def _is_first(scores: Floats, account: int, rng: np.random.Generator) -> bool:
     return bool(best[rng.integers(len(best))] == account)
 
 
-def _sweep(logs: Logs, index: _Index, linker: Linker, chosen: Integers):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _sweep(logs: Logs, index: _Index, linker: Linker, chosen: Integers) -> Iterator[tuple[int, Floats]]:
     """For each chosen session, in the order of time: the scores of all accounts."""
     order = np.argsort(index.flat, kind="stable")
     events, owners = index.flat[order], index.owners[order]

@@ -134,7 +134,9 @@ def _off(settings: Settings, rng: np.random.Generator, midnight: float) -> list[
     count = rng.poisson(_ABSENCES * days)
     parts.append((rng.uniform(0, days * EPOCH_SECONDS, count), rng.uniform(1, 3, count) * EPOCH_SECONDS))
     if rng.random() < _OFF_AT_NIGHT:
-        asleep = midnight - _HOUR + np.arange(-1, days + 1) * EPOCH_SECONDS + rng.normal(0, 0.5 * _HOUR, days + 2)
+        asleep = (
+            midnight - _HOUR + np.arange(-1, days + 1) * EPOCH_SECONDS + rng.normal(0, 0.5 * _HOUR, days + 2)
+        )
         parts.append((asleep, 8 * _HOUR + rng.normal(0, 0.5 * _HOUR, days + 2)))
     begin = np.concatenate([part[0] for part in parts]) + settings.born
     end = begin + np.concatenate([part[1] for part in parts])

@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -44,7 +44,7 @@ class Draws:
     __slots__ = ("_random",)
 
     def __init__(self, seed: int) -> None:
-        self._random: Callable[[], float] = random.Random(seed).random  # noqa: S311 - a simulation must repeat
+        self._random = random.Random(seed).random  # noqa: S311 - a simulation must repeat
 
     def randint(self, a: int, b: int, /) -> int:
         """A number from `a` to `b`, both included."""
@@ -84,7 +84,9 @@ class Logs:
 def hosts(count: int) -> tuple[Host, ...]:
     """A host list as the directory has it."""
     return tuple(
-        Host(id=f"host-{n:03}", role="orchestrator", platform="simulated", product="", hardware_id=f"{n:0128x}")
+        Host(
+            id=f"host-{n:03}", role="orchestrator", platform="simulated", product="", hardware_id=f"{n:0128x}"
+        )
         for n in range(count)
     )
 
@@ -94,7 +96,7 @@ def play(settings: Settings, behaviour: Behaviour) -> Logs:
     rng = np.random.default_rng(settings.seed)
     crowd = people(settings, rng)
     draws = Draws(settings.seed)
-    listed = hosts(settings.hosts)
+    sender = _Sender(behaviour=behaviour, listed=hosts(settings.hosts), draws=draws, rng=rng)
     refills, rows, moved, refused = [], [], 0, 0
     for number, person in enumerate(crowd):
         wallet = _wallet(behaviour, person.zone, draws)
@@ -103,7 +105,7 @@ def play(settings: Settings, behaviour: Behaviour) -> Logs:
         spent, late, lost = _spend(wallet, person, settings, draws)
         moved, refused = moved + late, refused + lost
         refills.append(np.asarray(wallet.refills, dtype=np.int64))
-        rows.append(_sessions(number, person, spent, behaviour, listed, draws, rng))
+        rows.append(sender.sessions(number, person, spent))
     table = np.concatenate(rows)
     return Logs(
         settings=settings,
@@ -154,39 +156,59 @@ def _comes_back(ready_at: int | None, now: int, tries: int, draws: Draws) -> int
     return (now + 3600 if ready_at is None else ready_at) + soon
 
 
-def _sessions(
-    number: int,
-    person: Person,
-    spent: list[int],
-    behaviour: Behaviour,
-    listed: tuple[Host, ...],
-    draws: Draws,
-    rng: np.random.Generator,
-) -> Integers:
-    """One row a session: account, time, and the features."""
-    count = len(spent)
-    rewrites = rng.random(count) < person.rewrites
-    texts = rng.lognormal(np.log(person.messages), 0.8, count).clip(1, LIMITS.messages)
-    bodies = np.where(rewrites, rng.lognormal(np.log(120), 0.6, count), texts * person.message_bytes)
-    bodies = bodies.clip(_STEP, LIMITS.request).astype(np.int64) // _STEP * _STEP
-    answers = np.where(rewrites, rng.lognormal(np.log(700), 0.3, count), 500 + 60 * np.sqrt(texts))
-    answers = answers.clip(_STEP, LIMITS.answer).astype(np.int64) // _STEP * _STEP
-    trip = rng.lognormal(np.log(person.pace / 2), 0.3, count) / 1000
-    pace = np.floor(4 * np.log2(rng.lognormal(np.log(person.pace), 0.3, count)))
-    rows = np.empty((count, 2 + len(FEATURES)), dtype=np.int64)
-    first = draw_candidates(listed, rng=draws.below)
-    for at, time in enumerate(spent):
-        sent = time + person.skew
-        if behaviour == "naive":
-            # No padding, the clock's own second, and one draw for good.
-            sizes, date, pair = (int(bodies[at]), int(answers[at])), int(sent) - time, first
-        else:
-            sizes = (_request_class(int(bodies[at])), _answer_class(int(answers[at])))
-            date = (coarse_date(sent) - coarse_date(time + trip[at])) // 60
-            pair = draw_candidates(listed, rng=draws.below)
-        one, two = (int(name.removeprefix("host-")) for name in pair)
-        rows[at] = (number, time, *sizes, date, int(pace[at]), one * len(listed) + two)
-    return rows
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sender:
+    """Turns the times of one person's sessions into what the gateway sees of them."""
+
+    behaviour: Behaviour
+    listed: tuple[Host, ...]
+    draws: Draws
+    rng: np.random.Generator
+
+    def sessions(self, number: int, person: Person, spent: list[int]) -> Integers:
+        """One row a session: account, time, and the features."""
+        rows = np.empty((len(spent), 2 + len(FEATURES)), dtype=np.int64)
+        rows[:, 0], rows[:, 1] = number, spent
+        bodies, answers = self._lengths(person, len(spent))
+        if self.behaviour != "naive":
+            bodies, answers = map(_request_class, bodies), map(_answer_class, answers)
+        rows[:, 2], rows[:, 3] = list(bodies), list(answers)
+        rows[:, 4] = self._dates(person, spent)
+        rows[:, 5] = np.floor(4 * np.log2(self.rng.lognormal(np.log(person.pace), 0.3, len(spent))))
+        rows[:, 6] = self._candidates(len(spent))
+        return rows
+
+    def _lengths(self, person: Person, count: int) -> tuple[Iterable[int], Iterable[int]]:
+        """Bytes of bodies and answers: of rewrites, or of summaries that grow with what there is to say."""
+        rewrites = self.rng.random(count) < person.rewrites
+        texts = self.rng.lognormal(np.log(person.messages), 0.8, count).clip(1, LIMITS.messages)
+        bodies = np.where(rewrites, self.rng.lognormal(np.log(120), 0.6, count), texts * person.message_bytes)
+        answers = np.where(rewrites, self.rng.lognormal(np.log(700), 0.3, count), 500 + 60 * np.sqrt(texts))
+        return _stepped(bodies, LIMITS.request), _stepped(answers, LIMITS.answer)
+
+    def _dates(self, person: Person, spent: list[int]) -> list[int]:
+        """How far the date that a device sends is from the gateway's: minutes, or a naive device's seconds."""
+        trips = self.rng.lognormal(np.log(person.pace / 2), 0.3, len(spent)) / 1000
+        if self.behaviour == "naive":
+            return [int(time + person.skew) - time for time in spent]
+        return [
+            (coarse_date(time + person.skew) - coarse_date(time + trip)) // 60
+            for time, trip in zip(spent, trips, strict=True)
+        ]
+
+    def _candidates(self, count: int) -> list[int]:
+        """The pair in its order, as one number; a naive device draws once for good."""
+        pairs = [draw_candidates(self.listed, rng=self.draws.below) for _ in range(max(count, 1))]
+        if self.behaviour == "naive":
+            pairs = pairs[:1] * len(pairs)
+        ones = (
+            (int(one.removeprefix("host-")), int(two.removeprefix("host-"))) for one, two in pairs[:count]
+        )
+        return [one * len(self.listed) + two for one, two in ones]
+
+
+def _stepped(lengths: NDArray[np.float64], most: int) -> list[int]:
+    return [int(length) // _STEP * _STEP for length in lengths.clip(_STEP, most)]
 
 
 @lru_cache(maxsize=16_384)

@@ -44,7 +44,13 @@ def _linking(study: Study) -> str:
         name = NAMES[behaviour]
         lines.append(Line(name, _points((day, found.value) for day, found in by_days.items())))
         if behaviour == "ours":
-            lines.append(Line("ours, upper end", _points((day, found.high) for day, found in by_days.items()), dashed=True))
+            lines.append(
+                Line(
+                    "ours, upper end",
+                    _points((day, found.high) for day, found in by_days.items()),
+                    dashed=True,
+                )
+            )
     lines.append(Line("bound", [(1, BOUND), (study.settings.days, BOUND)], dashed=True))
     title = f"Naming the account of a pile of sessions, of {study.settings.devices:,} (simulated)"
     return plot(title, "days of sessions in the pile", "advantage over guessing", lines)
@@ -52,12 +58,21 @@ def _linking(study: Study) -> str:
 
 def _gaps(study: Study) -> str:
     lines = [
-        Line(f"{NAMES[behaviour]}: {whose}", _points(study.gaps[behaviour][whose]), dashed=whose != "own account")
+        Line(
+            f"{NAMES[behaviour]}: {whose}",
+            _points(study.gaps[behaviour][whose]),
+            dashed=whose != "own account",
+        )
         for behaviour in study.gaps
         if behaviour != "prompt"
         for whose in study.gaps[behaviour]
     ]
-    return plot("Time since the last batch, when a token is spent (simulated)", "seconds, up to", "share of sessions", lines)
+    return plot(
+        "Time since the last batch, when a token is spent (simulated)",
+        "seconds, up to",
+        "share of sessions",
+        lines,
+    )
 
 
 def _noticed(study: Study) -> str:

@@ -85,12 +85,15 @@ def clustered_mean(means: Sequence[float] | NDArray[np.float64]) -> Estimate:
 def log_evidence(hits: int, trials: int, fair: float) -> float:
     """Natural logarithm of the evidence that hits are more likely than `fair`: a mixture of bets (Beta(½, ½)) against it.
 
-    While hits have probability `fair`, its exponential is a martingale that starts at 1, so it ever reaches 1/α with
-    probability α at most (Ville's inequality): an auditor may look after every report.
+    While hits have probability `fair`, its exponential is a martingale that starts at 1, so it ever reaches k with
+    probability 1/k at most (Ville's inequality): an auditor may look after every report.
     """
     if hits <= fair * trials:
         return -math.inf
     mixture = (
-        math.lgamma(hits + 0.5) + math.lgamma(trials - hits + 0.5) - math.lgamma(trials + 1) - math.log(math.pi)
+        math.lgamma(hits + 0.5)
+        + math.lgamma(trials - hits + 0.5)
+        - math.lgamma(trials + 1)
+        - math.log(math.pi)
     )
     return mixture - hits * math.log(fair) - (trials - hits) * math.log1p(-fair)

@@ -77,7 +77,14 @@ def exact(operator: Operator, hosts: int) -> float | None:
 
 
 def steer(
-    operator: Operator, count: int, *, seed: int, wishes: int, audits: int, draw: Draw = "ours", share: float = 1.0
+    operator: Operator,
+    count: int,
+    *,
+    seed: int,
+    wishes: int,
+    audits: int,
+    draw: Draw = "ours",
+    share: float = 1.0,
 ) -> Steering:
     """Play `wishes` wishes against `operator`, who does it with a `share` of requests and is honest otherwise."""
     draws = Draws(seed)
@@ -102,7 +109,9 @@ def steer(
     )
 
 
-def _wish(operator: Operator, pool: tuple[Host, ...], draws: Draws, draw: Draw, share: float) -> list[_Report]:
+def _wish(
+    operator: Operator, pool: tuple[Host, ...], draws: Draws, draw: Draw, share: float
+) -> list[_Report]:
     """The reports of one wish: refused ones, and the last."""
     reports = []
     for _ in range(1 + PATIENCE):

@@ -111,7 +111,9 @@ def study(settings: Settings, tell_progress: Callable[[str], None]) -> Study:
     return Study(
         settings=settings,
         sessions=len(ours.times),
-        refills_a_day=sum(map(len, ours.refills)) / settings.devices / ((settings.end - settings.born) / 86_400),
+        refills_a_day=sum(map(len, ours.refills))
+        / settings.devices
+        / ((settings.end - settings.born) / 86_400),
         refused={name: one.logs.refused / one.logs.wishes for name, one in played.items()},
         rows=tuple(_rows(settings, played)),
         by_feature={name: one.telling.by_feature for name, one in played.items()},
@@ -224,7 +226,14 @@ def _steering(settings: Settings) -> list[SteeringRow]:
         SteeringRow(
             hosts=count,
             draw=draw,
-            steering=steer(operator, count, seed=settings.seed, wishes=_WISHES * max(1, count // 20), audits=_AUDITS, draw=draw),
+            steering=steer(
+                operator,
+                count,
+                seed=settings.seed,
+                wishes=_WISHES * max(1, count // 20),
+                audits=_AUDITS,
+                draw=draw,
+            ),
         )
         for count, operator, draw in cases
     ]

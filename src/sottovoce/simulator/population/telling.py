@@ -46,7 +46,7 @@ def tell(logs: Logs, rng: np.random.Generator, *, named: int) -> Telling:
     tables, columns, values = [], [], {}
     for number, name in enumerate(FEATURES):
         column, count = _classes(logs.sent[:, number])
-        values[name] = int(len(np.unique(logs.sent[:, number])))
+        values[name] = len(np.unique(logs.sent[:, number]))
         columns.append(column)
         tables.append(_shares(logs.users[early], column[early], len(logs.region), count))
     users = logs.users[shown]
@@ -75,18 +75,21 @@ def _classes(column: Integers) -> tuple[Integers, int]:
 
 
 def _shares(users: Integers, column: Integers, accounts: int, values: int) -> NDArray[np.float32]:
-    """log P(value | user), one row a value."""
+    """Logarithm of P(value | user), one row a value."""
     counts = np.zeros((values, accounts), dtype=np.float32)
     np.add.at(counts, (column, users), 1.0)
     overall = (counts.sum(axis=1, keepdims=True) + 0.5) / (counts.sum() + 0.5 * values)
-    return np.log((counts + _MIXED * overall) / (counts.sum(axis=0, keepdims=True) + _MIXED)).astype(np.float32)
+    mixed: NDArray[np.float32] = (counts + _MIXED * overall) / (counts.sum(axis=0, keepdims=True) + _MIXED)
+    return np.log(mixed)
 
 
 def _of_two(
     tables: list[NDArray[np.float32]], seen: list[Integers], users: Integers, others: list[Integers]
 ) -> Estimate:
     def score(accounts: Integers) -> NDArray[np.float32]:
-        return np.sum([table[value, accounts] for table, value in zip(tables, seen, strict=True)], axis=0)
+        parts = [table[value, accounts] for table, value in zip(tables, seen, strict=True)]
+        total: NDArray[np.float32] = np.sum(parts, axis=0)
+        return total
 
     own = score(users)
     wins = np.zeros(len(users))
