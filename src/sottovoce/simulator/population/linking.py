@@ -243,7 +243,7 @@ def _name_one(
     hits = regional = 0
     for at, vector in _sweep(logs, index, linker, chosen):
         region = linker.region[logs.region, logs.times[at] % EPOCH_SECONDS // 3600]
-        hits += _is_first(vector + region, int(logs.users[at]), rng)
+        hits += _is_first(vector, int(logs.users[at]), rng)
         regional += _is_first(region, int(logs.users[at]), rng)
     guess = -1 / logs.settings.devices
     return tuple(proportion(found, len(chosen)).scaled(1, guess) for found in (hits, regional))  # type: ignore[return-value]
@@ -259,7 +259,7 @@ def _name_piles(
     piles = _Piles(logs, index, linker, accounts, rng)
     for at, vector in _sweep(logs, index, linker, mine):
         piles.conclude(int(logs.times[at]))
-        piles.add(at, vector + linker.region[logs.region, logs.times[at] % EPOCH_SECONDS // 3600])
+        piles.add(at, vector)
     piles.conclude(logs.settings.end)
     return piles.found
 
@@ -321,6 +321,7 @@ def _sweep(logs: Logs, index: _Index, linker: Linker, chosen: Integers) -> Itera
     last = np.full(len(logs.region), -_NONE)
     has_first = index.counts > 0
     upcoming = np.where(has_first, index.flat[np.minimum(index.first[:-1], len(index.flat) - 1)], _NONE)
+    by_hour = [linker.habit[index.habit[:, hour]] + linker.region[logs.region, hour] for hour in range(24)]
     at_event = 0
     for at in chosen[np.argsort(logs.times[chosen], kind="stable")]:
         now = logs.times[at]
@@ -330,4 +331,4 @@ def _sweep(logs: Logs, index: _Index, linker: Linker, chosen: Integers) -> Itera
         upcoming[owners[at_event:until]] = following[at_event:until]
         at_event = until
         cells = _joint(np.minimum(now - last, _NONE), np.minimum(upcoming - now, _NONE), now)
-        yield int(at), linker.joint[cells] + linker.habit[index.habit[:, now % EPOCH_SECONDS // 3600]]
+        yield int(at), linker.joint[cells] + by_hour[now % EPOCH_SECONDS // 3600]

@@ -15,6 +15,7 @@ report, a false alarm is as rare as one in a thousand, over all hosts together.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -138,7 +139,7 @@ def _request(operator: Operator, pool: tuple[Host, ...], draws: Draws, draw: Dra
     return _Report(candidates=pair, served=None)
 
 
-def auditor(reports: list[tuple[tuple[str, ...], str | None]], count: int) -> int | None:
+def auditor(reports: Sequence[tuple[tuple[str, ...], str | None]], count: int) -> int | None:
     """After how many reports (candidates, host that served or None) the auditor raises the alarm; None for never."""
     return _alarm([_Report(candidates=pair, served=served) for pair, served in reports], count)
 

@@ -1,14 +1,17 @@
 """The whole study: three behaviours of one population, every attack on each, and whether the bounds hold."""
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from sottovoce.simulator.population.linking import Linker, Linking, link
-from sottovoce.simulator.population.people import Settings
-from sottovoce.simulator.population.play import Behaviour, Logs, play
+from sottovoce.simulator.population.people import WARM_UP, Settings
+from sottovoce.simulator.population.play import Behaviour, play
 from sottovoce.simulator.population.statistics import Estimate, proportion
 from sottovoce.simulator.population.steering import Draw, Operator, Steering, steer
 from sottovoce.simulator.population.telling import Telling, tell
@@ -19,6 +22,8 @@ BOUND: Final = 0.01
 BEHAVIOURS: Final[tuple[Behaviour, ...]] = ("ours", "prompt", "naive")
 _ANOTHER_SEED: Final = 1_000_000
 """The observer's own population is made from another seed."""
+_BESIDE: Final = 2000
+"""With so many devices, a process for each behaviour is worth its start."""
 _LEARNT: Final = 5000
 _NAMED: Final = 4000
 _PILES: Final = 1000
@@ -63,7 +68,11 @@ class SteeringRow:
 class _Played:
     """One behaviour, attacked."""
 
-    logs: Logs
+    sessions: int
+    refills: int
+    wishes: int
+    moved: int
+    refused: int
     linking: Linking
     telling: Telling
 
@@ -105,16 +114,14 @@ class Study:
 
 def study(settings: Settings, tell_progress: Callable[[str], None]) -> Study:
     """Play and attack; `tell_progress` gets a line now and then."""
-    played = {behaviour: _attacked(settings, behaviour, tell_progress) for behaviour in BEHAVIOURS}
+    played = _attacked_all(settings, tell_progress)
     tell_progress("an operator steers, an auditor counts")
-    ours = played["ours"].logs
+    ours = played["ours"]
     return Study(
         settings=settings,
-        sessions=len(ours.times),
-        refills_a_day=sum(map(len, ours.refills))
-        / settings.devices
-        / ((settings.end - settings.born) / 86_400),
-        refused={name: one.logs.refused / one.logs.wishes for name, one in played.items()},
+        sessions=ours.sessions,
+        refills_a_day=ours.refills / settings.devices / (settings.days + WARM_UP),
+        refused={name: one.refused / one.wishes for name, one in played.items()},
         rows=tuple(_rows(settings, played)),
         by_feature={name: one.telling.by_feature for name, one in played.items()},
         steering=tuple(_steering(settings)),
@@ -124,8 +131,24 @@ def study(settings: Settings, tell_progress: Callable[[str], None]) -> Study:
     )
 
 
-def _attacked(settings: Settings, behaviour: Behaviour, tell_progress: Callable[[str], None]) -> _Played:
-    tell_progress(f"{behaviour}: {settings.devices} devices, {settings.days} days")
+def _attacked_all(settings: Settings, tell_progress: Callable[[str], None]) -> dict[Behaviour, _Played]:
+    """Each behaviour, beside the others where there is much to do; the result does not depend on that."""
+    if settings.devices < _BESIDE:
+        played = {}
+        for behaviour in BEHAVIOURS:
+            tell_progress(f"{behaviour}: played and attacked")
+            played[behaviour] = _attacked(settings, behaviour)
+        return played
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(_attacked, settings, behaviour): behaviour for behaviour in BEHAVIOURS}
+        tell_progress(f"{', '.join(BEHAVIOURS)}: each is played and attacked")
+        for job in as_completed(jobs):
+            job.result()
+            tell_progress(f"{jobs[job]}: done")
+        return {behaviour: job.result() for job, behaviour in jobs.items()}
+
+
+def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
     logs = play(settings, behaviour)
     own = Settings(
         devices=min(settings.devices, _LEARNT),
@@ -133,11 +156,14 @@ def _attacked(settings: Settings, behaviour: Behaviour, tell_progress: Callable[
         hosts=settings.hosts,
         seed=settings.seed + _ANOTHER_SEED,
     )
-    tell_progress(f"{behaviour}: the observer learns from a population of their own, and attacks")
     rng = np.random.default_rng(settings.seed)
     linker = Linker(play(own, behaviour), rng)
     return _Played(
-        logs=logs,
+        sessions=len(logs.times),
+        refills=sum(len(times) for times in logs.refills),
+        wishes=logs.wishes,
+        moved=logs.moved,
+        refused=logs.refused,
         linking=link(logs, linker, rng, named=_NAMED, piles=_PILES),
         telling=tell(logs, rng, named=_NAMED),
     )
@@ -191,7 +217,7 @@ def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
             id="moved",
             title="sessions that an empty wallet moved or refused (see the docs: a ceiling)",
             estimator=f"share; {_EXACT}",
-            estimates=of(lambda one: proportion(one.logs.moved, one.logs.wishes)),
+            estimates=of(lambda one: proportion(one.moved, one.wishes)),
         ),
         Row(
             id="tell-one",

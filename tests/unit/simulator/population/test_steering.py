@@ -22,13 +22,11 @@ def test_the_formulas() -> None:
 
 
 def test_an_honest_operator_raises_no_alarm_and_others_do() -> None:
-    found = {
-        name: steer(name, 5, seed=1, wishes=4000, audits=8)
-        for name in ("honest", "prefers", "refuses", "delays")
-    }  # type: ignore[arg-type]
+    operators: tuple[Operator, ...] = ("honest", "prefers", "refuses", "delays")
+    found = {name: steer(name, 5, seed=1, wishes=4000, audits=8) for name in operators}
     assert found["honest"].noticed is None
     assert found["honest"].refused.value == 0
-    for name in ("prefers", "refuses", "delays"):
+    for name in operators[1:]:
         assert found[name].noticed is not None
         assert found[name].gain.low > 0.1
     assert found["prefers"].refused.value == 0
@@ -66,6 +64,5 @@ def test_an_auditor_of_real_reports() -> None:
     always = [(("a", "b"), "a")] * 100
     turns = [(("a", "b"), "a"), (("a", "b"), "b")] * 200
     assert auditor(turns, 2) is None
-    assert auditor(always, 2) in range(10, 30)
-    assert auditor([(("a", "b"), None)] * 10, 2) in range(2, 6)
+    assert (auditor(always, 2), auditor([(("a", "b"), None)] * 10, 2)) == (15, 2)
     assert auditor([], 2) is None
