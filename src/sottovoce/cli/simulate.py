@@ -37,7 +37,7 @@ _BEHAVIOURS: Final = (
     help="Active devices.",
 )
 @click.option(
-    "--days", type=click.IntRange(2, 366), default=28, show_default=True, help="Days that are observed."
+    "--days", type=click.IntRange(2, 366), default=14, show_default=True, help="Days that are observed."
 )
 @click.option(
     "--hosts", type=click.IntRange(2, 1000), default=20, show_default=True, help="Machines that can serve."

@@ -117,4 +117,6 @@ class Schedule:
 
     def ready(self, epoch: int, now: int, draw: Draw) -> int:
         """Unix seconds from which a token of `epoch`, issued at `now`, may be spent; may be after its day."""
-        return max(now + draw.randint(*self.age), epoch * EPOCH_SECONDS)
+        day = epoch * EPOCH_SECONDS
+        # Whatever is drawn, it has rested when its day begins.
+        return day if now + self.age[1] <= day else max(now + draw.randint(*self.age), day)

@@ -51,7 +51,7 @@ class Settings:
     """
 
     devices: int = 10_000
-    days: int = 28
+    days: int = 14
     hosts: int = 20
     seed: int = 1
 

@@ -1,8 +1,7 @@
 """The whole study: three behaviours of one population, every attack on each, and whether the bounds hold."""
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any, Final, Literal
@@ -24,7 +23,7 @@ _ANOTHER_SEED: Final = 1_000_000
 """The observer's own population is made from another seed."""
 _BESIDE: Final = 2000
 """With so many devices, a process for each behaviour is worth its start."""
-_LEARNT: Final = 5000
+_LEARNT: Final = 3000
 _NAMED: Final = 4000
 _PILES: Final = 1000
 _WISHES: Final = 20_000
@@ -78,6 +77,12 @@ class _Played:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Steered:
+    rows: tuple[SteeringRow, ...]
+    noticed: dict[int, list[tuple[float, int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """Everything that was measured."""
 
@@ -114,8 +119,7 @@ class Study:
 
 def study(settings: Settings, tell_progress: Callable[[str], None]) -> Study:
     """Play and attack; `tell_progress` gets a line now and then."""
-    played = _attacked_all(settings, tell_progress)
-    tell_progress("an operator steers, an auditor counts")
+    played, steered = _all(settings, tell_progress)
     ours = played["ours"]
     return Study(
         settings=settings,
@@ -124,28 +128,33 @@ def study(settings: Settings, tell_progress: Callable[[str], None]) -> Study:
         refused={name: one.refused / one.wishes for name, one in played.items()},
         rows=tuple(_rows(settings, played)),
         by_feature={name: one.telling.by_feature for name, one in played.items()},
-        steering=tuple(_steering(settings)),
+        steering=steered.rows,
         by_days={name: one.linking.by_days for name, one in played.items()},
         gaps={name: one.linking.gaps for name, one in played.items()},
-        noticed={count: _noticed(count, settings.seed) for count in sorted({4, settings.hosts})},
+        noticed=steered.noticed,
     )
 
 
-def _attacked_all(settings: Settings, tell_progress: Callable[[str], None]) -> dict[Behaviour, _Played]:
-    """Each behaviour, beside the others where there is much to do; the result does not depend on that."""
+def _all(
+    settings: Settings, tell_progress: Callable[[str], None]
+) -> tuple[dict[Behaviour, _Played], _Steered]:
+    """Each behaviour and the steering, in processes of their own where there is much to do; the result is the same."""
     if settings.devices < _BESIDE:
         played = {}
         for behaviour in BEHAVIOURS:
             tell_progress(f"{behaviour}: played and attacked")
             played[behaviour] = _attacked(settings, behaviour)
-        return played
-    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(_attacked, settings, behaviour): behaviour for behaviour in BEHAVIOURS}
-        tell_progress(f"{', '.join(BEHAVIOURS)}: each is played and attacked")
-        for job in as_completed(jobs):
+        return played, _steered(settings)
+    with ProcessPoolExecutor(max_workers=len(BEHAVIOURS) + 1, mp_context=get_context("spawn")) as pool:
+        tell_progress(
+            f"{', '.join(BEHAVIOURS)}: each is played and attacked; an operator steers, an auditor counts"
+        )
+        jobs = {behaviour: pool.submit(_attacked, settings, behaviour) for behaviour in BEHAVIOURS}
+        steered = pool.submit(_steered, settings)
+        for behaviour, job in jobs.items():
             job.result()
-            tell_progress(f"{jobs[job]}: done")
-        return {behaviour: job.result() for job, behaviour in jobs.items()}
+            tell_progress(f"{behaviour}: done")
+        return {behaviour: job.result() for behaviour, job in jobs.items()}, steered.result()
 
 
 def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
@@ -240,6 +249,14 @@ def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
             bound=BOUND,
         ),
     ]
+
+
+def _steered(settings: Settings) -> _Steered:
+    counts = sorted({4, settings.hosts})
+    return _Steered(
+        rows=tuple(_steering(settings)),
+        noticed={count: _noticed(count, settings.seed) for count in counts},
+    )
 
 
 def _steering(settings: Settings) -> list[SteeringRow]:
