@@ -21,6 +21,7 @@ ATTACKS: Final = ("replay", "tampered-code", "tampered-settings", "tampered-mode
 """Names of the attacks, as `sottovoce demo --attack` takes them."""
 
 NAMES: Final = (
+    "linked-issuance",
     "replay",
     "concurrent-session",
     "inflated-patch-level",
