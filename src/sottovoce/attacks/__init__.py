@@ -22,6 +22,7 @@ ATTACKS: Final = ("replay", "tampered-code", "tampered-settings", "tampered-mode
 
 NAMES: Final = (
     "false-issuer",
+    "linked-issuance",
     "replay",
     "concurrent-session",
     "inflated-patch-level",

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "report": "What was sent, to what, and what was verified.",
     "verify": "Verify evidence, and see every check.",
     "attack": "Attack a world of parties, and see what stops it.",
+    "simulate": "Measure what an operator could link, on a simulated population.",
     "wallet": "Show or refill the anonymous tokens.",
     "model": "Fetch the embedded language model.",
     "serve": "Run one party as a service.",

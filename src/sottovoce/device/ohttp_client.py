@@ -26,6 +26,7 @@ __all__ = [
     "RemoteTokenError",
     "RemoteTokenSpentError",
     "SessionGoneError",
+    "coarse_date",
 ]
 
 _AUTHORITY: Final = b"gateway"
@@ -162,10 +163,15 @@ class OhttpClient:
         return bhttp.decode_response(opener.open(await self._relay.exchange(sealed)))
 
 
+def coarse_date(moment: float) -> int:
+    """The `Date` of a request sent at `moment`, unix seconds: rounded down to the minute."""
+    return int(moment) // 60 * 60
+
+
 def _request(
     method: bytes, path: bytes, moment: float, content: bytes = b"", headers: bhttp.Headers = ()
 ) -> bhttp.Request:
-    date = format_http_date(int(moment) // 60 * 60)
+    date = format_http_date(coarse_date(moment))
     return bhttp.Request(
         method=method,
         scheme=b"https",

@@ -3,7 +3,7 @@
 The issuer sees when an account fetches, the gateway when a token is spent. To keep the two apart:
 
 - a batch has a fixed size, whatever is left in the wallet;
-- the next refill's time is drawn at random when a refill is made, and spending does not move it;
+- the next refill's time is drawn at random, and spending does not move it (`device.schedule`);
 - a token waits a random time before it may be spent, and which one is spent next is drawn at random;
 - each token is of one epoch's key, so all tokens spent on one day are of the same kind.
 
@@ -15,6 +15,7 @@ import hashlib
 import random
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from sottovoce.core.tokens import (
     begin,
     epoch_at,
 )
+from sottovoce.device.schedule import Plan, Schedule
 from sottovoce.device.walletfile import (
     WalletCorruptError,
     WalletError,
@@ -70,28 +72,6 @@ class WalletEmpty(RefusedError):  # noqa: N818 - the wallet's state has this nam
             hint = f"the next one may be spent in {ready_at - now} s: tokens rest before use"
         super().__init__("no token left", hint=hint)
         self.ready_at = ready_at
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """When tokens are fetched and from when on they may be spent; ranges in seconds, both ends included.
-
-    Attributes:
-        batch: tokens fetched per epoch and refill; every device has the same.
-        interval: from one refill to the next.
-        retry: from a refill that did not finish to the next.
-        age: from a token's issuance to its first use.
-    """
-
-    batch: int = 16
-    interval: tuple[int, int] = (3 * 3600, 9 * 3600)
-    retry: tuple[int, int] = (300, 900)
-    age: tuple[int, int] = (600, 7200)
-
-    def __post_init__(self) -> None:
-        ranges = (self.interval, self.retry, self.age)
-        if not 1 <= self.batch <= 256 or not all(0 <= low <= high for low, high in ranges):  # noqa: PLR2004 - more is no batch
-            raise UsageError("a schedule's numbers are out of order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +152,11 @@ class Wallet:
         *,
         schedule: Schedule | None = None,
         draw: random.Random | None = None,
+        zone: Callable[[int], int] | None = None,
     ) -> None:
-        """Open the wallet at `path`, or make an empty one; `draw` is for tests.
+        """Open the wallet at `path`, or make an empty one.
+
+        `draw` is for tests; `zone` gives the device's time zone at a time, in seconds east of UTC.
 
         Raises:
             ConfigError: it cannot be opened or made, or others may read it.
@@ -183,6 +166,7 @@ class Wallet:
         self._path = path
         self._schedule = schedule or Schedule()
         self._draw = draw or secrets.SystemRandom()
+        self._zone = zone or _local_zone
         self._lock = threading.Lock()
         self._connection = connect(path)
 
@@ -191,13 +175,12 @@ class Wallet:
 
     def due(self, now: int) -> bool:
         """Whether it is time for a refill. Spending does not change the answer."""
-        with self._lock, transaction(self._connection, self._path):
-            return self._due(now)
+        return self._schedule.is_due(self._look(now), now)
 
     def next_refill(self, now: int) -> int:
         """Unix seconds of the next refill; `now` where it is due."""
-        with self._lock, transaction(self._connection, self._path):
-            return now if self._due(now) else self._planned()
+        plan = self._look(now)
+        return now if self._schedule.is_due(plan, now) else plan.time
 
     def begin_batch(
         self, keys: Mapping[int, TokenKey] | Mapping[int, PublicTokenKey], challenge: TokenChallenge, now: int
@@ -211,7 +194,7 @@ class Wallet:
             LibsodiumMissingError: type 5 needs libsodium.
             WalletError: the file could not be written.
         """
-        epochs = [epoch for epoch in (epoch_at(now), epoch_at(now) + 1) if epoch in keys]
+        epochs = [epoch for epoch in self._schedule.epochs(now) if epoch in keys]
         if not epochs:
             raise UsageError("no token key of today or tomorrow", hint="refresh the directory")
         begun = [
@@ -219,7 +202,8 @@ class Wallet:
             for epoch in epochs
             for pending in _begin(epoch, keys[epoch], challenge, self._schedule.batch)
         ]
-        self._plan(now, self._schedule.retry)
+        with self._lock, transaction(self._connection, self._path):
+            self._write_plan(self._schedule.begun(self._plan(), now, self._draw))
         return PendingBatch(challenge.token_type, begun)
 
     def finish_batch(self, batch: PendingBatch, responses: Sequence[bytes], now: int) -> int:
@@ -231,10 +215,11 @@ class Wallet:
             WalletError: nothing was written.
         """
         tokens = batch.finish(responses)
+        covered = max(epoch for epoch, _ in tokens)
         with self._lock, transaction(self._connection, self._path):
             for epoch, token in tokens:
                 self._insert(token, epoch, now)
-            self._set_planned(now, self._schedule.interval)
+            self._write_plan(self._schedule.refilled(covered, now, self._zone(now), self._draw))
             self._drop_expired(now)
         return len(tokens)
 
@@ -289,27 +274,25 @@ class Wallet:
         with self._lock:
             self._connection.close()
 
-    def _between(self, bounds: tuple[int, int]) -> int:
-        return self._draw.randint(*bounds)
-
-    def _planned(self) -> int:
-        planned: int = self._connection.execute("SELECT next_refill FROM state").fetchone()[0]
-        return planned
-
-    def _due(self, now: int) -> bool:
-        # A plan beyond the longest interval was made by a clock that has been set back since.
-        ahead = self._planned() - now
-        return ahead <= 0 or ahead > max(self._schedule.interval[1], self._schedule.retry[1])
-
-    def _plan(self, now: int, bounds: tuple[int, int]) -> None:
+    def _look(self, now: int) -> Plan:
+        """The plan as it stands now, kept if it was drawn anew."""
         with self._lock, transaction(self._connection, self._path):
-            self._set_planned(now, bounds)
+            plan = self._plan()
+            looked = self._schedule.look(plan, now, self._zone(now), self._draw)
+            if looked != plan:
+                self._write_plan(looked)
+        return looked
 
-    def _set_planned(self, now: int, bounds: tuple[int, int]) -> None:
-        self._connection.execute("UPDATE state SET next_refill = ?", (now + self._between(bounds),))
+    def _plan(self) -> Plan:
+        row = self._connection.execute("SELECT next_refill, covered, firm FROM state").fetchone()
+        return Plan(time=row[0], covered=row[1], firm=bool(row[2]))
+
+    def _write_plan(self, plan: Plan) -> None:
+        values = (plan.time, plan.covered, int(plan.firm))
+        self._connection.execute("UPDATE state SET next_refill = ?, covered = ?, firm = ?", values)
 
     def _insert(self, token: Token, epoch: int, now: int) -> None:
-        ready = max(now + self._between(self._schedule.age), epoch * EPOCH_SECONDS)
+        ready = self._schedule.ready(epoch, now, self._draw)
         data = token.encode()
         self._connection.execute(
             "INSERT INTO tokens (epoch, ready, token, seal) VALUES (?, ?, ?, ?)",
@@ -332,6 +315,10 @@ class Wallet:
             "SELECT min(ready) FROM tokens WHERE ready > ? AND ready < (epoch + 1) * ?", (now, EPOCH_SECONDS)
         ).fetchone()[0]
         return ready
+
+
+def _local_zone(now: int) -> int:
+    return time.localtime(now).tm_gmtoff
 
 
 def _seal(epoch: int, ready: int, token: bytes) -> bytes:

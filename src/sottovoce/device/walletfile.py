@@ -22,6 +22,8 @@ _FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
 _LENGTHS: Final = "(162, 354)"
 """Bytes of a token of type 5 and of type 2."""
+_ADDED: Final = {"covered": "INTEGER NOT NULL DEFAULT -1", "firm": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of `state` that wallets of the first days do not have."""
 # SQLite's message may quote damaged bytes, which `sqlite3` then fails to decode.
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
@@ -30,9 +32,12 @@ _TOKENS: Final = (
     f" token BLOB NOT NULL CHECK (length(token) IN {_LENGTHS}), seal BLOB NOT NULL) STRICT"
 )
 _SCHEMA: Final = (
-    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL) STRICT",
+    (
+        "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), next_refill INTEGER NOT NULL,"
+        " covered INTEGER NOT NULL, firm INTEGER NOT NULL) STRICT"
+    ),
     _TOKENS,
-    "INSERT INTO state VALUES (0, 0)",
+    "INSERT INTO state VALUES (0, 0, -1, 0)",
     f"PRAGMA application_id = {_APPLICATION}",
 )
 
@@ -175,6 +180,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise corrupt(path)
     if connection.execute("SELECT count(*) FROM state").fetchone()[0] != 1:
         raise corrupt(path)
+    if _lacking(connection):
+        with transaction(connection, path):  # another process may have added them meanwhile
+            for name in _lacking(connection):
+                connection.execute(f"ALTER TABLE state ADD COLUMN {name} {_ADDED[name]}")
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str]:
+    present = {row[1] for row in connection.execute("PRAGMA table_info(state)")}
+    return [name for name in _ADDED if name not in present]
 
 
 def _take_both_types(connection: sqlite3.Connection) -> None:

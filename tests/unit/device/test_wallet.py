@@ -232,14 +232,15 @@ def test_the_refill_schedule_does_not_see_spending(path: Path, tmp_path: Path) -
     """Two devices, one that spends all and one that spends nothing, refill at the same moments."""
     moments = []
     for name, spends in (("a", True), ("b", False)):
-        wallet = new(tmp_path / name, Schedule(batch=2, age=(0, 0)), seed=7)
+        wallet = new(tmp_path / name, Schedule(batch=2, age=(0, 0), night=(0, 0)), seed=7)
         times = []
         now = NOON
         for _ in range(20):
             now = wallet.next_refill(now)
             assert wallet.due(now)
             times.append(now)
-            batch = begin(wallet, NOON)
+            keys = {now // EPOCH_SECONDS + ahead: token_kit.key(ahead) for ahead in (0, 1)}
+            batch = wallet.begin_batch(keys, token_kit.CHALLENGE, now)
             wallet.finish_batch(batch, answers(batch), now)
             assert not wallet.due(now)
             while spends and wallet.stock(now).ready:
@@ -267,6 +268,57 @@ def test_a_clock_that_was_set_back_does_not_stop_refills(path: Path) -> None:
     begin(wallet, NOON)
     assert wallet.due(NOON - 10 * EPOCH_SECONDS)
     assert wallet.next_refill(NOON - 10 * EPOCH_SECONDS) == NOON - 10 * EPOCH_SECONDS
+
+
+def test_a_refill_that_was_missed_is_planned_anew_once_and_for_all_processes(path: Path) -> None:
+    wallet = new(path)
+    batch = begin(wallet)
+    wallet.finish_batch(batch, answers(batch), NOON)
+    back = wallet.next_refill(NOON) + 4000
+    planned = wallet.next_refill(back)
+    assert back <= planned <= MIDNIGHT + EPOCH_SECONDS
+    assert planned > back, "this seed draws a later time"
+    assert not wallet.due(back)
+    assert new(path, seed=2).next_refill(back) == planned
+    assert new(path, seed=2).due(planned)
+    assert wallet.due(planned + 20_000), "missed twice"
+
+
+def test_a_device_that_was_away_for_days_refills_at_once(path: Path) -> None:
+    wallet = new(path)
+    batch = begin(wallet)
+    wallet.finish_batch(batch, answers(batch), NOON)
+    assert wallet.due(NOON + 3 * EPOCH_SECONDS)
+
+
+def test_the_night_is_that_of_the_devices_time_zone(path: Path, tmp_path: Path) -> None:
+    zones = []
+
+    def zone(now: int) -> int:
+        zones.append(now)
+        return 11 * 3600
+
+    # At noon it is 23 h there, so the next refill is after the night: 9 h there is 22 h here.
+    wallet = Wallet(path, schedule=Schedule(batch=1), draw=random.Random(1), zone=zone)  # noqa: S311
+    batch = begin(wallet)
+    wallet.finish_batch(batch, answers(batch), NOON)
+    assert zones == [NOON]
+    assert NOON + 10 * 3600 <= wallet.next_refill(NOON) <= NOON + 16 * 3600
+
+
+def test_a_wallet_of_the_first_days_is_taken_over(path: Path) -> None:
+    wallet = new(path)
+    wallet.add(tokens(3), TODAY, NOON)
+    wallet.close()
+    connection = sqlite3.connect(path)
+    for column in ("covered", "firm"):
+        connection.execute(f"ALTER TABLE state DROP COLUMN {column}")
+    connection.close()
+    for _ in range(2):
+        wallet = new(path)
+        assert wallet.count(NOON) == 3
+        assert wallet.due(NOON)
+        wallet.close()
 
 
 @pytest.mark.parametrize(
