@@ -34,7 +34,7 @@ class AnyToken(PendingBatch):
     """A batch whose answers need no issuer."""
 
     def finish(self, _):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        return [(epoch, Token.decode(b"\x00\x02" + os.urandom(352))) for epoch, _ in self._pending or []]
+        return [(one.epoch, Token.decode(b"\x00\x02" + os.urandom(352))) for one in self._pending or []]
 
 
 def play_real(wallet: Wallet, wishes: list[int]) -> tuple[list[int], list[tuple[bool, int]]]:
@@ -47,7 +47,7 @@ def play_real(wallet: Wallet, wishes: list[int]) -> tuple[list[int], list[tuple[
         if now < END and wallet.due(now):
             keys = {now // EPOCH_SECONDS + ahead: token_kit.key(ahead) for ahead in (0, 1)}
             batch = wallet.begin_batch(keys, token_kit.CHALLENGE, now)
-            known = AnyToken([(epoch, b"", token) for epoch, token in batch._pending or []])
+            known = AnyToken(batch.token_type, batch._pending or [])
             wallet.finish_batch(known, [], now)
             times.append(now)
         now = max(wallet.next_refill(now), now + 1)
