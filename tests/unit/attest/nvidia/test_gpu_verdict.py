@@ -250,7 +250,10 @@ def test_a_chip_named_in_the_report_may_name_the_product() -> None:
     driver = vendor().manifest(gpu, "driver", product="GB202")
     named = replace(gpu.state, extra=((35, b"GB202\0\0\0"),))
     evidence = json.dumps([member(gpu, gpu.report(NONCE, state=named))]).encode()
-    assert judge(evidence, (driver, rims("BLACKWELL")[1])).accepted
+    verdict = judge(evidence, (driver, rims("BLACKWELL")[1]))
+    assert verdict.accepted
+    (line,) = (check for check in verdict.checks if check.id == "gpu-0/nvidia-driver-rim")
+    assert line.wanted == "one manifest for GB100 or GB202, driver 590.12"
     assert "gpu-0/nvidia-driver-rim" in failed(judge(shown(gpu), (driver, rims("BLACKWELL")[1])))
 
 
