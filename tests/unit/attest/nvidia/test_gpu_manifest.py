@@ -509,3 +509,12 @@ def test_an_empty_namespace_is_written_where_one_stood_above() -> None:
 def test_the_longest_document_is_named() -> None:
     with pytest.raises(DecodeError, match="the XML document is longer than its limit"):
         xml.parse(b"<a>" + b" " * xml.MAX_DOCUMENT + b"</a>")
+
+
+def test_something_else_among_the_certificates() -> None:
+    spoilt = GOOD.replace(b"<ds:X509Certificate>", b"<ds:X509CRL>", 1).replace(
+        b"</ds:X509Certificate>", b"</ds:X509CRL>", 1
+    )
+    assert spoilt != GOOD
+    with pytest.raises(DecodeError, match="the manifest has a missing, misplaced or unknown part"):
+        Manifest.parse(spoilt)

@@ -260,3 +260,12 @@ def test_a_measurement_without_bytes_may_be_the_last() -> None:
     head = GOOD[:41] + b"\x03" + len(record).to_bytes(3, "little")
     report = Report.parse(head + record + GOOD[RECORD + 2 * BLOCK :])
     assert report.measurements[3] == b""
+
+
+def test_a_measurement_longer_than_the_record() -> None:
+    last = RECORD + BLOCK
+    sizes = struct.pack("<H", BLOCK - 4 + 1) + GOOD[last + 4 : last + 5] + struct.pack("<H", 49)
+    spoilt = put(last + 2, sizes)
+    raw = spoilt[: last + 4] + bytes([spoilt[last + 4] | 0x80]) + spoilt[last + 5 :]
+    with pytest.raises(DecodeError, match="the GPU report's measurements end too early"):
+        Report.parse(raw)
