@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError
+from sottovoce.core.errors import LimitError, PeerError, SottovoceError, UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.directory import (
     LastSeen,
@@ -26,6 +26,8 @@ from sottovoce.device.directory import (
 from sottovoce.device.environment import Environment
 from sottovoce.device.files import write_private
 from sottovoce.device.transport import Network, RelayClient
+from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.proof import Proof
 
 __all__ = ["DirectorySource"]
 
@@ -37,6 +39,7 @@ _REFRESH: Final = (2 * 3600, 5 * 3600)
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     note: str
     proof: str
+    history: str = ""
     refresh: int
 
 
@@ -66,15 +69,30 @@ class DirectorySource:
         if kept is not None:
             return kept, False
         relay = RelayClient(self._network, self._environment.relays)
-        mirrored, second = await asyncio.gather(self._mirror(), relay.directory(_NOTE))
+        mirrored, second, second_proof = await asyncio.gather(
+            self._mirror(), relay.directory(_NOTE), relay.directory(_PROOF)
+        )
         note, proof = mirrored
-        accepted = self._accept(note, second, proof, now, last)
+        sizes = {size for one in (proof, second_proof) if (size := _size(one))}
+        if last is not None:
+            sizes.add(last.checkpoint.size)
+        # The one more fetch: where the log has grown since, and where evidence may be of an earlier tree head.
+        history = await self._history(max(sizes)) if sizes and (fresh or len(sizes) > 1) else None
+        accepted = self._accept(note, second, proof, now, last, second_proof=second_proof, history=history)
         save_last_seen(self._seen, accepted)
         self._write(accepted, now)
         return accepted, True
 
     def _accept(
-        self, first: bytes, second: bytes, proof: bytes, now: int, last: LastSeen | None
+        self,
+        first: bytes,
+        second: bytes,
+        proof: bytes,
+        now: int,
+        last: LastSeen | None,
+        *,
+        second_proof: bytes | None = None,
+        history: bytes | None = None,
     ) -> VerifiedDirectory:
         environment = self._environment
         accepted = accept(
@@ -85,22 +103,30 @@ class DirectorySource:
             log=environment.log_policy(),
             now=now,
             last=last,
+            second_proof=second_proof,
+            history=history,
         )
         check_usable(accepted)
         return accepted
 
-    async def _mirror(self) -> tuple[bytes, bytes]:
-        mirrors = self._draw.sample(self._environment.mirrors, len(self._environment.mirrors))
-        for mirror in mirrors:
+    async def _history(self, size: int) -> bytes | None:
+        """The consistency file of the tree head of this size; None if no mirror has it."""
+        for mirror in self._mirrors():
             with suppress(UnavailableError):
-                note, proof = await asyncio.gather(
-                    *(
-                        self._network.get(
-                            f"{mirror.rstrip('/')}/{name}", party="directory", limit=LIMITS.directory
-                        )
-                        for name in (_NOTE, _PROOF)
-                    )
-                )
+                return await self._file(mirror, f"consistency-{size}")
+        return None
+
+    async def _file(self, mirror: str, name: str) -> bytes:
+        url = f"{mirror.rstrip('/')}/{name}"
+        return await self._network.get(url, party="directory", limit=LIMITS.directory)
+
+    def _mirrors(self) -> list[str]:
+        return self._draw.sample(self._environment.mirrors, len(self._environment.mirrors))
+
+    async def _mirror(self) -> tuple[bytes, bytes]:
+        for mirror in self._mirrors():
+            with suppress(UnavailableError):
+                note, proof = await asyncio.gather(*(self._file(mirror, name) for name in (_NOTE, _PROOF)))
                 return note, proof
         raise UnavailableError("no mirror has the directory", party="directory", hint="Try again later.")
 
@@ -109,15 +135,26 @@ class DirectorySource:
             kept = msgspec.json.decode(self._kept.read_bytes(), type=_Kept)
             if not kept.refresh - _REFRESH[1] <= now < kept.refresh:
                 return None
-            note, proof = (base64.b64decode(text, validate=True) for text in (kept.note, kept.proof))
-            return self._accept(note, note, proof, now, last)
+            texts = (kept.note, kept.proof, kept.history)
+            note, proof, history = (base64.b64decode(text, validate=True) for text in texts)
+            return self._accept(note, note, proof, now, last, history=history or None)
         except (OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error, SottovoceError):
             # Expired, damaged or of another environment: the network has the right one.
             return None
 
     def _write(self, accepted: VerifiedDirectory, now: int) -> None:
-        note, proof = (base64.b64encode(data).decode() for data in (accepted.note, accepted.proof))
-        kept = _Kept(note=note, proof=proof, refresh=now + self._draw.randint(*_REFRESH))
+        history = accepted.history.encode() if accepted.history else b""
+        texts = (accepted.note, accepted.proof, history)
+        note, proof, links = (base64.b64encode(data).decode() for data in texts)
+        kept = _Kept(note=note, proof=proof, history=links, refresh=now + self._draw.randint(*_REFRESH))
         if len(accepted.note) > LIMITS.directory:
             raise LimitError("the directory is longer than its limit")
         write_private(self._kept, msgspec.json.encode(kept))
+
+
+def _size(proof: bytes) -> int:
+    """The size of the tree head in a proof that nobody has verified yet; 0 if it has none."""
+    try:
+        return Checkpoint.parse(Proof.parse(proof).note.text).size
+    except PeerError:
+        return 0

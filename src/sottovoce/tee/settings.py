@@ -55,10 +55,13 @@ class LogSettings(_Strict, frozen=True, kw_only=True):
 
 
 class Model(_Strict, frozen=True, kw_only=True):
-    """The measured artifact of this role; its name is that of `--artifact`."""
+    """The measured artifact of this role; its name is that of `--artifact`.
+
+    `digest` is over its name, purpose, structure and contents (docs/artifacts.md).
+    """
 
     name: _Name
-    sha256: _Sha256
+    digest: _Sha256
     bytes: _Size
     purpose: _Name
 
@@ -86,6 +89,8 @@ class Settings(_Strict, frozen=True, kw_only=True):
     """Session processes made ahead; an orchestrator always keeps one at least."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     model: Model | None = None
+    prompts: _Sha256 | None = None
+    """Digest of the fixed prompts as an artifact; a predictor needs it."""
 
     def log_policy(self) -> LogPolicy:
         """The pinned log and witnesses.

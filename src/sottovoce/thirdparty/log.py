@@ -2,7 +2,8 @@
 
     GET  /checkpoint, /tile/…          public
     GET  /proof?hash=<leaf hash, hex>  a tlog-proof under the newest cosigned checkpoint
-    POST /entries                      the operator's: one entry → {"index": n}
+    POST /entries                      the operator's: one entry, of any kind but a release → {"index": n}
+    POST /releases                     the operator's: one release with the signatures of two publishers → the same
     GET  /healthz
 
 An entry is durable, and the tree head over it signed, before its index is told. A tree head is signed for a size only
@@ -40,6 +41,7 @@ from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.note import COSIGNATURE, ED25519, Note, NoteSignature, SigningKey, VerifierKey, sign_note
 from sottovoce.tlog.proof import encode_proof
+from sottovoce.tlog.publication import NotPublishedError, Publishers, is_release
 
 __all__ = ["Config", "Storage", "WitnessAddress", "create_app"]
 
@@ -74,6 +76,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     secret: str
     """File with the operator's secret, for appending: 16 bytes or more."""
     witnesses: list[WitnessAddress]
+    publishers: list[str] = []
+    """Keys (vkeys) of the people who publish releases: two of them sign each. Without any, the log takes no release."""
     refresh: int = 6 * 3600
     """Seconds after which a tree head is cosigned again, so that its age stays below a day."""
 
@@ -82,6 +86,12 @@ class NotOperatorError(RefusedError):
     """Only the operator appends."""
 
     code = "refused.operator"
+
+
+class TwoKeysError(RefusedError):
+    """A release comes with the signatures of two publishers, or not at all."""
+
+    code = "refused.two-keys"
 
 
 class NoEntryError(PeerError):
@@ -226,8 +236,9 @@ class _Log:
             key = SigningKey.parse(Path(config.key).read_text())
             self._secret = Path(config.secret).read_bytes().strip()
             self._witnesses = [_Witness(address) for address in config.witnesses]
+            self._publishers = Publishers([VerifierKey.parse(text) for text in config.publishers])
         except (OSError, UnicodeDecodeError, DecodeError):
-            raise ConfigError("the log's key, its secret or a witness's key cannot be read") from None
+            raise ConfigError("the log's key, its secret or a key of another party cannot be read") from None
         if key.kind != ED25519 or any(witness.key.kind != COSIGNATURE for witness in self._witnesses):
             raise ConfigError("a log needs a note key, and of each witness the cosignature key")
         if len(self._secret) < _MIN_SECRET:
@@ -247,6 +258,8 @@ class _Log:
             await self._route(scope, receive, send)
         except NotOperatorError as error:
             await asgi.respond_error(send, 401, error, (b"www-authenticate", b"Bearer"))
+        except (TwoKeysError, NotPublishedError) as error:
+            await asgi.respond_error(send, 403, error)
         except NoEntryError as error:
             await asgi.respond_error(send, 404, error)
         except PeerError as error:
@@ -276,7 +289,7 @@ class _Log:
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         method, path = scope["method"], scope["path"]
         tile = _TILE.fullmatch(path)
-        if (method, path) == ("POST", "/entries"):
+        if method == "POST" and path in {"/entries", "/releases"}:
             await self._append(scope, receive, send)
         elif (method, path) == ("GET", "/proof"):
             query = parse_qs(scope["query_string"].decode("latin-1"))
@@ -296,12 +309,19 @@ class _Log:
         given = asgi.header(scope, b"authorization") or b""
         if not hmac.compare_digest(given, _BEARER + self._secret):
             raise NotOperatorError("only the operator appends")
-        entry = await asgi.read_body(receive, tiles.MAX_ENTRY)
+        entry = self._submitted(scope["path"], await asgi.read_body(receive, tiles.MAX_ENTRY))
         async with self._lock:
             index = self._storage.append(entry)
             count = await self._gather()
         self._log.emit(Appended(size=len(self._storage.leaves), cosignatures=count))
         await asgi.respond(send, 200, json.dumps({"index": index, "cosignatures": count}).encode())
+
+    def _submitted(self, path: str, body: bytes) -> bytes:
+        if path == "/releases":
+            return self._publishers.release(body)
+        if is_release(body):
+            raise TwoKeysError("a release needs the signatures of two publishers")
+        return body
 
     async def _gather(self) -> int:
         """Ask each witness; publish what they sign, and say how many. One that is down is asked again at the next look."""
