@@ -18,8 +18,16 @@ from sottovoce.cli.attack import attack
 
 ROOT = Path(__file__).parents[2]
 HELPERS = {"attack", "between", "lab", "rogue", "stage"}
-ROWS = {"7", "8", "9", "10", "20", "21", "28", "B"}
-CODES = {"peer.decode", "peer.limit", "peer.tls", "peer.protocol.replay", "peer.protocol.date", "token.spent"}
+ROWS = {"7", "8", "9", "10", "19", "20", "21", "27", "28", "B"}
+CODES = {
+    "config.artifact",
+    "peer.decode",
+    "peer.limit",
+    "peer.tls",
+    "peer.protocol.replay",
+    "peer.protocol.date",
+    "token.spent",
+}
 
 
 def run(*words: str) -> tuple[int, str]:

@@ -26,23 +26,17 @@ from sottovoce.tee.reporter import Reporter
 from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
-from sottovoce.tee.settings import Settings, parse_settings, parse_wiring
+from sottovoce.tee.settings import ArtifactMismatchError, Settings, parse_settings, parse_wiring
 from sottovoce.tee.worker import Machine
 from sottovoce.tlog.artifacts import artifact_digest
 
-__all__ = ["ArtifactMismatchError", "boot", "check_artifacts", "main"]
+__all__ = ["boot", "check_artifacts", "main"]
 
 _DOCUMENT: Final = 64 * 1024
 _CHUNK: Final = 1 << 20
 _FAILED: Final = 2
 _PURPOSE: Final = "inference"
 """What a model may be for."""
-
-
-class ArtifactMismatchError(ConfigError):
-    """What the host supplies is not what the measured settings name: in its name, its purpose, its size or its contents."""
-
-    code = "config.artifact"
 
 
 def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from sottovoce.core import canonical
-from sottovoce.core.errors import ConfigError
 from sottovoce.tee.engines import Prompt
 from sottovoce.tee.features import headline, rewrite
+from sottovoce.tee.settings import ArtifactMismatchError
 from sottovoce.tlog.artifacts import File, Tree
 
 __all__ = ["NAME", "PROMPTS", "PURPOSE", "check_prompts", "prompt_files", "prompts_digest"]
@@ -36,11 +36,11 @@ def prompts_digest(prompts: Mapping[str, Prompt] = PROMPTS) -> str:
     return tree.digest(name=NAME, purpose=PURPOSE)
 
 
-def check_prompts(wanted: str | None) -> None:
+def check_prompts(wanted: str | None, found: Mapping[str, Prompt] = PROMPTS) -> None:
     """Compare the prompts of this code with the digest in the measured settings.
 
     Raises:
-        ConfigError: they are others, or the settings name none.
+        ArtifactMismatchError: they are others, or the settings name none.
     """
-    if wanted != prompts_digest():
-        raise ConfigError("the prompts are not those in the settings")
+    if wanted != prompts_digest(found):
+        raise ArtifactMismatchError("the prompts are not those in the settings")
