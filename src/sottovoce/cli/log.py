@@ -483,26 +483,27 @@ async def _watch(
         reader = await stack.enter_async_context(LogReader(url))
         others = [await stack.enter_async_context(LogReader(source)) for source in sources]
         store = await stack.enter_async_context(LogReader(artifacts, party="mirror")) if artifacts else None
-        while True:
-            try:
-                for note in notes:
-                    await watcher.compare(note, reader, now=int(time.time()))
-                report = await watcher.round(
-                    reader, now=int(time.time()), others=others, artifacts=store, uses=uses
-                )
-            except UnavailableError as error:
+        try:
+            while True:
+                try:
+                    for note in notes:
+                        await watcher.compare(note, reader, now=int(time.time()))
+                    report = await watcher.round(
+                        reader, now=int(time.time()), others=others, artifacts=store, uses=uses
+                    )
+                except UnavailableError as error:
+                    if not follow:
+                        raise
+                    click.echo(f"sottovoce: {error} [{error.code}]", err=True)
+                else:
+                    found = found or bool(report.findings)
+                    _show(report, page, as_json=as_json)
                 if not follow:
-                    raise
-                click.echo(f"sottovoce: {error} [{error.code}]", err=True)
-            else:
-                found = found or bool(report.findings)
-                _show(report, page, as_json=as_json)
-            if not follow:
-                return found
-            try:
+                    return found
                 await asyncio.sleep(every)
-            except asyncio.CancelledError:
-                return found
+        except asyncio.CancelledError:
+            # Interrupted: what was kept is whole at any moment.
+            return found
 
 
 def _uses(path: Path) -> "list[Use]":
