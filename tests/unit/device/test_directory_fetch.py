@@ -1,0 +1,146 @@
+"""How the directory is fetched: what is asked for, how often, and what is remembered over a restart."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from sottovoce.core.errors import UnavailableError
+from sottovoce.device.directory import DirectoryRefused, LogForked, VerifiedDirectory
+from sottovoce.device.directory_fetch import DirectorySource
+from sottovoce.device.environment import Environment
+from unit.device.test_directory import KEY, NOON, ORIGIN, World
+
+if TYPE_CHECKING:
+    from sottovoce.device.transport import Network
+
+MIRROR, RELAY = "https://mirror.example", "https://relay.example"
+
+
+class Fake:
+    """The network: files by URL, and what was asked."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str] = []
+
+    async def get(self, url: str, *, party: str, limit: int) -> bytes:
+        self.asked.append(url)
+        if url not in self.files:
+            raise UnavailableError("it does not have the file", party=party)
+        assert len(self.files[url]) <= limit
+        return self.files[url]
+
+    def show(self, world: World, *, second: World | None = None, history: bytes | None = b"") -> None:
+        """What mirror and relay show of `world`."""
+        self.files.clear()
+        for base, one in ((MIRROR, world), (f"{RELAY}/directory", second or world)):
+            self.files[f"{base}/directory.note"] = one.note
+            self.files[f"{base}/directory.proof"] = one.log.proof(one.index, now=NOON)
+        if history is not None:
+            self.files[f"{MIRROR}/consistency-{len(world.log.leaves)}"] = history or world.history()
+
+
+class Device:
+    """Started anew for each fetch."""
+
+    def __init__(self, home: Path, world: World) -> None:
+        self.home, self.network = home, Fake()
+        self.environment = Environment(
+            name="test", simulated=True, log_origin=ORIGIN, log_key=str(world.log.key.verifier),
+            witnesses=[str(key.verifier) for key in world.log.witnesses], quorum=2,
+            directory_key=str(KEY.verifier), vendor_roots=[], mirrors=[MIRROR], relays=[RELAY],
+            issuer="https://issuer.example", issuer_name="issuer.example", service="s",
+            minimum_security_version=1,
+        )  # fmt: skip
+
+    def get(self, **more: Any) -> tuple[VerifiedDirectory, bool]:
+        self.network.asked.clear()
+        source = DirectorySource(self.environment, cast("Network", self.network), self.home)
+        return asyncio.run(source.get(NOON, **more))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def device(tmp_path: Path, world: World) -> Device:
+    device = Device(tmp_path, world)
+    device.network.show(world)
+    return device
+
+
+def test_both_ways_and_one_more_file_whatever_was_seen_before(device: Device, world: World) -> None:
+    wanted = [
+        f"{MIRROR}/consistency-3",
+        f"{MIRROR}/directory.note",
+        f"{MIRROR}/directory.proof",
+        f"{RELAY}/directory/directory.note",
+        f"{RELAY}/directory/directory.proof",
+    ]
+    assert device.get()[1]
+    assert sorted(device.network.asked) == wanted
+    assert device.get(fresh=True)[1]
+    assert sorted(device.network.asked) == wanted
+    assert not device.get()[1]
+    assert device.network.asked == []
+    world.log.append(b"more")
+    device.network.show(world)
+    accepted, fetched = device.get(fresh=True)
+    assert (accepted.checkpoint.size, fetched, len(device.network.asked)) == (4, True, 5)
+    # What is kept has its history with it.
+    kept, fetched = device.get()
+    assert (kept.history, fetched) == (accepted.history, False)
+
+
+def test_what_was_seen_is_compared_after_a_restart(device: Device, world: World) -> None:
+    device.get()
+    world.log.append(b"more")
+    seen = (device.home / "last-directory.json").read_bytes()
+    device.network.show(world, history=None)
+    with pytest.raises(DirectoryRefused, match="there is no consistency file"):
+        device.get(fresh=True)
+    fork = World(before=4)
+    fork.log.key, fork.log.witnesses = world.log.key, world.log.witnesses
+    device.network.show(fork)
+    with pytest.raises(LogForked, match="size 5 does not continue the one of size 3"):
+        device.get(fresh=True)
+    assert (device.home / "last-directory.json").read_bytes() == seen
+    assert json.loads(seen)["size"] == 3
+    device.network.show(world)
+    assert device.get(fresh=True)[0].checkpoint.size == 4
+
+
+def test_the_relay_shows_another_history_than_the_mirror(device: Device, world: World) -> None:
+    fork = World(before=2)
+    fork.log.key, fork.log.witnesses = world.log.key, world.log.witnesses
+    fork.log.leaves[1] = bytes(32)
+    for one, other in ((world, fork), (fork, world)):
+        device.network.show(one, second=other)
+        with pytest.raises(LogForked, match="two tree heads of size 3"):
+            device.get()
+    assert not (device.home / "last-directory.json").exists()
+
+
+def test_a_relay_that_is_behind_shows_the_same_history(device: Device, world: World) -> None:
+    behind = World()
+    behind.log.key, behind.log.witnesses = world.log.key, world.log.witnesses
+    world.log.append(b"more")
+    device.network.show(world, second=behind)
+    assert device.get()[0].checkpoint.size == 4
+
+
+def test_without_the_consistency_file_a_first_directory_is_accepted(device: Device, world: World) -> None:
+    device.network.show(world, history=None)
+    assert device.get()[0].history is None
+
+
+@pytest.mark.parametrize("data", [b"x", b"sottovoce/1 consistency\n"])
+def test_a_consistency_file_that_is_none_is_refused(device: Device, world: World, data: bytes) -> None:
+    device.network.show(world, history=data)
+    with pytest.raises(DirectoryRefused, match="not a consistency file"):
+        device.get()
