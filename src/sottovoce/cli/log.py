@@ -486,10 +486,13 @@ async def _watch(
         try:
             while True:
                 try:
-                    for note in notes:
-                        await watcher.compare(note, reader, now=int(time.time()))
                     report = await watcher.round(
-                        reader, now=int(time.time()), others=others, artifacts=store, uses=uses
+                        reader,
+                        now=int(time.time()),
+                        others=others,
+                        brought=notes,
+                        artifacts=store,
+                        uses=uses,
                     )
                 except UnavailableError as error:
                     if not follow:

@@ -189,10 +189,14 @@ class Monitor:
         *,
         now: int,
         others: Sequence[LogReader] = (),
+        brought: Sequence[Note] = (),
         artifacts: LogReader | None = None,
         uses: list[Use] | None = None,
     ) -> Report:
-        """Look once. `others` show tree heads of the same log too; `artifacts` has public artifacts by their SHA-256.
+        """Look once.
+
+        `others` show tree heads of the same log too, `brought` are some that somebody was shown, `artifacts` has public artifacts by
+        their SHA-256.
 
         Raises:
             UnavailableError: the log does not answer, so that nothing can be said.
@@ -210,6 +214,8 @@ class Monitor:
         heads = [one for one in shown if one is not None]
         for one in sorted(heads, key=lambda one: one.head.size):
             await self._follow(one, findings, now, first=one is shown[0])
+        for note in brought:
+            await self._compare(note, log, findings, now)
         witnesses = self._witnesses(shown[0], findings, now)
         verified = await self._artifacts(artifacts, findings) if artifacts is not None else 0
         findings += [*self._book.unlogged(), *self._book.used(uses or [])]
@@ -227,15 +233,6 @@ class Monitor:
             artifacts=verified,
             findings=(*forks, *findings, *self._book.findings),
         )
-
-    async def compare(self, note: Note, log: LogReader, *, now: int) -> list[Finding]:
-        """What somebody else was shown as tree head of the log, against what was kept here; `log` has the files for a larger one."""
-        findings: list[Finding] = []
-        one = self._signed(note, log, findings)
-        if one is not None:
-            await self._follow(one, findings, now, first=False)
-        forks = [Finding(code="fork", text=text, size=size) for text, size, _ in self._state.forks]
-        return [*forks, *findings]
 
     # 1. Tree heads.
 
@@ -257,6 +254,16 @@ class Monitor:
             text = f"the tree head: {error}"
         findings.append(Finding(code="checkpoint-invalid", text=text))
         return None
+
+    async def _compare(self, note: Note, log: LogReader, findings: list[Finding], now: int) -> None:
+        one = self._signed(note, log, findings)
+        if one is not None and one.head.size <= self.size:
+            await self._follow(one, findings, now, first=False)
+        elif one is not None:
+            text = (
+                f"a tree head of size {one.head.size} was shown to somebody, and here one of size {self.size}"
+            )
+            findings.append(Finding(code="checkpoint-unproved", text=text, size=one.head.size))
 
     def _witnesses(self, one: _Shown | None, findings: list[Finding], now: int) -> tuple[WitnessLine, ...]:
         if one is None:

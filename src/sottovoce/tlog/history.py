@@ -132,8 +132,12 @@ def require_one_log(old: TreeHead, new: TreeHead, path: Sequence[bytes]) -> None
     Raises:
         ForkError: it does not; the text says which sizes.
     """
-    if old.size == new.size and old.root != new.root:
-        raise ForkError(f"the log is forked: it has signed two tree heads of size {old.size}")
+    if old.size == new.size:
+        if old.root != new.root:
+            raise ForkError(f"the log is forked: it has signed two tree heads of size {old.size}")
+        return
+    if old.size == 0:
+        return  # any tree continues the empty one
     try:
         merkle.verify_consistency(
             old_size=old.size, old_root=old.root, size=new.size, root=new.root, path=path

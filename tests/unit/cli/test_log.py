@@ -39,25 +39,25 @@ HOST = WORLD.hosts["guard"].encode()
 @contextmanager
 def served(make: Callable[[], Any]) -> Iterator[str]:
     """The application that `make` gives, on a loop in a thread of its own; its URL."""
-    url: list[str] = []
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    stop = asyncio.Event()
+    running: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
+    ready = threading.Event()
 
     async def run() -> None:
+        stop = asyncio.Event()
         async with edge_kit.serving(make()) as where:
-            url.append(where)
+            running.append((where, asyncio.get_running_loop(), stop))
             ready.set()
             await stop.wait()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
+    assert ready.wait(60)
+    ((url, loop, stop),) = running
     try:
-        assert ready.wait(20)
-        yield url[0]
+        yield url
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-        loop.close()
+        thread.join(60)
 
 
 class Party:

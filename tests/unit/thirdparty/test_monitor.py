@@ -131,12 +131,15 @@ def test_a_fork_that_no_witness_signed_and_without_files_is_one_too(place: Place
 
 
 def test_what_somebody_else_was_shown_is_compared(place: Place) -> None:
-    place.look()
-    fork = place.log.fork(3, *reversed(GOOD[3:]))
-    watcher = place.monitor()
-    for log, wanted in ((place.log, []), (fork, ["fork"])):
-        found = asyncio.run(watcher.compare(log.checkpoint(now=NOW), log.reader(now=NOW), now=NOW))
-        assert [finding.code for finding in found] == wanted
+    fork, larger = place.log.fork(3, *reversed(GOOD[3:])), place.log.fork(7, b"x")
+    for log, wanted in (
+        (place.log, []),
+        (place.log.fork(3), []),
+        (larger, ["checkpoint-unproved"]),
+        (fork, ["fork"]),
+    ):
+        assert codes(place.look(brought=[log.checkpoint(now=NOW)])) == wanted
+    assert codes(place.look()) == ["fork"]
 
 
 def test_a_rolled_back_log_is_no_fork(place: Place) -> None:
@@ -370,8 +373,10 @@ def test_the_page_is_whole_in_itself_and_escapes_what_it_shows(place: Place) -> 
     assert "Nothing was found" in page
 
 
-def test_every_code_has_words() -> None:
+def test_every_code_has_words_and_stands_in_the_documents() -> None:
     assert all(CODES.values())
+    table = "".join(f"| `{code}` | {text} |\n" for code, text in CODES.items())
+    assert table in (ROOT / "docs" / "log.md").read_text()
     assert set(SCHEMA["$defs"]["code"]["enum"]) == set(CODES)
 
 
