@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,6 @@ from sottovoce.simulator.state import WorldState
 from sottovoce.simulator.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
-REWRITE = ("rewrite", "wodekela cant make it")
 
 
 def words(world: World, *more: object) -> tuple[str, ...]:
@@ -21,12 +19,8 @@ def words(world: World, *more: object) -> tuple[str, ...]:
     return ("log", "monitor", *where, "--json", *map(str, more))
 
 
-def test_nothing_is_found_and_a_missing_artifact_is(world: World, device: Device, tmp_path: Path) -> None:
-    done = device.run(*REWRITE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    reports = tmp_path / "reports.json"
-    assert device.run("report", "export", str(reports)).returncode == 0
-    done = device.run(*words(world, "--reports", reports))
+def test_nothing_is_found_and_a_missing_artifact_is(world: World, fresh: Device) -> None:
+    done = fresh.run(*words(world))
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert (report["findings"], report["artifacts_verified"]) == ([], 1)
@@ -37,7 +31,7 @@ def test_nothing_is_found_and_a_missing_artifact_is(world: World, device: Device
         blob.unlink()
         if changed is not None:
             blob.write_bytes(changed)
-        done = device.run(*words(world))
+        done = fresh.run(*words(world))
         assert done.returncode == 1
         assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == [code]
         blob.write_bytes(data)
@@ -53,21 +47,20 @@ def test_it_follows_until_it_is_interrupted(world: World, fresh: Device) -> None
     assert (first["new_entries"] > 0, second["new_entries"]) == (True, 0)
 
 
-def test_a_log_that_grew_costs_a_device_no_request(world: World, device: Device, tmp_path: Path) -> None:
-    done = device.run(*REWRITE)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_log_that_grew_does_not_wait_for_new_papers(world: World, fresh: Device) -> None:
+    def live() -> dict[str, str]:
+        address = f"tcp://127.0.0.1:{world.port('orchestrator-1')}"
+        done = fresh.run("verify", "live", address, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {line["id"]: line["found"] for line in json.loads(done.stdout)["checks"]}
+
+    before = live()["release-log-seen"]
     state = WorldState(world.folder, now=0)
-    client = LogClient(world.port("log"), state.secret)
-    chip = state.vendor.make_chip(now=1_700_000_000)
-    client.append(host_of("orchestrator-9", "orchestrator", chip).encode())
+    entry = host_of("orchestrator-9", "orchestrator", state.vendor.make_chip(now=1_700_000_000)).encode()
+    LogClient(world.port("log"), state.secret).append(entry)
     assert not world.renew()
     # The directory's tree head is newer now than the one in the CVMs' papers.
-    (device.home / "directory.json").unlink()
-    done = device.run(*REWRITE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    device.run("report", "export", str(tmp_path / "reports.json"))
-    reports = json.loads((tmp_path / "reports.json").read_text())["reports"]
-    (newest,) = [one for one in reports if one["time"] == max(each["time"] for each in reports)]
-    found = {line["id"]: line["found"] for line in newest["verdict"]}
+    (fresh.home / "directory.json").unlink()
+    found = live()
     for check in ("release-log-seen", "host-log-seen"):
-        assert "proved to lead to size" in found[check]
+        assert found[check].startswith(f"{before}, proved to lead to size ")

@@ -24,6 +24,8 @@ __all__ = ["log"]
 
 NOTHING, FOUND, UNUSABLE, WRONG_USE = 0, 1, 2, 3
 _LIMIT: Final = 16 * 1024 * 1024
+_EXPORT_LIMIT: Final = 256 * 1024 * 1024
+"""A device's export holds the evidence of every session."""
 _FILE = click.Path(path_type=Path, readable=False)
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -85,15 +87,15 @@ def _policy(context: Context, environment: Path | None) -> "LogPolicy":
     return Environment.load(environment or context.home / FILE).log_policy()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = _LIMIT) -> bytes:
     from sottovoce.core.errors import ConfigError
 
     try:
         with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
+            data = file.read(limit + 1)
     except (OSError, ValueError):
         raise ConfigError("the file cannot be read", hint=f"looked for {path}") from None
-    if not data or len(data) > _LIMIT:
+    if not data or len(data) > limit:
         raise ConfigError("the file is empty or too long", hint=f"looked at {path}")
     return data
 
@@ -520,7 +522,7 @@ def _uses(path: Path) -> "list[Use]":
 
     uses = []
     try:
-        for report in decode_export(_read(path)):
+        for report in decode_export(_read(path, _EXPORT_LIMIT)):
             if report.evidence:
                 evidence = Evidence.decode(base64.b64decode(report.evidence))
                 shown = [evidence.release, *(backend.release for backend in evidence.backends)]

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+import device_kit
 import edge_kit
 from log_kit import FilesLog, encoded
 from sottovoce.cli.log import log
@@ -22,7 +23,7 @@ from sottovoce.cli.main import Context
 from sottovoce.core import canonical
 from sottovoce.core.events import EventLog
 from sottovoce.device.environment import Environment
-from sottovoce.simulator.testing import EvidenceWorld
+from sottovoce.simulator.testing import NOW, EvidenceWorld
 from sottovoce.thirdparty import log as service
 from sottovoce.thirdparty import witness
 from sottovoce.tlog.checkpoint import Checkpoint
@@ -250,6 +251,35 @@ def test_the_monitor_from_the_command_line(party: Party) -> None:
     assert party.run("monitor").exit_code == 3
     (party.home / "monitor" / "state.json").write_bytes(b"x")
     assert party.run("monitor", "--log", party.url).exit_code == 2
+
+
+def test_releases_that_devices_report(party: Party) -> None:
+    world, shown = EvidenceWorld(), WORLD.evidence(b"e" * 32, b"key").encode()
+    for role, release in WORLD.releases.items():
+        if role != "guard":
+            path = party.write("release.json", release.encode())
+            signed = (party.sign("anna", path), party.sign("ben", path))
+            assert party.publish(path, *signed).exit_code == 0
+    reports = party.folder / "reports.json"
+
+    def look(**changes: Any) -> list[str]:
+        one = device_kit.report(evidence=encoded(shown), **{"time": NOW, **changes})
+        document = {
+            "format": "sottovoce-reports",
+            "version": 1,
+            "reports": [msgspec.to_builtins(msgspec.structs.replace(one, messages=()))],
+        }
+        reports.write_bytes(canonical.encode(document))
+        done = party.run("monitor", "--log", party.url, "--reports", reports, "--json")
+        assert done.exit_code == 1, done.output
+        return [finding["code"] for finding in json.loads(done.output)["findings"]]
+
+    # The guard's release is not in this log.
+    assert look() == ["release-unlogged"]
+    late = world.releases["guard"].expires
+    assert sorted(look(time=late)) == ["release-expired", "release-expired", "release-unlogged"]
+    reports.write_bytes(b"[]")
+    assert party.run("monitor", "--log", party.url, "--reports", reports).exit_code == 2
 
 
 # Gossip
