@@ -27,11 +27,12 @@ from sottovoce.device.environment import Environment
 from sottovoce.device.files import write_private
 from sottovoce.device.transport import Network, RelayClient
 from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.history import History
 from sottovoce.tlog.proof import Proof
 
 __all__ = ["DirectorySource"]
 
-_NOTE, _PROOF = "directory.note", "directory.proof"
+_NOTE, _PROOF, _HISTORY = "directory.note", "directory.proof", "directory.consistency"
 _REFRESH: Final = (2 * 3600, 5 * 3600)
 """Seconds until the next fetch, drawn anew each time, so that the time of a fetch says nothing about use."""
 
@@ -72,13 +73,14 @@ class DirectorySource:
         mirrored, second, second_proof = await asyncio.gather(
             self._mirror(), relay.directory(_NOTE), relay.directory(_PROOF)
         )
-        note, proof = mirrored
+        note, proof, shown = mirrored
         sizes = {size for one in (proof, second_proof) if (size := _size(one))}
         if last is not None:
             sizes.add(last.checkpoint.size)
-        # One more fetch, whether this device needs it or not: who asks for it says nothing about when he was here last. It
-        # proves evidence of an earlier tree head too.
-        history = await self._history(max(sizes)) if sizes else None
+        # It came with the others, whether this device needs it or not: who asks for it says nothing about when he was here last.
+        # Where the one way is behind the other, or the files were changed meanwhile, the right one has a name of its own.
+        newest = max(sizes, default=0)
+        history = shown if _head(shown) == newest else await self._history(newest)
         accepted = self._accept(note, second, proof, now, last, second_proof=second_proof, history=history)
         save_last_seen(self._seen, accepted)
         self._write(accepted, now)
@@ -117,6 +119,12 @@ class DirectorySource:
                 return await self._file(mirror, f"consistency-{size}")
         return None
 
+    async def _optional(self, mirror: str, name: str) -> bytes:
+        try:
+            return await self._file(mirror, name)
+        except UnavailableError:
+            return b""
+
     async def _file(self, mirror: str, name: str) -> bytes:
         url = f"{mirror.rstrip('/')}/{name}"
         return await self._network.get(url, party="directory", limit=LIMITS.directory)
@@ -124,11 +132,14 @@ class DirectorySource:
     def _mirrors(self) -> list[str]:
         return self._draw.sample(self._environment.mirrors, len(self._environment.mirrors))
 
-    async def _mirror(self) -> tuple[bytes, bytes]:
+    async def _mirror(self) -> tuple[bytes, bytes, bytes]:
+        """The three files of one mirror; the consistency file is empty where it has none."""
         for mirror in self._mirrors():
             with suppress(UnavailableError):
-                note, proof = await asyncio.gather(*(self._file(mirror, name) for name in (_NOTE, _PROOF)))
-                return note, proof
+                note, proof, history = await asyncio.gather(
+                    self._file(mirror, _NOTE), self._file(mirror, _PROOF), self._optional(mirror, _HISTORY)
+                )
+                return note, proof, history
         raise UnavailableError("no mirror has the directory", party="directory", hint="Try again later.")
 
     def _read(self, now: int, last: LastSeen | None) -> VerifiedDirectory | None:
@@ -157,5 +168,13 @@ def _size(proof: bytes) -> int:
     """The size of the tree head in a proof that nobody has verified yet; 0 if it has none."""
     try:
         return Checkpoint.parse(Proof.parse(proof).note.text).size
+    except PeerError:
+        return 0
+
+
+def _head(history: bytes) -> int:
+    """The size of the tree head to which a consistency file leads; 0 if it is none."""
+    try:
+        return History.parse(history).head.size
     except PeerError:
         return 0

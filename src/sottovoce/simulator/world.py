@@ -229,7 +229,8 @@ class World:
         mirror = self.folder / "mirror"
         sizes = {int(path.name.rpartition("-")[2]) for path in mirror.glob("consistency-*")}
         history = client.history(self._state.log.verifier.name, size, sizes)
-        write_secret(mirror / f"consistency-{size}", history.encode())
+        for name in (f"consistency-{size}", "directory.consistency"):
+            write_secret(mirror / name, history.encode())
         for old in sorted(sizes)[:-MAX_HEADS]:
             (mirror / f"consistency-{old}").unlink(missing_ok=True)
 

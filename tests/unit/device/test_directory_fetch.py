@@ -40,7 +40,8 @@ class Fake:
             self.files[f"{base}/directory.note"] = one.note
             self.files[f"{base}/directory.proof"] = one.log.proof(one.index, now=NOON)
         if history is not None:
-            self.files[f"{MIRROR}/consistency-{len(world.log.leaves)}"] = history or world.history()
+            for name in ("directory.consistency", f"consistency-{len(world.log.leaves)}"):
+                self.files[f"{MIRROR}/{name}"] = history or world.history()
 
 
 class Device:
@@ -76,7 +77,7 @@ def device(tmp_path: Path, world: World) -> Device:
 
 def test_both_ways_and_one_more_file_whatever_was_seen_before(device: Device, world: World) -> None:
     wanted = [
-        f"{MIRROR}/consistency-3",
+        f"{MIRROR}/directory.consistency",
         f"{MIRROR}/directory.note",
         f"{MIRROR}/directory.proof",
         f"{RELAY}/directory/directory.note",
@@ -137,6 +138,21 @@ def test_a_relay_that_is_behind_shows_the_same_history(device: Device, world: Wo
 def test_without_the_consistency_file_a_first_directory_is_accepted(device: Device, world: World) -> None:
     device.network.show(world, history=None)
     assert device.get()[0].history is None
+
+
+def test_a_file_of_another_tree_head_is_asked_for_by_its_size(device: Device, world: World) -> None:
+    device.get()
+    world.log.append(b"more")
+    right = world.history()
+    world.log.append(b"and more")
+    for wrong in (world.history(), b"x", b""):
+        world.log.leaves = world.log.leaves[:4]
+        device.network.show(world, history=right)
+        device.network.files[f"{MIRROR}/directory.consistency"] = wrong
+        assert device.get(fresh=True)[0].checkpoint.size == 4
+        assert device.network.asked[5:] == [f"{MIRROR}/consistency-4"]
+        (device.home / "last-directory.json").unlink()
+        device.get()
 
 
 @pytest.mark.parametrize("data", [b"x", b"sottovoce/1 consistency\n"])
