@@ -80,7 +80,9 @@ class DirectorySource:
         # It came with the others, whether this device needs it or not: who asks for it says nothing about when he was here last.
         # Where the one way is behind the other, or the files were changed meanwhile, the right one has a name of its own.
         newest = max(sizes, default=0)
-        history = shown if _head(shown) == newest else await self._history(newest)
+        history = None
+        if newest:
+            history = shown if _head(shown) == newest else await self._history(newest)
         accepted = self._accept(note, second, proof, now, last, second_proof=second_proof, history=history)
         save_last_seen(self._seen, accepted)
         self._write(accepted, now)

@@ -98,6 +98,25 @@ def test_both_ways_and_one_more_file_whatever_was_seen_before(device: Device, wo
     assert (kept.history, fetched) == (accepted.history, False)
 
 
+def test_all_of_it_takes_one_round_trip(device: Device, world: World) -> None:
+    """No request waits for the answer of another one."""
+    device.get()
+    world.log.append(b"more")
+    device.network.show(world)
+    everything = asyncio.Event()
+    answer = device.network.get
+
+    async def together(url: str, *, party: str, limit: int) -> bytes:
+        data = await answer(url, party=party, limit=limit)
+        if len(device.network.asked) == 5:
+            everything.set()
+        await asyncio.wait_for(everything.wait(), 20)
+        return data
+
+    device.network.get = together  # type: ignore[method-assign]
+    assert device.get(fresh=True)[0].checkpoint.size == 4
+
+
 def test_what_was_seen_is_compared_after_a_restart(device: Device, world: World) -> None:
     device.get()
     world.log.append(b"more")
