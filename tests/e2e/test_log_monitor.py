@@ -15,8 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def words(world: World, *more: object) -> tuple[str, ...]:
-    where = ("--log", world.url("log"), "--artifacts", world.url("mirror"))
-    return ("log", "monitor", *where, "--json", *map(str, more))
+    return ("log", "monitor", "--log", world.url("log"), "--json", *map(str, more))
 
 
 def test_nothing_is_found_and_a_missing_artifact_is(world: World, fresh: Device) -> None:

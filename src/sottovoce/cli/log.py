@@ -14,6 +14,7 @@ from sottovoce.cli.main import Context
 from sottovoce.cli.output import output
 
 if TYPE_CHECKING:
+    from sottovoce.device.environment import Environment
     from sottovoce.thirdparty.findings import Use
     from sottovoce.thirdparty.logreader import LogReader
     from sottovoce.thirdparty.monitor import Monitor, Report
@@ -82,9 +83,13 @@ def _pins(command: _F) -> _F:
 
 
 def _policy(context: Context, environment: Path | None) -> "LogPolicy":
+    return _environment(context, environment).log_policy()
+
+
+def _environment(context: Context, environment: Path | None) -> "Environment":
     from sottovoce.device.environment import FILE, Environment
 
-    return Environment.load(environment or context.home / FILE).log_policy()
+    return Environment.load(environment or context.home / FILE)
 
 
 def _read(path: Path, limit: int = _LIMIT) -> bytes:
@@ -414,7 +419,10 @@ def compare(context: Context, /, checkpoint: Path, *, url: str, environment: Pat
 @_pins
 @click.option("--folder", type=_FILE, default=None, help="The monitor's memory.  [default: HOME/monitor]")
 @click.option(
-    "--artifacts", default=None, metavar="URL", help="Where public artifacts are, by their SHA-256."
+    "--artifacts",
+    default=None,
+    metavar="URL",
+    help="Where public artifacts are, by their SHA-256.  [default: the environment's first mirror]",
 )
 @click.option(
     "--source",
@@ -447,7 +455,14 @@ def compare(context: Context, /, checkpoint: Path, *, url: str, environment: Pat
 )
 @click.pass_obj
 def monitor(
-    context: Context, /, *, url: str, environment: Path | None, folder: Path | None, **more: Any
+    context: Context,
+    /,
+    *,
+    url: str,
+    environment: Path | None,
+    folder: Path | None,
+    artifacts: str | None,
+    **more: Any,
 ) -> None:
     """Follow the log and its witnesses, check every entry and public artifact, and keep what was seen.
 
@@ -455,8 +470,10 @@ def monitor(
     """
     from sottovoce.thirdparty.monitor import Monitor
 
-    watcher = Monitor(folder or context.home / "monitor", _policy(context, environment))
-    found = asyncio.run(_watch(watcher, url, **more))
+    pinned = _environment(context, environment)
+    watcher = Monitor(folder or context.home / "monitor", pinned.log_policy())
+    store = artifacts or next(iter(pinned.mirrors), None)
+    found = asyncio.run(_watch(watcher, url, artifacts=store, **more))
     sys.exit(FOUND if found else NOTHING)
 
 
