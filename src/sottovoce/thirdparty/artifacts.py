@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sottovoce.core.errors import ConfigError
-from sottovoce.tlog.artifacts import MAX_FILES, ArtifactFormError, ArtifactLimitError, File, Tree
+from sottovoce.tlog.artifacts import MAX_DEPTH, MAX_FILES, ArtifactFormError, ArtifactLimitError, File, Tree
 
 __all__ = ["read_tree"]
 
@@ -56,6 +56,8 @@ def _walk(descriptor: int, path: str) -> Iterator[File]:
         return
     if not stat.S_ISDIR(mode):
         raise ArtifactFormError("an artifact holds a link or a special file")
+    if path.count("/") >= MAX_DEPTH:
+        raise ArtifactLimitError("an artifact has folders nested too deeply")
     names = sorted(os.listdir(descriptor))
     if not names:
         raise ArtifactFormError("an artifact holds an empty folder")

@@ -281,10 +281,12 @@ class Monitor:
                 )
             else:
                 if time is None or now - time > policy.max_age:
-                    age = "not at all" if time is None else f"{(now - time) // 3600} hours ago"
-                    findings.append(
-                        Finding(code="witness-late", text=f"{key.name} has cosigned {age}", size=size)
+                    age = (
+                        "has not cosigned it"
+                        if time is None
+                        else f"cosigned it {(now - time) // 3600} hours ago"
                     )
+                    findings.append(Finding(code="witness-late", text=f"{key.name} {age}", size=size))
             lines.append(WitnessLine(name=key.name, time=time))
         findings += self._quorum(one, now)
         return tuple(lines)

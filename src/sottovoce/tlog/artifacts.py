@@ -20,6 +20,7 @@ from typing import Final
 from sottovoce.core.errors import DecodeError, LimitError
 
 __all__ = [
+    "MAX_DEPTH",
     "MAX_FILES",
     "NAME",
     "ArtifactFormError",
@@ -42,7 +43,7 @@ MAX_FILES: Final = 256
 """Files of one artifact: with their names they still fit in a log entry (65,535 bytes)."""
 _MAX_NAME: Final = 255
 """Bytes; what file systems take."""
-_MAX_DEPTH: Final = 8
+MAX_DEPTH: Final = 8
 _MAX_BYTES: Final = 1 << 40
 
 
@@ -73,7 +74,7 @@ class File:
         if not _SHA256.fullmatch(self.sha256) or self.size < 0:
             raise ArtifactFormError("a file of the artifact has a malformed digest or length")
         names = self.path.split("/") if self.path else []
-        if len(names) > _MAX_DEPTH:
+        if len(names) > MAX_DEPTH:
             raise ArtifactLimitError("an artifact has folders nested too deeply")
         for name in names:
             check_name(name)
