@@ -84,7 +84,7 @@ def test_a_folder_that_has_itself_deep_inside(tmp_path: Path) -> None:
     (deep / "file").write_bytes(b"")
     with pytest.raises(ArtifactLimitError):
         read_tree(tmp_path / "artifact")
-    deeper = deep / "/".join("x" * 1500)
+    deeper = deep / "/".join("x" * 40)
     deeper.mkdir(parents=True)
     with pytest.raises(ArtifactLimitError, match="nested"):
         read_tree(tmp_path / "artifact")
