@@ -17,6 +17,7 @@ from sottovoce.core.errors import LimitError, PeerError, SottovoceError, Unavail
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.directory import (
     LastSeen,
+    LogForked,
     VerifiedDirectory,
     accept,
     check_usable,
@@ -54,13 +55,15 @@ class DirectorySource:
         self._network = network
         self._kept = home / "directory.json"
         self._seen = home / "last-directory.json"
+        self._fork = home / "fork.json"
         self._draw = draw or random.SystemRandom()
 
     async def get(self, now: int, *, fresh: bool = False) -> tuple[VerifiedDirectory, bool]:
         """The accepted directory, and whether it was fetched now. `fresh` does not use what is kept.
 
         Raises:
-            DirectoryRefused: a rule of section 3 does not hold.
+            LogForked: the log has two histories; what was shown of both is kept in `fork.json`.
+            DirectoryRefused: another rule of section 3 does not hold.
             UnavailableError: no mirror or no relay has it.
             ConfigError: the record of the last directory is damaged.
             DiskError: the disk is full.
@@ -75,18 +78,34 @@ class DirectorySource:
         )
         note, proof, shown = mirrored
         sizes = {size for one in (proof, second_proof) if (size := _size(one))}
-        if last is not None:
-            sizes.add(last.checkpoint.size)
         # It came with the others, whether this device needs it or not: who asks for it says nothing about when he was here last.
         # Where the one way is behind the other, or the files were changed meanwhile, the right one has a name of its own.
         newest = max(sizes, default=0)
         history = None
         if newest:
             history = shown if _head(shown) == newest else await self._history(newest)
-        accepted = self._accept(note, second, proof, now, last, second_proof=second_proof, history=history)
+        try:
+            accepted = self._accept(
+                note, second, proof, now, last, second_proof=second_proof, history=history
+            )
+        except LogForked as error:
+            self._keep_fork(proof, second_proof, now)
+            hint = f"{self._fork} has the signed tree heads: they prove it to anybody"
+            raise LogForked(str(error), hint=hint) from None
         save_last_seen(self._seen, accepted)
         self._write(accepted, now)
         return accepted, True
+
+    def _keep_fork(self, proof: bytes, second_proof: bytes, now: int) -> None:
+        """What was shown now, beside what was accepted last; the first such file stays."""
+        before = b""
+        with suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error):
+            kept = msgspec.json.decode(self._kept.read_bytes(), type=_Kept)
+            before = base64.b64decode(kept.proof, validate=True)
+        if not self._fork.exists():
+            shown = {"accepted": before, "mirror": proof, "relay": second_proof}
+            texts = {name: base64.b64encode(data).decode() for name, data in shown.items()}
+            write_private(self._fork, msgspec.json.encode({"time": now, **texts}))
 
     def _accept(
         self,

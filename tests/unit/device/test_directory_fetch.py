@@ -1,6 +1,7 @@
 """How the directory is fetched: what is asked for, how often, and what is remembered over a restart."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,8 @@ from unit.device.test_directory import KEY, NOON, ORIGIN, World
 
 if TYPE_CHECKING:
     from sottovoce.device.transport import Network
+from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.proof import Proof
 
 MIRROR, RELAY = "https://mirror.example", "https://relay.example"
 
@@ -42,6 +45,12 @@ class Fake:
         if history is not None:
             for name in ("directory.consistency", f"consistency-{len(world.log.leaves)}"):
                 self.files[f"{MIRROR}/{name}"] = history or world.history()
+
+
+def rolled_back(world: World) -> World:
+    before = World()
+    before.log.key, before.log.witnesses = world.log.key, world.log.witnesses
+    return before
 
 
 class Device:
@@ -127,8 +136,14 @@ def test_what_was_seen_is_compared_after_a_restart(device: Device, world: World)
     fork = World(before=4)
     fork.log.key, fork.log.witnesses = world.log.key, world.log.witnesses
     device.network.show(fork)
-    with pytest.raises(LogForked, match="size 5 does not continue the one of size 3"):
+    with pytest.raises(LogForked, match="size 5 does not continue the one of size 3") as caught:
         device.get(fresh=True)
+    # What proves it is kept: a tree head of each history, with the log's own signature.
+    assert "fork.json" in caught.value.hint
+    kept = json.loads((device.home / "fork.json").read_bytes())
+    heads = [Proof.parse(base64.b64decode(kept[name])).note for name in ("accepted", "mirror", "relay")]
+    assert all(note.signed_by(world.log.key.verifier) for note in heads)
+    assert [Checkpoint.parse(note.text).size for note in heads] == [3, 5, 5]
     assert (device.home / "last-directory.json").read_bytes() == seen
     assert json.loads(seen)["size"] == 3
     device.network.show(world)
@@ -144,6 +159,17 @@ def test_the_relay_shows_another_history_than_the_mirror(device: Device, world: 
         with pytest.raises(LogForked, match="two tree heads of size 3"):
             device.get()
     assert not (device.home / "last-directory.json").exists()
+
+
+def test_a_log_that_was_rolled_back_learns_nothing_of_what_was_seen(device: Device, world: World) -> None:
+    world.log.append(b"more")
+    device.network.show(world)
+    device.get()
+    device.network.show(rolled_back(world))
+    with pytest.raises(DirectoryRefused, match="rolled back"):
+        device.get(fresh=True)
+    # A mirror that showed an old tree head to find out what this device has seen is asked for nothing that tells.
+    assert not [url for url in device.network.asked if "consistency-4" in url]
 
 
 def test_a_relay_that_is_behind_shows_the_same_history(device: Device, world: World) -> None:
