@@ -9,6 +9,7 @@ The arguments stand in tests/mutants.toml: `file` below attest, `line` as it is,
 
 import argparse
 import collections
+import contextlib
 import json
 import sys
 import tomllib
@@ -140,7 +141,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/mutation.md")
     parser.add_argument("--open", action="store_true", help="print what is not argued yet, as TOML")
     wanted = parser.parse_args()
-    rows = list(results())
+    with contextlib.chdir(ROOT):  # where mutmut expects to be
+        rows = list(results())
     missing = list(unargued(rows))
     waiting = sum(noticed == "open" for _, noticed, _ in rows)
     if wanted.open:

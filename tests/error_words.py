@@ -6,13 +6,18 @@ somebody has read and found clear, and holds nothing of what a peer sent.
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 import sottovoce
 from sottovoce.attest.tdx.signatures import REASONS
+from sottovoce.core.errors import SottovoceError, VerificationError
 
 WORDS: Final = Path(__file__).with_name("error-words.txt")
 
@@ -27,6 +32,12 @@ def listed() -> "re.Pattern[str]":
     """What an error may say."""
     lines = WORDS.read_text().splitlines()
     return re.compile("|".join(re.escape(line).replace(r"\{\}", "[^\n]+") for line in lines))
+
+
+@cache
+def cased() -> dict[str, str]:
+    """The lines without a name or number in them, by their letters in any case: these are never taken for a line with one."""
+    return {one.casefold(): one for one in WORDS.read_text().splitlines() if "{}" not in one}
 
 
 def said() -> set[str]:
@@ -62,3 +73,21 @@ def _words(node: ast.expr, constants: Mapping[str, ast.expr]) -> Iterator[str]:
         yield from _words(constants[node.id], constants)
     elif isinstance(node, ast.Call) and ast.unparse(node.func) == "HINTS.get":
         yield "{}"
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Every error that attest makes meanwhile says, word for word, what is listed."""
+    made = SottovoceError.__init__
+
+    def check(self: SottovoceError, message: str, *, hint: str = "") -> None:
+        maker = sys._getframe(2 if isinstance(self, VerificationError) else 1).f_globals["__name__"]
+        if maker.startswith("sottovoce.attest."):
+            words = line(message, hint)
+            assert listed().fullmatch(words), f"not in tests/error-words.txt: {words}"
+            assert cased().get(words.casefold(), words) == words, f"in other letters: {words}"
+        made(self, message, hint=hint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SottovoceError, "__init__", check)
+        yield

@@ -364,3 +364,9 @@ def test_bytes_of_an_extension_stand_alone_or_as_an_octet_string() -> None:
     ):
         with pytest.raises(DecodeError, match="wrong length"):
             octets(value, 8)
+
+
+def test_text_of_an_extension_is_ascii() -> None:
+    certificate = replace(Certificate.parse(CHIP.vcek), extensions={b"name": b"\x16\x02\xc3\xa4"})
+    with pytest.raises(DecodeError, match="the certificate has text outside ASCII"):
+        certificate.text(b"name")

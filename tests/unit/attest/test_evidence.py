@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sottovoce.attest.binding import peer_leaf, session_leaf
-from sottovoce.attest.evidence import EVIDENCE_TYPE, Batch, Evidence
+from sottovoce.attest.evidence import EVIDENCE_TYPE, Batch, Evidence, Platform
 from sottovoce.attest.verify import verify_session
 from sottovoce.core import cbor
 from sottovoce.core.errors import DecodeError, UsageError
@@ -57,3 +57,41 @@ def test_what_a_verified_session_hands_on() -> None:
     assert verified.platform.measurement.hex() in verified.release.measurements
     assert verified.log_indexes == (0, 1)
     assert verified.verdict.accepted
+
+
+def with_member(number: int, value: Any, *, media: str = EVIDENCE_TYPE) -> bytes:
+    body = cbor.decode(cbor.decode(GOOD.encode(), limit=1 << 17)[1], limit=1 << 17)
+    return cbor.encode([media, cbor.encode({**body, number: value})])
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "words"),
+    [
+        (1, ["application/other", b"report"], "the evidence is of an unknown platform"),
+        (1, [b"report", b"report"], "the evidence has a value of the wrong type"),
+        (1, [b"report"], "the evidence has an array of the wrong length"),
+        (1, b"report", "the evidence has an array of the wrong length"),
+        (6, [1], "the evidence has a value of the wrong type"),
+        (6, b"gpu", "the evidence has a value of the wrong type"),
+        (
+            7,
+            [["gardener", bytes(48), [b"entry", b"proof"], "host"]],
+            "the evidence has a back end of an unknown role",
+        ),
+    ],
+)
+def test_each_member_has_its_form(number: int, value: Any, words: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        Evidence.decode(with_member(number, value))
+    assert str(refused.value) == words
+
+
+def test_another_media_type() -> None:
+    good = cbor.decode(cbor.decode(GOOD.encode(), limit=1 << 17)[1], limit=1 << 17)
+    with pytest.raises(DecodeError, match="the CMW record has another media type"):
+        Evidence.decode(with_member(1, good[1], media="application/other"))
+
+
+def test_a_platform_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match="evidence needs a known platform"):
+        Platform(kind="other", report=b"")

@@ -15,7 +15,7 @@ from sottovoce.attest.snp.floors import FLOORS, Floor
 from sottovoce.attest.snp.layout import Tcb
 from sottovoce.attest.snp.verify import SNP_RELAXABLE, SnpReferences
 from sottovoce.attest.tdx.verify import TDX_RELAXABLE, TdxReferences
-from sottovoce.attest.vendors import amd_roots, intel_root, nvidia_roots
+from sottovoce.attest.vendors import amd_root, amd_roots, intel_root, nvidia_roots
 from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.simulator.testing import EvidenceWorld
 
@@ -341,3 +341,13 @@ def test_what_intels_library_adds_to_its_words_may_be_accepted(status: str) -> N
 def test_a_root_needs_both(product: str, ark: bytes) -> None:
     with pytest.raises(UsageError, match="a root needs a product and a certificate"):
         Root(product=product, ark_der=ark)
+
+
+def test_a_check_that_nobody_could_demand() -> None:
+    with pytest.raises(UsageError, match="a policy demands a check that there is not"):
+        SnpPolicy(roots=amd_roots(), tightened=frozenset({"policy-smt"}))
+
+
+def test_a_product_without_a_pinned_root() -> None:
+    with pytest.raises(UsageError, match="there is no pinned root for this product"):
+        amd_root("Naples")

@@ -49,7 +49,7 @@ def appraise_device(shown: DeviceEvidence, demands: Demands, lines: Lines) -> De
     if leaf is not None:
         _debug(leaf, lines)
     read = lines.attempt("nvidia-report", lambda: _read(shown, switch=switch), wanted="SPDM 1.1, whole")
-    fields = read[1] if read else None
+    fields = None
     if read is not None:
         report, fields = read
         if leaf is not None:

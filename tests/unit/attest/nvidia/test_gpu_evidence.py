@@ -190,3 +190,18 @@ def test_one_device_and_a_list_are_told_apart() -> None:
 def test_a_member_of_one_letter_is_of_the_wrong_form_and_not_of_the_wrong_length() -> None:
     with pytest.raises(DecodeError, match="a nonce of the wrong form"):
         parse_evidence(json.dumps([{**GOOD, "nonce": "0"}]).encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'[{"arch": "HOPPER", "arch": "HOPPER"}]', "the GPU evidence has a member twice"),
+        (b"[NaN]", "the GPU evidence is not JSON"),
+        (b"[Infinity]", "the GPU evidence is not JSON"),
+        (bytes(MAX_EVIDENCE + 1), "the GPU evidence is longer than its limit"),
+    ],
+)
+def test_words_in_full(data: bytes, words: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        parse_evidence(data)
+    assert str(refused.value) == words

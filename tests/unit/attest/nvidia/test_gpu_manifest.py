@@ -467,3 +467,45 @@ def test_the_longest_answer() -> None:
 def test_no_answer_raises_anything_else(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         unwrapped(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<a>", b"<a></b>", b"text", b"<a/><b/>", b"<a b='1' b='2'/>", b"<a:b/>\xff"[:6]]
+)
+def test_what_is_no_xml(data: bytes) -> None:
+    with pytest.raises(DecodeError) as refused:
+        xml.parse(data)
+    assert str(refused.value) in {
+        "the document is not well-formed XML",
+        "the XML document has a name of an unknown namespace",
+    }
+
+
+def test_text_of_an_element() -> None:
+    """Text comes in pieces where a reference stands; white space is XML's four, and nothing else may stand between elements."""
+    root = xml.parse(b"<a>one&amp;two&#13;</a>")
+    assert root.text() == "one&two\r"
+    root.children[:] = ["one", "two"]
+    assert root.text() == "onetwo"
+    assert xml.parse(b"<a> \t\r\n<b/>&#13;</a>").elements()
+    for between in ("\u00a0", "\u2003", "\x0b", "X"):
+        with pytest.raises(DecodeError, match="text where none may be"):
+            xml.Element(
+                name=("", "a"),
+                written="a",
+                attributes={},
+                written_attributes={},
+                scope={},
+                children=[between],
+            ).elements()
+
+
+def test_an_empty_namespace_is_written_where_one_stood_above() -> None:
+    document = b'<a xmlns="urn:a"><b xmlns=""></b></a>'
+    with pytest.raises(DecodeError):
+        xml.parse(document)
+
+
+def test_the_longest_document_is_named() -> None:
+    with pytest.raises(DecodeError, match="the XML document is longer than its limit"):
+        xml.parse(b"<a>" + b" " * xml.MAX_DOCUMENT + b"</a>")

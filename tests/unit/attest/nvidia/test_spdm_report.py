@@ -242,3 +242,21 @@ def test_a_record_of_nothing_but_a_head() -> None:
 
 def fields_of(data: bytes) -> Fields:
     return Fields.parse(data, switch=False)
+
+
+def test_where_a_report_may_end() -> None:
+    for length, words in (
+        (37 + 8 - 1, "ends too early"),
+        (37 + 8, "ends too early"),
+        (OPAQUE + 1, "ends too early"),
+        (OPAQUE + 2, "another length"),
+    ):
+        with pytest.raises(DecodeError, match=words):
+            Report.parse(GOOD[:length])
+
+
+def test_a_measurement_without_bytes_may_be_the_last() -> None:
+    record = GOOD[RECORD : RECORD + 2 * BLOCK] + struct.pack("<BBHBH", 3, 1, 3, 0x80, 0)
+    head = GOOD[:41] + b"\x03" + len(record).to_bytes(3, "little")
+    report = Report.parse(head + record + GOOD[RECORD + 2 * BLOCK :])
+    assert report.measurements[3] == b""

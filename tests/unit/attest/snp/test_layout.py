@@ -3,6 +3,7 @@
 import pytest
 
 from sottovoce.attest.snp.layout import REPORT_SIZE, Report
+from sottovoce.attest.snp.policy import cpuid_fits
 from sottovoce.core.errors import DecodeError
 
 FIELDS = {
@@ -86,3 +87,8 @@ def test_the_flags_of_the_key(bit: int) -> None:
     else:
         with pytest.raises(DecodeError, match="reserved bytes"):
             Report.parse(data)
+
+
+def test_a_product_that_there_is_not_is_no_processors() -> None:
+    for version in (2, 5):
+        assert not cpuid_fits(Report.parse(raw(version)), "Bergamo")

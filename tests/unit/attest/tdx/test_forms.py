@@ -117,3 +117,13 @@ def test_the_longest_document() -> None:
     assert read_quote(document.ljust(256 * 1024)) == b"\xaa\xaa"
     with pytest.raises(DecodeError, match="longer than its limit"):
         read_quote(document.ljust(256 * 1024 + 1))
+
+
+def test_words_in_full() -> None:
+    for data, words in (
+        (b'{"tdx": 1}', "the JSON document does not hold one TDX quote"),
+        (b"{" + b" " * 256 * 1024, "the JSON document is longer than its limit"),
+    ):
+        with pytest.raises(DecodeError) as refused:
+            read_quote(data)
+        assert str(refused.value) == words

@@ -173,3 +173,11 @@ def test_a_quote_may_end_with_the_head_of_its_certificates() -> None:
     signed = signed[:130] + struct.pack("<I", len(signed) - 134) + signed[134:]
     quote = Quote.parse(V4[: SIGNATURE - 4] + struct.pack("<I", len(signed)) + signed)
     assert quote.certificates == b""
+
+
+def test_a_body_of_another_type_or_size() -> None:
+    for at in (HEADER, HEADER + 2):
+        with pytest.raises(
+            DecodeError, match="the TDX quote has a body of an unknown type or of a wrong size"
+        ):
+            Quote.parse(changed(V5, at, V5[at] ^ 0x40))

@@ -541,3 +541,9 @@ def test_what_the_policy_lowers_is_named() -> None:
         INTEL.policy, statuses=frozenset({"UpToDate", "OutOfDate"}), advisories=frozenset({"INTEL-SA-00001"})
     )
     assert verdict(policy=policy).relaxed == ("tdx-advisories", "tdx-tcb-status")
+
+
+def test_certificates_of_a_quote_that_are_not_whole() -> None:
+    begin = b"-----BEGIN CERTIFICATE-----"
+    spoilt = GOOD.replace(begin, b"-----BEGIN CERTIFICATE+----", 1)
+    assert found(verdict(spoilt), "tdx-signature") == "the platform's certificates are malformed"
