@@ -22,7 +22,8 @@ _REQUEST_TYPE: Final = "application/private-token-request"
 _RESPONSE: Final = 256
 """RFC 9578 section 6.2: a blind signature of 2,048 bits."""
 _LIMIT: Final = 4096
-_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
+"""An enrolment key, or an ID token."""
 _OK, _UNAUTHORISED, _TOO_MANY = 200, 401, 429
 _AT_A_TIME: Final = 4
 

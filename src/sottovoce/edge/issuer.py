@@ -1,6 +1,6 @@
 """The issuer: signs blinded tokens for accounts (RFC 9578 section 6), and learns no token.
 
-    POST /token-request                            Authorization: Bearer <enrolment key>
+    POST /token-request                            Authorization: Bearer <enrolment key, or ID token>
     GET  /.well-known/private-token-issuer-directory
     GET  /healthz
 
@@ -32,7 +32,8 @@ from sottovoce.core.tokens import (
     TokenRequest,
     epoch_at,
 )
-from sottovoce.edge.accounts import Accounts, AccountUnknownError, QuotaError, enrol
+from sottovoce.edge.accounts import AccountStore, AccountUnknownError, QuotaError, enrol, open_accounts
+from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcConfig
 from sottovoce.edge.rsa import BlindSigner, generate_token_key, load_token_key
 
 __all__ = ["Config", "KeyFile", "create_app", "enrol", "generate_token_key"]
@@ -42,7 +43,7 @@ _DIRECTORY: Final = "/.well-known/private-token-issuer-directory"
 _REQUEST_TYPE: Final = b"application/private-token-request"
 _RESPONSE_TYPE: Final = b"application/private-token-response"
 _DIRECTORY_TYPE: Final = b"application/private-token-issuer-directory"
-_BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_-]{43})")
+_BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_.-]{1,8192})")
 _COUNTS_KEPT: Final = 7
 """Days for which an account's counts are kept, for bills and disputes."""
 
@@ -58,10 +59,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The issuer's configuration."""
 
     database: str
-    """Absolute path of the accounts' SQLite file."""
+    """The accounts' store: absolute path of a SQLite file, or a URL of PostgreSQL (docs/spent-tokens.md)."""
     keys: list[KeyFile]
     quota: int
     """Tokens an account may have per UTC day."""
+    enrolment_keys: bool = True
+    """Whether accounts are known by the keys that they were enrolled with."""
+    oidc: OidcConfig | None = None
+    """An OpenID provider whose ID tokens are taken too."""
 
 
 @event
@@ -149,7 +154,8 @@ class _Issuer:
         if config.quota < 1:
             raise ConfigError("the quota is below one token")
         self._keys = _Keys(config.keys)
-        self._accounts = Accounts(config.database)
+        self._accounts = open_accounts(config.database)
+        self._attesters = Attesters(_attesters(config, self._accounts))
         self._quota = config.quota
         self._counters = _Counters(log)
         self._clock = clock
@@ -189,22 +195,23 @@ class _Issuer:
     async def _sign(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> bytes:
         bearer = _BEARER.fullmatch(asgi.header(scope, b"authorization") or b"")
         if not bearer:
-            raise AccountUnknownError("no enrolment key was given")
+            raise AccountUnknownError("no enrolment key or ID token was given")
         if asgi.header(scope, b"content-type") != _REQUEST_TYPE:
             raise _MediaTypeError("not a token request")
         request = TokenRequest.decode(await asgi.read_body(receive, REQUEST_LENGTH))
         signer = self._keys.signer(request.truncated_key_id, now)
-        # In a thread: the signature releases the lock of the interpreter, the count waits for the disk.
+        await self._count(bearer[1].decode(), now)
+        # In a thread: the signature releases the lock of the interpreter.
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._pool, self._count_and_sign, bearer[1], request, signer, now)
+        return await run(self._pool, signer.blind_sign, request.blinded)
 
-    def _count_and_sign(self, key: bytes, request: TokenRequest, signer: BlindSigner, now: int) -> bytes:
-        day = epoch_at(now)
-        self._accounts.count(key, day, self._quota)
+    async def _count(self, bearer: str, now: int, tokens: int = 1) -> None:
+        """Count tokens for the account of `bearer`, before they are signed."""
+        account, day = await self._attesters.account(bearer, now), epoch_at(now)
+        await self._accounts.count(account, day, self._quota, tokens)
         if self._day != day:
-            self._accounts.forget(day - _COUNTS_KEPT)
+            await self._accounts.forget(day - _COUNTS_KEPT)
             self._day = day
-        return signer.blind_sign(request.blinded)
 
     async def _directory(self, send: asgi.Send) -> None:
         now = int(self._clock())
@@ -217,10 +224,24 @@ class _Issuer:
         caching = (b"cache-control", f"max-age={age}".encode())
         await asgi.respond(send, 200, body, caching, kind=_DIRECTORY_TYPE)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._pool.shutdown()
         self._counters.flush()
-        self._accounts.close()
+        await self._attesters.close()
+        await self._accounts.close()
+
+
+def _attesters(config: Config, accounts: AccountStore) -> list[Attester]:
+    attesters: list[Attester] = [EnrolmentKeys(accounts)] if config.enrolment_keys else []
+    if config.oidc is not None:
+        try:
+            from sottovoce.edge.oidc import OpenIdConnect  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigError(
+                "what reads ID tokens is not installed", hint="pip install 'sottovoce[oidc]'"
+            ) from None
+        attesters.append(OpenIdConnect(config.oidc))
+    return attesters
 
 
 def _extra_headers(status: int, now: int) -> list[tuple[bytes, bytes]]:

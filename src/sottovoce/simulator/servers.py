@@ -163,7 +163,7 @@ class PostgresServer(_Server):
         super().__init__()
         self._programs = Path(initdb).resolve().parent
         self._data = self.folder / "data"
-        self.settings: dict[str, str] = {"max_connections": "20", "shared_buffers": "16MB"}
+        self.settings: dict[str, str] = {"max_connections": "60", "shared_buffers": "16MB"}
         if os.geteuid() == _ROOT:
             # PostgreSQL does not run as root.
             entry = self._account()

@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import ConfigError
@@ -78,6 +78,7 @@ def test_what_is_refused(text: str, words: str) -> None:
     assert "canary" not in str(caught.value) + caught.value.hint
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.from_regex(r"(rediss?|postgresql|sqlite)://?[ -~]{0,40}", fullmatch=True)))
 def test_any_text_is_a_store_or_a_typed_error(text: str) -> None:
     try:
