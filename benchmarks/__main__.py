@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-BENCHMARKS = ("cli", "ohttp", "tokens", "verify", "session", "batching", "edge", "private")
+BENCHMARKS = ("cli", "ohttp", "tokens", "spent", "verify", "session", "batching", "edge", "private")
 RESULT = Path("build/benchmarks.json")
 
 

@@ -62,7 +62,7 @@ class SqliteSpent:
 
     async def spend_all(self, tokens: Sequence[tuple[bytes, int]]) -> list[Refusal]:
         """As `SpentStore.spend_all`, with one wait for the disk."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._spend_all, tokens)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.write, tokens)
 
     async def expire(self, before: int) -> int:
         """As `SpentStore.expire`."""
@@ -70,10 +70,11 @@ class SqliteSpent:
 
     async def close(self) -> None:
         """Close the file."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.shut)
         self._thread.shutdown(wait=False)
 
-    def _spend_all(self, tokens: Sequence[tuple[bytes, int]]) -> list[Refusal]:
+    def write(self, tokens: Sequence[tuple[bytes, int]]) -> list[Refusal]:
+        """`spend_all` for a thread."""
         with self._lock:
             return self._write(tokens)
 
@@ -130,6 +131,7 @@ class SqliteSpent:
     def _limit_pages(self, pages: int) -> None:
         self._connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    def _close(self) -> None:
+    def shut(self) -> None:
+        """`close` for a thread."""
         with self._lock:
             self._connection.close()

@@ -25,7 +25,7 @@ def opened(path: Path, *, tokens: int = TOKENS) -> SqliteSpent:
 
 
 def spend(store: SqliteSpent, *numbers: int) -> list[Refusal]:
-    return store._spend_all([(digest(number), EPOCH) for number in numbers])
+    return store.write([(digest(number), EPOCH) for number in numbers])
 
 
 def fill_up(store: SqliteSpent) -> None:
@@ -93,7 +93,7 @@ def fill(store: SqliteSpent, epoch: int) -> int:
     """Spend until the store is full; how many it took."""
     for count in range(0, 200_000, 5000):
         try:
-            assert not any(store._spend_all([(os.urandom(32), epoch) for _ in range(5000)]))
+            assert not any(store.write([(os.urandom(32), epoch) for _ in range(5000)]))
         except StoreFullError:
             return count
     raise AssertionError("it was never full")
@@ -189,7 +189,7 @@ def test_any_damage_is_a_typed_error_or_harmless(tmp_path: Path, at: int, bits: 
     if not template.exists():
         store = opened(template)
         spend(store, *range(200))
-        store._close()
+        store.shut()
     for leftover in tmp_path.glob("damaged.db*"):
         leftover.unlink()
     whole = template.read_bytes()
@@ -200,4 +200,4 @@ def test_any_damage_is_a_typed_error_or_harmless(tmp_path: Path, at: int, bits: 
         spend(store, 1 << 250)
     except SottovoceError:
         return
-    store._close()
+    store.shut()
