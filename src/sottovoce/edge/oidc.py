@@ -11,7 +11,9 @@ compare it. What a stolen ID token would give away is bounded here by its age an
 The account is a hash of issuer and subject: no name or address from the token is kept.
 """
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import re
@@ -31,7 +33,15 @@ from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.edge.accounts import AccountUnknownError
 from sottovoce.edge.attesters import OidcConfig
 
-__all__ = ["IdTokenError", "OpenIdConnect", "ProviderError"]
+__all__ = [
+    "IdTokenError",
+    "OpenIdConnect",
+    "ProviderError",
+    "ProviderKey",
+    "parse_keys",
+    "read_header",
+    "verify_id_token",
+]
 
 _BEARER: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _MAX_TOKEN: Final = 8192
@@ -65,7 +75,9 @@ class ProviderError(SottovoceError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Key:
+class ProviderKey:
+    """A public key of the provider: RSA of 2,048 bits or more, or P-256."""
+
     kid: str
     algorithm: str
     key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -86,8 +98,9 @@ class OpenIdConnect:
         if not config.issuer or not config.audience or not config.jwks or config.max_age < 1:
             raise ConfigError("the OpenID provider's configuration is incomplete")
         self._config = config
-        self._keys: tuple[_Key, ...] = ()
+        self._keys: tuple[ProviderKey, ...] = ()
         self._fetched = self._tried = float("-inf")
+        self._fetching = asyncio.Lock()
         self._fetch = fetch
         if fetch is None and "://" in config.jwks:
             _require_tls(config.jwks)
@@ -106,35 +119,24 @@ class OpenIdConnect:
             IdTokenError: the token is not one of the provider's for us, or not of now.
             ProviderError: the provider's keys cannot be had.
         """
-        try:
-            header = jwt.get_unverified_header(bearer)
-        except (jwt.PyJWTError, ValueError, RecursionError):
-            raise IdTokenError("the ID token is malformed") from None
-        kid, algorithm = header.get("kid", ""), header.get("alg")
-        if str(header.get("typ", "JWT")).upper() != "JWT":
-            raise IdTokenError("the token is of another type than an ID token")
-        key = await self._key(kid, algorithm)
-        claims = _verified(bearer, key)
-        self._check(claims, now)
-        return _name(self._config.issuer, _subject(claims))
+        kid, algorithm = read_header(bearer)
+        return verify_id_token(bearer, await self._key(kid, algorithm), self._config, now)
 
     async def close(self) -> None:
         """It holds no connection."""
 
-    async def _key(self, kid: object, algorithm: object) -> _Key:
-        if not isinstance(kid, str) or algorithm not in {"RS256", "ES256"}:
-            raise IdTokenError("the ID token is signed in a way that is not taken")
+    async def _key(self, kid: str, algorithm: str) -> ProviderKey:
         if time.monotonic() - self._fetched > _FRESH:
             await self._refresh()
-        found = self._find(kid, str(algorithm))
+        found = self._find(kid, algorithm)
         if found is None:
             await self._refresh()
-            found = self._find(kid, str(algorithm))
+            found = self._find(kid, algorithm)
         if found is None:
             raise IdTokenError("no key of the provider signed the ID token")
         return found
 
-    def _find(self, kid: str, algorithm: str) -> _Key | None:
+    def _find(self, kid: str, algorithm: str) -> ProviderKey | None:
         fitting = [key for key in self._keys if key.algorithm == algorithm and key.kid == kid]
         # A token without a key id is taken where there is one key that it can mean (Core section 10.1).
         if not kid:
@@ -145,14 +147,14 @@ class OpenIdConnect:
         """Fetch the keys, if that was not just tried; old ones are kept for a while where it fails."""
         if self._fetch is None:
             return
-        now = time.monotonic()
-        if now - self._tried >= _RETRY:
-            self._tried = now
-            try:
-                self._keys = _parse_keys(await self._fetch())
-                self._fetched = now
-            except (aiohttp.ClientError, OSError, ProviderError):
-                pass
+        # Who comes while the keys are on their way waits for them.
+        async with self._fetching:
+            now = time.monotonic()
+            if now - self._tried >= _RETRY:
+                self._tried = now
+                with contextlib.suppress(aiohttp.ClientError, OSError, ProviderError):
+                    self._keys = parse_keys(await self._fetch())
+                    self._fetched = now
         if now - self._fetched > _STALE:
             self._keys = ()
             raise ProviderError("the provider's keys cannot be had")
@@ -170,24 +172,54 @@ class OpenIdConnect:
                 raise ProviderError("the provider refuses to give its keys")
             return body
 
-    def _check(self, claims: dict[str, Any], now: int) -> None:
-        config = self._config
-        if claims.get("iss") != config.issuer:
-            raise IdTokenError("the ID token is another provider's")
-        if claims.get("aud") not in (config.audience, [config.audience]):
-            raise IdTokenError("the ID token is for somebody else, or not for us alone")
-        if claims.get("azp", config.audience) != config.audience:
-            raise IdTokenError("the ID token was given to somebody else")
-        if _moment(claims, "exp") <= now - _LEEWAY:
-            raise IdTokenError("the ID token has expired")
-        made = _moment(claims, "iat")
-        if not now - config.max_age - _LEEWAY <= made <= now + _LEEWAY:
-            raise IdTokenError("the ID token is too old, or of the future")
-        if "nbf" in claims and _moment(claims, "nbf") > now + _LEEWAY:
-            raise IdTokenError("the ID token is not valid yet")
+
+def read_header(bearer: str) -> tuple[str, str]:
+    """What a token says before it is verified: its key's id, which may be empty, and `RS256` or `ES256`.
+
+    Raises:
+        IdTokenError: malformed, of another type, or signed in another way.
+    """
+    try:
+        header = jwt.get_unverified_header(bearer)
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise IdTokenError("the ID token is malformed") from None
+    # RFC 8725 section 3.11: an access token is no ID token, whoever signed it.
+    if str(header.get("typ", "JWT")).upper() != "JWT":
+        raise IdTokenError("the token is of another type than an ID token")
+    kid, algorithm = header.get("kid", ""), header.get("alg")
+    if not isinstance(kid, str) or algorithm not in {"RS256", "ES256"}:
+        raise IdTokenError("the ID token is signed in a way that is not taken")
+    return kid, str(algorithm)
 
 
-def _verified(bearer: str, key: _Key) -> dict[str, Any]:
+def verify_id_token(bearer: str, key: ProviderKey, config: OidcConfig, now: int) -> str:
+    """The account of a token that `key` signed, as `OpenIdConnect.account`.
+
+    Raises:
+        IdTokenError: it did not, or the token is not for us, or not of now.
+    """
+    claims = _verified(bearer, key)
+    _check(claims, config, now)
+    return _name(config.issuer, _subject(claims))
+
+
+def _check(claims: dict[str, Any], config: OidcConfig, now: int) -> None:
+    if claims.get("iss") != config.issuer:
+        raise IdTokenError("the ID token is another provider's")
+    if claims.get("aud") not in (config.audience, [config.audience]):
+        raise IdTokenError("the ID token is for somebody else, or not for us alone")
+    if claims.get("azp", config.audience) != config.audience:
+        raise IdTokenError("the ID token was given to somebody else")
+    if _moment(claims, "exp") <= now - _LEEWAY:
+        raise IdTokenError("the ID token has expired")
+    made = _moment(claims, "iat")
+    if not now - config.max_age - _LEEWAY <= made <= now + _LEEWAY:
+        raise IdTokenError("the ID token is too old, or of the future")
+    if "nbf" in claims and _moment(claims, "nbf") > now + _LEEWAY:
+        raise IdTokenError("the ID token is not valid yet")
+
+
+def _verified(bearer: str, key: ProviderKey) -> dict[str, Any]:
     """The claims of a token whose signature is `key`'s. What they say is checked by `_check`, with our own clock."""
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -235,7 +267,7 @@ class _Document(msgspec.Struct, frozen=True):
     keys: list[dict[str, Any]]
 
 
-def _parse_keys(data: bytes) -> tuple[_Key, ...]:
+def parse_keys(data: bytes) -> tuple[ProviderKey, ...]:
     """The keys of a JWKS (RFC 7517) that can have signed ID tokens; others are left out, as providers publish many kinds.
 
     Raises:
@@ -253,7 +285,7 @@ def _parse_keys(data: bytes) -> tuple[_Key, ...]:
     return keys
 
 
-def _parse_key(entry: dict[str, Any]) -> _Key | None:
+def _parse_key(entry: dict[str, Any]) -> ProviderKey | None:
     algorithm = {"RSA": "RS256", "EC": "ES256"}.get(str(entry.get("kty")))
     kid = entry.get("kid", "")
     if (
@@ -269,16 +301,16 @@ def _parse_key(entry: dict[str, Any]) -> _Key | None:
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
         return None
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS:
-        return _Key(kid=kid, algorithm=algorithm, key=key)
+        return ProviderKey(kid=kid, algorithm=algorithm, key=key)
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return _Key(kid=kid, algorithm=algorithm, key=key)
+        return ProviderKey(kid=kid, algorithm=algorithm, key=key)
     return None
 
 
-def _pinned(path: str) -> tuple[_Key, ...]:
+def _pinned(path: str) -> tuple[ProviderKey, ...]:
     try:
         with Path(path).open("rb") as file:
-            return _parse_keys(file.read(_MAX_KEYS + 1))
+            return parse_keys(file.read(_MAX_KEYS + 1))
     except (OSError, ProviderError):
         raise ConfigError("the provider's keys cannot be read", hint=f"looked for {path}") from None
 

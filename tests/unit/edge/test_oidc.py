@@ -244,21 +244,21 @@ def test_any_bearer_is_an_account_or_a_typed_error(bearer: str) -> None:
     ],
 )
 def test_keys_that_are_not_used(entry: dict[str, Any]) -> None:
-    assert len(oidc._parse_keys(jwks(entry, jwk("other")))) == 1
+    assert len(oidc.parse_keys(jwks(entry, jwk("other")))) == 1
     with pytest.raises(ProviderError):
-        oidc._parse_keys(jwks(entry))
+        oidc.parse_keys(jwks(entry))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.binary(), st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["keys", "kty", "n", "e", "kid", "crv", "x", "y", "alg", "use"]), inner)).map(lambda value: json.dumps(value).encode())))  # fmt: skip
 def test_any_bytes_are_keys_or_a_typed_error(data: bytes) -> None:
     with pytest.raises(ProviderError):
-        oidc._parse_keys(data)
+        oidc.parse_keys(data)
 
 
 def test_a_set_of_keys_has_a_limit() -> None:
     with pytest.raises(ProviderError):
-        oidc._parse_keys(jwks(jwk("rsa")) + b" " * 65536)
+        oidc.parse_keys(jwks(jwk("rsa")) + b" " * 65536)
 
 
 @pytest.fixture
@@ -277,6 +277,26 @@ def test_keys_are_fetched_once_an_hour(clock: list[float]) -> None:
     clock[0] += 3601
     account(id_token(), where)
     assert provider.asked == 2
+
+
+def test_who_comes_while_keys_are_fetched_waits_for_them() -> None:
+    async def play() -> list[str]:
+        provider = Provider()
+        slow, going = provider.fetch, asyncio.Event()
+
+        async def fetch() -> bytes:
+            await going.wait()
+            return await slow()
+
+        where = OpenIdConnect(CONFIG, fetch=fetch)
+        asked = [asyncio.ensure_future(where.account(id_token(), NOW)) for _ in range(3)]
+        await asyncio.sleep(0)
+        going.set()
+        names = await asyncio.gather(*asked)
+        assert provider.asked == 1
+        return list(names)
+
+    assert len(set(asyncio.run(play()))) == 1
 
 
 def test_a_new_key_is_found_and_a_made_up_one_costs_the_provider_nothing(clock: list[float]) -> None:
