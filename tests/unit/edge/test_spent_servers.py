@@ -479,3 +479,51 @@ def test_a_full_disk_of_the_server_is_named() -> None:
     for state, wanted in states.items():
         assert type(module._typed(state)) is wanted
     assert module._typed("XX001").code == "disk.corrupt"
+
+
+# The least that the documents say the gateways' user needs
+
+
+def test_a_user_of_redis_with_the_documented_rights(tmp_path: Path) -> None:
+    rights = "~sottovoce:spent:* resetchannels -@all +eval +evalsha +script|load +config|get +role +select"
+    inside = "+hget +hmget +hset +hincrby +hdel +hkeys +exists +sismember +sadd +scard +unlink"
+    file = tmp_path / "password"
+    file.write_text("canary")
+    with redis_like("redis") as server:
+        assert (
+            server.ask("ACL", "SETUSER", "gateway", "on", ">canary", *rights.split(), *inside.split())
+            == b"+OK\r\n"
+        )
+        url = server.url(f"password_file={file}").replace("://", "://gateway@")
+
+        async def play() -> None:
+            await server_store(url).create()
+            spent = open_spent(url)
+            await spent.spend(digest(0), EPOCH)
+            assert await spent.expire(EPOCH + 1) == 1
+            await spent.close()
+            server.ask("ACL", "SETUSER", "gateway", "-config|get")
+            with pytest.raises(StoreUnsafeError):
+                await server_store(url).describe()
+
+        asyncio.run(play())
+
+
+def test_a_user_of_postgresql_with_the_documented_rights(postgres: Place) -> None:
+    postgres.server.sql(
+        "DROP ROLE IF EXISTS gateway; CREATE ROLE gateway LOGIN; GRANT USAGE ON SCHEMA public TO gateway;"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON sottovoce_spent, sottovoce_spent_state TO gateway;"
+        "GRANT USAGE, SELECT ON sottovoce_spent_count TO gateway;"
+        "GRANT EXECUTE ON FUNCTION sottovoce_spend TO gateway"
+    )
+
+    async def play() -> None:
+        spent = open_spent(postgres.url().replace(f"//{USER}@", "//gateway@"))
+        await spent.spend(digest(0), EPOCH)
+        with pytest.raises(TokenSpent):
+            await spent.spend(digest(0), EPOCH)
+        assert await spent.expire(EPOCH + 1) == 1
+        await spent.close()
+
+    asyncio.run(play())
+    postgres.server.sql("DROP OWNED BY gateway; DROP ROLE gateway")
