@@ -45,6 +45,7 @@ from sottovoce.device.chats.importer import import_chat
 from sottovoce.device.reports import decode_export
 from sottovoce.edge.attesters import OidcConfig
 from sottovoce.edge.oidc import IdTokenError, ProviderError, parse_keys, read_header, verify_id_token
+from sottovoce.simulator.testing import NOW
 from sottovoce.tee.settings import parse_settings
 from sottovoce.tlog.entries import Directory, Host, Release
 from sottovoce.tlog.note import Note
@@ -119,7 +120,7 @@ def _id_token(data: bytes) -> object:
     read_header(bearer)
     (key, *_) = parse_keys(seeds.provider_keys()[0])
     config = OidcConfig(issuer="https://login.example", audience="devices", jwks="-")
-    return verify_id_token(bearer, key, config, seeds.NOW)
+    return verify_id_token(bearer, key, config, NOW)
 
 
 TARGETS: Final[Mapping[str, Target]] = {

@@ -219,7 +219,17 @@ def open_accounts(text: str) -> AccountStore:
 
 
 def enrol(text: Path | str, account: str) -> str:
-    """Add an account to the store that `text` names and return its key; see `AccountStore.enrol`. Not inside an event loop."""
+    """Add an account to the store that `text` names and return its key; see `AccountStore.enrol`.
+
+    For a store on a server it runs an event loop, so it cannot be called inside one.
+    """
+    url = parse_store_url(str(text))
+    if url.kind == "sqlite":
+        accounts = Accounts(url.path)
+        try:
+            return accounts.enrol(account)
+        finally:
+            accounts.close()
 
     async def add() -> str:
         store = open_accounts(str(text))

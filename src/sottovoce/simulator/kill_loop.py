@@ -52,7 +52,7 @@ _SERVER_EVERY: Final = 10
 """One kill in ten, the fifth, is of the store's server and not of a gateway."""
 _PAUSE: Final = (0.02, 0.25)
 """Seconds between a gateway's start and the next kill."""
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 120.0
 """Seconds for which one token is tried: a gateway and a server start anew meanwhile."""
 _SERVICE, _ISSUER = "service.example", "issuer.example"
 _SESSION: Final = "0" * 32
@@ -254,14 +254,16 @@ class _Loop:
 
     async def _settle(self, http: aiohttp.ClientSession, number: int) -> str:
         """Try a token until it is accepted or spent."""
-        end = time.monotonic() + _PATIENCE
+        end, outcome = time.monotonic() + _PATIENCE, ""
         while time.monotonic() < end:
             outcome = await self._spend(http, self._random.choice(self._gateways), number)
             if outcome in {_ACCEPTED, _SPENT}:
                 return outcome
             self._counts.unavailable[outcome] += 1
             await asyncio.sleep(0.01)
-        raise ConfigError("a token could not be settled", hint="neither accepted nor spent")
+        raise ConfigError(
+            f"a token could not be settled, at last {outcome}", hint="neither accepted nor spent"
+        )
 
     async def _spend(self, http: aiohttp.ClientSession, target: _Gateway, number: int) -> str:
         sealed, opener = self._world.seal(number, self._tokens[number])

@@ -9,8 +9,8 @@ __all__ = ["write_config"]
 
 
 def write_config(path: Path, config: msgspec.Struct) -> None:
-    """Write `config` as TOML: one line a name."""
-    members = msgspec.to_builtins(config)
+    """Write `config` as TOML: one line a name. TOML has no null, so what is None is left out."""
+    members = {name: value for name, value in msgspec.to_builtins(config).items() if value is not None}
     path.write_text("".join(f"{_value(name)} = {_value(value)}\n" for name, value in members.items()))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +28,7 @@ from sottovoce.edge.accounts import AccountUnknownError, enrol
 from sottovoce.edge.attesters import Attesters, OidcConfig
 from sottovoce.edge.issuer import Config, KeyFile, create_app
 from sottovoce.edge.oidc import IdTokenError, OpenIdConnect, ProviderError
+from sottovoce.simulator.toml import write_config
 
 NOW = 20000 * EPOCH_SECONDS + 1000
 ISSUER, AUDIENCE = "https://login.example", "sottovoce-devices"
@@ -444,6 +446,13 @@ def test_the_issuer_takes_id_tokens_and_counts_them(
     content = b"".join(path.read_bytes() for path in tmp_path.glob("accounts.db*"))
     assert b"oidc:" in content
     assert b"canary-subject" not in content
+
+
+@pytest.mark.parametrize("provider", [None, CONFIG])
+def test_a_configuration_is_written_and_read_as_toml(tmp_path: Path, provider: OidcConfig | None) -> None:
+    config = Config(database="/a", keys=[], quota=1, oidc=provider)
+    write_config(tmp_path / "issuer.toml", config)
+    assert msgspec.toml.decode((tmp_path / "issuer.toml").read_bytes(), type=Config) == config
 
 
 def test_an_issuer_that_knows_nobody_does_not_start() -> None:
