@@ -124,18 +124,14 @@ def test_a_request_that_is_interrupted_at_any_moment(
 
 
 def test_an_interrupted_request_is_in_the_report(device: Device) -> None:
-    for _ in range(5):
-        process = start(device, "summarize", CHAT, "--unread", "40", "--verbose")
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "• " in line:
-                break
-        end(process, signal.SIGINT)
-        if process.returncode == INTERRUPTED:
+    process = start(device, "summarize", CHAT, "--unread", "40", "--verbose")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "• " in line:
             break
-        assert process.returncode == 0  # on a busy machine the answer can be whole before the signal comes
+    end(process, signal.SIGINT)
     assert process.returncode == INTERRUPTED
-    report = ReportStore(device.home).list()[-1]
+    (report,) = ReportStore(device.home).list()
     assert report.outcome == "interrupted"
     assert report.message_count > 0
 
