@@ -5,6 +5,7 @@ import functools
 import json
 import struct
 from dataclasses import replace
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,8 +24,13 @@ from sottovoce.simulator.gpu_manifest import manifest_text, sign_manifest
 from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.paravisor import SimulatedParavisor
 from sottovoce.simulator.testing import NOW, EvidenceWorld, TdxEvidenceWorld, intel, vendor
-from sottovoce.tlog.entries import Directory, Relay, Revocations, TokenKey
+from sottovoce.tlog.artifacts import File, Tree
+from sottovoce.tlog.entries import ArtifactEntry, Directory, Relay, Revocations, TokenKey
+from sottovoce.tlog.history import History
+from sottovoce.tlog.merkle import leaf_hash
+from sottovoce.tlog.note import SigningKey
 from sottovoce.tlog.proof import Proof, encode_proof
+from sottovoce.tlog.publication import Publishers, combine, sign_release
 from sottovoce.tlog.tiles import encode_bundle
 
 _EXPORTER, _SPKI = b"e" * 32, b"public key"
@@ -229,6 +235,29 @@ def directories() -> list[bytes]:
         log_quorum=2,
     )
     return [directory.encode()]
+
+
+def artifacts() -> list[bytes]:
+    files = (File(path=path, size=1, sha256="ab" * 32) for path in ("a.json", "b/c.json"))
+    tree = Tree.of(files)
+    return [
+        ArtifactEntry.of(tree, name="prompts", purpose="prompts", public=public).encode()
+        for public in (True, False)
+    ]
+
+
+def histories() -> list[bytes]:
+    leaves = [leaf_hash(b"entry %d" % number) for number in range(12)]
+    return [History.of("log.example/fuzz", leaves, sizes).encode() for sizes in ((), (3,), range(1, 12))]
+
+
+_PUBLISHER_KEYS: Final = tuple(SigningKey.generate(f"publisher.{name}") for name in ("one", "two"))
+PUBLISHERS: Final = Publishers([key.verifier for key in _PUBLISHER_KEYS])
+
+
+def publications() -> list[bytes]:
+    (entry,) = releases()
+    return [combine(entry, [sign_release(entry, key) for key in _PUBLISHER_KEYS[:count]]) for count in (1, 2)]
 
 
 def bundles() -> list[bytes]:

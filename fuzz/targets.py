@@ -47,7 +47,8 @@ from sottovoce.device.reports import decode_export
 from sottovoce.tee.settings import parse_settings
 from sottovoce.thirdparty.witness import parse_request
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.entries import Directory, Host, Release
+from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release
+from sottovoce.tlog.history import History
 from sottovoce.tlog.note import Note, VerifierKey
 from sottovoce.tlog.proof import Proof, encode_proof
 from sottovoce.tlog.tiles import decode_bundle, encode_bundle, read_tile
@@ -174,6 +175,9 @@ TARGETS: Final[Mapping[str, Target]] = {
     "release": Target(parse=Release.parse, seeds=seeds.releases, encode=Release.encode),
     "host": Target(parse=Host.parse, seeds=seeds.hosts, encode=Host.encode),
     "directory": Target(parse=Directory.parse, seeds=seeds.directories, encode=Directory.encode),
+    "artifact": Target(parse=ArtifactEntry.parse, seeds=seeds.artifacts, encode=ArtifactEntry.encode),
+    "consistency-file": Target(parse=History.parse, seeds=seeds.histories, encode=History.encode),
+    "publication": Target(parse=seeds.PUBLISHERS.release, seeds=seeds.publications),
     "bundle": Target(parse=decode_bundle, seeds=seeds.bundles, encode=encode_bundle),
     "tile": Target(parse=read_tile, seeds=seeds.tiles),
     # core

@@ -18,10 +18,17 @@ from sottovoce.cli.attack import attack
 
 ROOT = Path(__file__).parents[2]
 HELPERS = {"attack", "between", "lab", "rogue", "stage"}
-ROWS = {"2", "4", "7", "8", "9", "10", "20", "21", "28", "B"}
+ROWS = {"2", "4", "7", "8", "9", "10", "19", "20", "21", "27", "28", "B"}
 CODES = {
-    "peer.decode", "peer.limit", "peer.tls", "peer.protocol.replay", "peer.protocol.date", "token.signature", "token.spent",
-}  # fmt: skip
+    "config.artifact",
+    "peer.decode",
+    "peer.limit",
+    "peer.tls",
+    "peer.protocol.replay",
+    "peer.protocol.date",
+    "token.signature",
+    "token.spent",
+}
 
 
 def run(*words: str) -> tuple[int, str]:

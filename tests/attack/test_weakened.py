@@ -1,15 +1,20 @@
 """The attacks on what is read before anything can be judged succeed against a reader that lacks just that rule."""
 
+import hashlib
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from attack_kit import REQUEST, MemoryStage
+from role_kit import role_settings
 from sottovoce.attacks import NAMES, find
 from sottovoce.attacks.attack import Trial
+from sottovoce.attacks.renamed_artifact import starts, tries
 from sottovoce.attacks.rogue import CLAIM, RogueServer
 from sottovoce.attacks.stage import Target
 from sottovoce.attest import logged, verify
@@ -18,7 +23,11 @@ from sottovoce.core import cbor, tls
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tls import ClientHandshake, EvidenceOffer
 from sottovoce.simulator.testing import NOW
+from sottovoce.tee import boot
+from sottovoce.tee.features.prompts import check_prompts, prompts_digest
+from sottovoce.tee.settings import ArtifactMismatchError, Model, Settings
 from sottovoce.tlog import entries
+from sottovoce.tlog.artifacts import Tree, artifact_digest
 from sottovoce.tlog.policy import LogPolicy
 from sottovoce.tlog.proof import LoggedEntry
 
@@ -67,6 +76,48 @@ def test_without_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(entries, "_open", any_kind)
     assert succeeds(trial)
+
+
+# Row 19: a digest over contents alone, as the audited system had it.
+
+
+def predictor(path: Path, content: bytes) -> Settings:
+    digest = artifact_digest(
+        name="model", purpose="inference", sha256=hashlib.sha256(content).hexdigest(), size=len(content)
+    )
+    model = Model(name="model", digest=digest, bytes=len(content), purpose="inference")
+    path.write_bytes(content)
+    return msgspec.structs.replace(role_settings("predictor"), model=model, prompts=prompts_digest())
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_with_a_digest_over_contents_alone(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents(tree: Tree, *, name: str, purpose: str) -> str:
+        return hashlib.sha256(b"".join(sorted(bytes.fromhex(file.sha256) for file in tree.files))).hexdigest()
+
+    def attempts() -> Callable[[], object]:
+        return list(tries(predictor(tmp_path / "weights", b"weights"), tmp_path / "weights").values())[number]
+
+    with pytest.raises(ArtifactMismatchError):
+        attempts()()
+    monkeypatch.setattr(Tree, "digest", contents)
+    if number == 2:  # the purpose is looked at apart from the digest too
+        with pytest.raises(ArtifactMismatchError):
+            attempts()()
+        monkeypatch.setattr(boot, "_PURPOSE", "guarding")
+    attempts()()
+
+
+def test_what_was_published_starts(tmp_path: Path) -> None:
+    settings = predictor(tmp_path / "weights", b"weights")
+    starts(settings, tmp_path / "weights", "model")()
+    check_prompts(settings.prompts)
+    for changed in (b"weighty", b"weights ", b""):
+        (tmp_path / "weights").write_bytes(changed)
+        with pytest.raises(ArtifactMismatchError):
+            starts(settings, tmp_path / "weights", "model")()
 
 
 # Part B: a client that reads more of the certificate than its key, and binds evidence to that key alone.

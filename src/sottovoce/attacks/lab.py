@@ -84,7 +84,7 @@ class Lab:
         self._folder = folder
         self._now = int(now)
         self._state = WorldState(world.folder, now=self._now)
-        self._log = LogClient(world.port("log"), self._state.secret)
+        self._log = LogClient(world.port("log"), self._state.secret, self._state.publishers)
         self._proofs: dict[bytes, Logged] = {}
         self._earlier: dict[str, bytes] = {}
         self._open: list[Generator[bytes, None, None]] = []

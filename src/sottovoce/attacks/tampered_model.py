@@ -1,17 +1,18 @@
 """The operator gives the predictor another model: one byte of the file, and the settings' digest to go with it (row 23)."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from sottovoce.attacks.attack import HOST, Attack, Result
-from sottovoce.simulator.world import Change
+from sottovoce.simulator.configs import PURPOSE, Change
+from sottovoce.simulator.models import describe
 
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
@@ -37,8 +38,8 @@ def attack(world: "World") -> Iterator[Callable[[], str]]:
             last = file.read(1)
             file.seek(-1, 2)
             file.write(bytes([last[0] ^ 1]))
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        changed = describe(path)
+        digest = replace(changed, name=world.model.name).digest(PURPOSE)
         world.restart("predictor-1", Change(settings=lambda settings: _with(settings, digest), model=path))
         for name in world.orchestrators:
             world.restart(name, wait=False)
@@ -46,7 +47,7 @@ def attack(world: "World") -> Iterator[Callable[[], str]]:
 
 
 def _with(settings: "Settings", digest: str) -> "Settings":
-    model = msgspec.structs.replace(settings.model, sha256=digest) if settings.model else None
+    model = msgspec.structs.replace(settings.model, digest=digest) if settings.model else None
     return msgspec.structs.replace(settings, model=model)
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from sottovoce.attest.evidence import Logged
 from sottovoce.attest.verdict import Checklist, quietly
 from sottovoce.core.errors import PeerError
+from sottovoce.tlog.history import ForkError, History, NotListedError
 from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
 from sottovoce.tlog.proof import LoggedEntry, verify_proof
 
@@ -20,12 +21,19 @@ class LogSteps:
     """Verifies the proofs of one piece of evidence, and keeps their checkpoints to compare them in the end."""
 
     def __init__(
-        self, policy: LogPolicy, checks: Checklist, *, now: int | None, seen: VerifiedCheckpoint | None
+        self,
+        policy: LogPolicy,
+        checks: Checklist,
+        *,
+        now: int | None,
+        seen: VerifiedCheckpoint | None,
+        history: History | None = None,
     ) -> None:
         self._policy = policy
         self._checks = checks
         self._now = now
         self._seen = seen
+        self._history = history
         self._checkpoints: list[VerifiedCheckpoint] = []
 
     def entry(self, what: str, logged: Logged) -> LoggedEntry | None:
@@ -58,12 +66,17 @@ class LogSteps:
         """The line that all proofs are of one log: two heads of one size would be a fork."""
         known = [*self._checkpoints, *([self._seen] if self._seen else [])]
         forked = len({(head.size, head.root) for head in known}) != len({head.size for head in known})
+        broken = [head.size for head in self._checkpoints if self._linked(head) is False]
         sizes = ", ".join(str(size) for size in sorted({head.size for head in known}))
         if known:
             self._checks.add(
                 "log-fork",
-                ok=not forked,
-                found=f"two heads of one size among {sizes}" if forked else f"size {sizes}",
+                ok=not forked and not broken,
+                found=f"two heads of one size among {sizes}"
+                if forked
+                else f"size {broken[0]} does not lead to the tree head seen"
+                if broken
+                else f"size {sizes}",
                 wanted="one tree head a size",
             )
 
@@ -87,10 +100,26 @@ class LogSteps:
         if (seen := self._seen) is None:
             self._checks.skip(f"{what}-log-seen", "this verifier has seen no checkpoint before")
             return
-        # The evidence brings no consistency proof, so another size cannot be told from a rewritten log.
+        # The evidence brings no consistency proof: another size is proved by what came with the directory, or is refused.
+        same = (seen.size, seen.root) == (checkpoint.size, checkpoint.root)
+        linked = not same and self._linked(checkpoint) is True
         self._checks.add(
             f"{what}-log-seen",
-            ok=(seen.size, seen.root) == (checkpoint.size, checkpoint.root),
-            found=f"size {checkpoint.size}",
+            ok=same or linked,
+            found=f"size {checkpoint.size}, proved to lead to size {seen.size}"
+            if linked
+            else f"size {checkpoint.size}",
             wanted=f"the tree head seen, of size {seen.size}",
         )
+
+    def _linked(self, checkpoint: VerifiedCheckpoint) -> bool | None:
+        """Whether the tree head seen continues this one, or is continued by it; None where nothing says so."""
+        if self._seen is None or self._history is None:
+            return None
+        try:
+            self._history.require(checkpoint, self._seen)
+        except NotListedError:
+            return None
+        except ForkError:
+            return False
+        return True

@@ -26,6 +26,7 @@ from sottovoce.attest.snp import appraisal as snp
 from sottovoce.attest.verdict import Checklist, Verdict, VerificationRefused, quietly
 from sottovoce.core.errors import PeerError, UsageError
 from sottovoce.tlog.entries import Host, Release, Revocations
+from sottovoce.tlog.history import History
 from sottovoce.tlog.policy import VerifiedCheckpoint
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Connection:
         hosts: the hosts of the directory; None between CVMs, where the host's log proof alone counts.
         revocations: from the directory; None where the directory of that day is not at hand.
         seen: the last checkpoint that this device accepted.
+        history: how earlier tree heads lead to `seen`; without it, evidence under another one is refused.
         from_client: the evidence is a client's (between CVMs).
     """
 
@@ -63,6 +65,7 @@ class Connection:
     hosts: Collection[Host] | None = None
     revocations: Revocations | None = field(default_factory=Revocations)
     seen: VerifiedCheckpoint | None = None
+    history: History | None = None
     from_client: bool = False
 
 
@@ -182,7 +185,9 @@ class _Verifier:
         leaf_of, batch = peer_leaf if connection.from_client else session_leaf, evidence.batch
         leaf = leaf_of(connection.exporter, connection.spki)
         self._root = quietly(lambda: batch_root(leaf, index=batch.index, size=batch.size, path=batch.path))
-        self._log = LogSteps(policy.log, checks, now=connection.now, seen=connection.seen)
+        self._log = LogSteps(
+            policy.log, checks, now=connection.now, seen=connection.seen, history=connection.history
+        )
 
     def run(self) -> _Parts | None:
         """Steps 2 to 12; None if one of them could not go on, which the checklist then says."""

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "rewrite": "Suggest three other wordings of a draft.",
     "report": "What was sent, to what, and what was verified.",
     "verify": "Verify evidence, and see every check.",
+    "log": "Look into the public log, prove and publish entries, or watch it as a monitor.",
     "attack": "Attack a world of parties, and see what stops it.",
     "simulate": "Measure what an operator could link, on a simulated population.",
     "wallet": "Show or refill the anonymous tokens.",

@@ -50,6 +50,7 @@ def probe(
         hosts=directory.directory.hosts,
         revocations=directory.directory.revocations,
         seen=directory.checkpoint,
+        history=directory.history,
     )
     try:
         return verify_session(offer.evidence, policy=demands, connection=connection).verdict

@@ -311,6 +311,7 @@ class Client:
             hosts=directory.directory.hosts,
             revocations=directory.directory.revocations,
             seen=directory.checkpoint,
+            history=directory.history,
         )
         try:
             job.verified = verify_session(

@@ -4,13 +4,14 @@
 2. signed by the pinned directory key
 3. a directory, of the pinned log, valid for one epoch (an hour of grace on each side), which is the current one
 4. entered in the log, seen by a quorum of witnesses, by a fresh checkpoint
-5. not older than the last one accepted, nor its checkpoint than the last one seen; that a larger tree continues the
-   smaller one is what the witnesses vouch for
+5. not older than the last one accepted; its log is the one that this device saw last, proved by the consistency file that comes
+   with it; and the two ways show one log. A tree head that is another log's is named as a fork, whoever has cosigned it
 """
 
 import base64
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,14 +23,17 @@ from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
 from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
 from sottovoce.device.files import write_private
+from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Directory, Host
+from sottovoce.tlog.history import ForkError, History, NotListedError, TreeHead, require_one_log
 from sottovoce.tlog.note import Note, VerifierKey
 from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
-from sottovoce.tlog.proof import verify_proof
+from sottovoce.tlog.proof import Proof, verify_proof
 
 __all__ = [
     "DirectoryRefused",
     "LastSeen",
+    "LogForked",
     "VerifiedDirectory",
     "accept",
     "check_usable",
@@ -45,6 +49,12 @@ class DirectoryRefused(SottovoceError):  # noqa: N818 - it says what was done
     """The directory is not the one that everybody gets, or not the one of today. Nothing was sent."""
 
     code = "directory.refused"
+
+
+class LogForked(DirectoryRefused):
+    """The log has signed two histories, and this device holds a tree head of each."""
+
+    code = "directory.fork"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,8 @@ class VerifiedDirectory:
     proof: bytes
     index: int
     checkpoint: VerifiedCheckpoint
+    history: History | None
+    """How earlier tree heads lead to this checkpoint; None if nothing needed it and none was given."""
 
     @property
     def ohttp_config(self) -> KeyConfig:
@@ -106,11 +118,16 @@ def accept(
     log: LogPolicy,
     now: int,
     last: LastSeen | None,
+    second_proof: bytes | None = None,
+    history: bytes | None = None,
 ) -> VerifiedDirectory:
-    """The directory in two copies of `directory.note` and its proof.
+    """The directory in two copies of `directory.note`, its proof by both ways, and the consistency file.
+
+    `second_proof` is None for a directory that was kept: its two ways were compared when it came.
 
     Raises:
-        DirectoryRefused: a rule does not hold; the text says which.
+        LogForked: the log has signed two histories.
+        DirectoryRefused: another rule does not hold; the text says which.
     """
     if first != second:
         raise DirectoryRefused("the mirror and the relay gave different directories")
@@ -124,16 +141,75 @@ def accept(
     if not signed:
         raise DirectoryRefused("the directory is not signed by the pinned key")
     _check(directory, log, now)
+    proofs = [proof] if second_proof is None else [proof, second_proof]
+    links = _history(history)
+    _one_log(proofs, log, last, links)
     try:
-        logged = verify_proof(proof, entry, log, now=now)
+        found = {one: verify_proof(one, entry, log, now=now) for one in proofs}
     except PeerError as error:
         raise DirectoryRefused(f"the directory does not verify: {error}") from None
+    newest, logged = max(found.items(), key=lambda pair: pair[1].checkpoint.size)
     checkpoint = logged.checkpoint
+    for other in found.values():
+        _linked(other.checkpoint, checkpoint, links, "the mirror and the relay show")
     if last is not None:
-        _continues(directory, checkpoint, last)
+        _continues(directory, checkpoint, last, links)
     return VerifiedDirectory(
-        directory=directory, note=first, proof=proof, index=logged.index, checkpoint=checkpoint
+        directory=directory,
+        note=first,
+        proof=newest,
+        index=logged.index,
+        checkpoint=checkpoint,
+        history=links,
     )
+
+
+def _history(data: bytes | None) -> History | None:
+    try:
+        return None if data is None else History.parse(data)
+    except PeerError as error:
+        raise DirectoryRefused(f"the directory does not verify: {error}") from None
+
+
+def _one_log(proofs: Sequence[bytes], log: LogPolicy, last: LastSeen | None, history: History | None) -> None:
+    """Name a fork before anything else is asked of a tree head: the log's own signature on both is the proof of it."""
+    heads: list[TreeHead] = [head for proof in proofs if (head := _signed_head(proof, log)) is not None]
+    if last is not None and last.checkpoint.origin == log.origin:
+        heads.append(last.checkpoint)
+    for number, one in enumerate(heads):
+        for other in heads[number + 1 :]:
+            try:
+                if one.size == other.size:
+                    require_one_log(one, other, ())
+                elif history is not None and history.head.origin == log.origin:
+                    history.require(one, other)
+            except ForkError as error:
+                raise LogForked(str(error)) from None
+            except NotListedError:
+                continue  # what must be proved and is not is refused below
+
+
+def _signed_head(proof: bytes, log: LogPolicy) -> Checkpoint | None:
+    with suppress(PeerError):
+        note = Proof.parse(proof).note
+        head = Checkpoint.parse(note.text)
+        if head.origin == log.origin and note.signed_by(log.log_key):
+            return head
+    return None
+
+
+def _linked(one: TreeHead, other: TreeHead, history: History | None, who: str) -> None:
+    if (one.size, one.root) == (other.size, other.root):
+        return
+    try:
+        if history is None:
+            raise NotListedError("there is no consistency file")
+        history.require(one, other)
+    except PeerError as error:
+        raise DirectoryRefused(
+            f"{who} two tree heads of the log that are not proved to be of one history: {error}",
+            hint="Try again later.",
+        ) from None
 
 
 def _check(directory: Directory, log: LogPolicy, now: int) -> None:
@@ -148,14 +224,17 @@ def _check(directory: Directory, log: LogPolicy, now: int) -> None:
         )
 
 
-def _continues(directory: Directory, checkpoint: VerifiedCheckpoint, last: LastSeen) -> None:
+def _continues(
+    directory: Directory, checkpoint: VerifiedCheckpoint, last: LastSeen, history: History | None
+) -> None:
     if directory.epoch < last.epoch:
         raise DirectoryRefused("the directory is older than the last one")
     seen = last.checkpoint
-    rolled_back = checkpoint.size < seen.size
-    forked = checkpoint.size == seen.size and checkpoint.root != seen.root
-    if checkpoint.origin == seen.origin and (rolled_back or forked):
-        raise DirectoryRefused("the log was rolled back or forked since this device last saw it")
+    if checkpoint.origin != seen.origin:
+        return  # what this device pins has changed
+    if checkpoint.size < seen.size:
+        raise DirectoryRefused("the log was rolled back since this device last saw it")
+    _linked(seen, checkpoint, history, "this device has seen and is shown")
 
 
 def draw_candidates(

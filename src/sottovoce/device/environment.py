@@ -28,6 +28,7 @@ _OF_ONE_ENVIRONMENT: Final = (
     "wallet.sqlite-shm",
     "directory.json",
     "last-directory.json",
+    "fork.json",
     "account.key",
 )
 _BACKENDS: Final = ("predictor", "guard")

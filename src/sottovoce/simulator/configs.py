@@ -16,6 +16,7 @@ from sottovoce.edge import gateway, issuer, router
 from sottovoce.simulator import launcher
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.state import KEMS, WorldState
+from sottovoce.tee.features.prompts import prompts_digest
 from sottovoce.tee.settings import LogSettings, Model, Settings, VendorRoot
 from sottovoce.thirdparty import cdn, log, relay, witness
 
@@ -127,9 +128,10 @@ class Configs:
             witnesses=[str(key.verifier) for key in state.witnesses.values()],
             quorum=len(state.witnesses),
             threads=min(os.cpu_count() or 1, 8) if role == "predictor" else 1,
-            model=Model(name=model.name, sha256=model.sha256, bytes=model.bytes, purpose=PURPOSE)
+            model=Model(name=model.name, digest=model.digest(PURPOSE), bytes=model.bytes, purpose=PURPOSE)
             if role == "predictor"
             else None,
+            prompts=prompts_digest() if role == "predictor" else None,
         )
 
     def _log(self, _: str) -> msgspec.Struct:
@@ -145,6 +147,7 @@ class Configs:
             secret=str(state.path("log.secret")),
             witnesses=witnesses,
             quorum=len(witnesses),
+            publishers=[str(key.verifier) for key in state.publishers],
         )
 
     def _witness(self, party: str) -> msgspec.Struct:

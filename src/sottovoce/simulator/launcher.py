@@ -43,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The measured settings document."""
     artifacts: dict[str, str] = {}
     """Name → file."""
+    purpose: str = "inference"
+    """What the artifacts are for; measured with them."""
     chip: str
     """The simulated chip."""
     bundle: str
@@ -122,7 +124,11 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
         return _published(Path(config.bundle), chip.vcek).encode()
 
     try:
-        measurement = measure(settings=settings, artifacts=measure_files(artifacts), code=measure_code(root))
+        measurement = measure(
+            settings=settings,
+            artifacts=measure_files(artifacts, purpose=config.purpose),
+            code=measure_code(root),
+        )
         processor = SimulatedProcessor(chip, measurement.digest, delay=config.report_delay)
         _serve(ours, listens, processor, papers, ready)
     except BaseException:

@@ -15,7 +15,7 @@ class MemoryLog:
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.key = SigningKey.generate(origin)
-        self.witnesses = tuple(
+        self.witnesses: tuple[SigningKey, ...] = tuple(
             SigningKey.generate(f"witness.example/{name}", COSIGNATURE) for name in ("one", "two")
         )
         self.leaves: list[bytes] = []

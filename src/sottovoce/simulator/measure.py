@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import ConfigError
+from sottovoce.tlog.artifacts import artifact_digest
 
 __all__ = [
     "Measurement",
@@ -176,8 +177,8 @@ def measure_code(code: Path | None = None, *, runtime: Runtime | None = None) ->
         raise ConfigError("a file of the CVM cannot be read, so it cannot be measured") from None
 
 
-def measure_files(files: Mapping[str, Path]) -> dict[str, bytes]:
-    """Name → SHA-256 of a file.
+def measure_files(files: Mapping[str, Path], *, purpose: str) -> dict[str, bytes]:
+    """Name → the digest of a file as an artifact of this name, for this purpose (docs/artifacts.md).
 
     Raises:
         ConfigError: a file cannot be read.
@@ -186,14 +187,16 @@ def measure_files(files: Mapping[str, Path]) -> dict[str, bytes]:
     try:
         for name, path in files.items():
             with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").digest()
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = artifact_digest(name=name, purpose=purpose, sha256=content, size=file.tell())
+            found[name] = bytes.fromhex(digest)
     except OSError:
         raise ConfigError("an artifact cannot be read, so it cannot be measured") from None
     return found
 
 
 def measure(*, settings: bytes, artifacts: Mapping[str, bytes], code: Mapping[str, bytes]) -> Measurement:
-    """The measurement of a CVM that starts with these settings, these artifacts (name → SHA-256) and this code."""
+    """The measurement of a CVM that starts with these settings, these artifacts (name → digest) and this code."""
     parts = {
         **code,
         "settings": hashlib.sha384(settings).digest(),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import SottovoceError
+from sottovoce.tlog.artifacts import artifact_digest
 
 __all__ = [
     "DEFAULT",
@@ -90,6 +91,10 @@ class ModelFile:
     path: Path
     sha256: str
     bytes: int
+
+    def digest(self, purpose: str) -> str:
+        """Its digest as an artifact, hex (docs/artifacts.md)."""
+        return artifact_digest(name=self.name, purpose=purpose, sha256=self.sha256, size=self.bytes)
 
 
 DEFAULT: Final = PackagedModel(

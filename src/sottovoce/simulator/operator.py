@@ -13,9 +13,11 @@ from sottovoce.core.limits import LIMITS
 from sottovoce.core.ohttp import GatewayKey, encode_key_configs
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE
 from sottovoce.simulator.pki import SimulatedChip
-from sottovoce.tlog import merkle
+from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.entries import Artifact, Directory, Host, Relay, Release, Revocations, TokenKey
+from sottovoce.tlog.history import History
 from sottovoce.tlog.note import SigningKey, sign_note
+from sottovoce.tlog.publication import combine, is_release, sign_release
 
 __all__ = ["LogClient", "Published", "directory_of", "host_of", "release_of", "sign_directory"]
 
@@ -24,11 +26,12 @@ _OK: Final = 200
 
 
 class LogClient:
-    """The operator's access to the log."""
+    """The operator's access to the log, and in a simulation that of both publishers."""
 
-    def __init__(self, port: int, secret: str) -> None:
+    def __init__(self, port: int, secret: str, publishers: Sequence[SigningKey] = ()) -> None:
         self._port = port
         self._secret = secret
+        self._publishers = publishers
 
     def append(self, entry: bytes) -> None:
         """Enter `entry`; one that is there already stays where it is.
@@ -36,7 +39,10 @@ class LogClient:
         Raises:
             UnavailableError: the log does not take it.
         """
-        self._ask("POST", "/entries", entry, {"Authorization": f"Bearer {self._secret}"})
+        path, body = "/entries", entry
+        if is_release(entry):
+            path, body = "/releases", combine(entry, [sign_release(entry, key) for key in self._publishers])
+        self._ask("POST", path, body, {"Authorization": f"Bearer {self._secret}"})
 
     def prove(self, entry: bytes) -> Logged:
         """`entry` with its proof under the newest cosigned checkpoint.
@@ -46,6 +52,19 @@ class LogClient:
         """
         proof = self._ask("GET", f"/proof?hash={merkle.leaf_hash(entry).hex()}", None, {})
         return Logged(entry=entry, proof=proof)
+
+    def history(self, origin: str, size: int, earlier: Iterable[int]) -> History:
+        """The consistency file of the tree head of this size, from the log's own tiles.
+
+        Raises:
+            UnavailableError, DecodeError: the log's tiles cannot be had.
+        """
+        leaves: list[bytes] = []
+        while len(leaves) < size:
+            width = min(tiles.WIDTH, size - len(leaves))
+            path = tiles.tile_path(0, len(leaves) // tiles.WIDTH, width)
+            leaves += tiles.read_tile(self._ask("GET", f"/{path}", None, {}))
+        return History.of(origin, leaves, earlier)
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)

@@ -27,6 +27,8 @@ KEMS: Final = {1: hpke.MLKEM768_X25519, 2: hpke.X25519}
 _VENDOR_BITS: Final = 3072
 """AMD's keys have 4,096; making those takes seconds."""
 _FOLDERS: Final = ("keys", "chips", "configs", "bundles", "mirror", "settings", "releases", "directories")
+_PUBLISHERS: Final = ("publisher-1", "publisher-2")
+"""In a simulation one folder holds the keys of both people."""
 _WITNESSES: Final = ("witness-1", "witness-2")
 _WEEK: Final = 7 * 86400
 
@@ -64,6 +66,7 @@ class WorldState:
         self.ports = self._record.ports
         self.log = self._signing_key("log", ED25519)
         self.directory = self._signing_key("directory", ED25519)
+        self.publishers = tuple(self._signing_key(name, ED25519) for name in _PUBLISHERS)
         self.witnesses = {name: self._signing_key(name, COSIGNATURE) for name in _WITNESSES}
         self.gateway = tuple(self._gateway_key(number, kem) for number, kem in KEMS.items())
         self.secret = self._secret()
@@ -171,7 +174,7 @@ class WorldState:
         path = self.path(f"{name}.key")
         if not path.exists():
             # Each world has names of its own: nothing of one is taken in another.
-            full = f"{name}.{self._record.id}.simulated.invalid"
+            full = f"{name.replace('publisher-', 'publisher.')}.{self._record.id}.simulated.invalid"
             write_secret(path, SigningKey.generate(full, kind).secret().encode())
         return SigningKey.parse(path.read_text())
 

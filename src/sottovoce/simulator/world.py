@@ -10,6 +10,7 @@ two of them. Started again, it goes on with the same keys, ports and log.
 """
 
 import base64
+import hashlib
 import secrets
 import socket
 import time
@@ -52,7 +53,12 @@ from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
 from sottovoce.tee.collectors.base import Bundle
-from sottovoce.tlog.entries import Artifact, Directory, Host, Relay, Release
+from sottovoce.tee.features import prompts
+from sottovoce.tlog.artifacts import File, Tree
+from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Relay, Release
+from sottovoce.tlog.history import MAX_HEADS
+from sottovoce.tlog.proof import Proof
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
 
@@ -118,19 +124,32 @@ class World:
 
     def _measure(self) -> dict[str, Published]:
         """What each role's CVM is measured as when it is started as published."""
-        code, pinned = measure_code(), {self.model.name: bytes.fromhex(self.model.sha256)}
+        code, pinned = measure_code(), {self.model.name: bytes.fromhex(self.model.digest(PURPOSE))}
         published = {}
         for role in sorted(set(MACHINES.values())):
             artifacts = pinned if role == "predictor" else {}
             measurement = measure(
                 settings=encode_settings(self._configs.settings(role)), artifacts=artifacts, code=code
             )
-            entries = [
-                Artifact(name=name, purpose=PURPOSE, sha256=digest.hex(), bytes=self.model.bytes)
-                for name, digest in artifacts.items()
-            ]
-            published[role] = Published(role=role, measurement=measurement.digest, artifacts=tuple(entries))
+            listed = [entry.listed() for entry in self._artifacts()] if role == "predictor" else []
+            published[role] = Published(role=role, measurement=measurement.digest, artifacts=tuple(listed))
         return published
+
+    def _artifacts(self) -> list[ArtifactEntry]:
+        """What a predictor starts with: its weights, by their digest alone, and its prompts, which everybody may read."""
+        model, files = self.model, prompts.prompt_files()
+        for data in files.values():
+            write_secret(self.folder / "mirror" / f"sha256-{hashlib.sha256(data).hexdigest()}", data)
+        tree = Tree.of(
+            File(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for path, data in files.items()
+        )
+        return [
+            ArtifactEntry(
+                name=model.name, purpose=PURPOSE, digest=model.digest(PURPOSE), size=model.bytes, tree=None
+            ),
+            ArtifactEntry.of(tree, name=prompts.NAME, purpose=prompts.PURPOSE, public=True),
+        ]
 
     def _releases(self, measured: Mapping[str, Published], now: int) -> dict[str, Release]:
         """The role's release as it was entered, or a new one where it is another or will soon be too old."""
@@ -180,10 +199,11 @@ class World:
 
     def _publish(self, now: int) -> None:
         """Enter everything, then prove everything under one tree head, and put it where it is served."""
-        client = LogClient(self._state.ports["log"], self._state.secret)
+        client = LogClient(self._state.ports["log"], self._state.secret, self._state.publishers)
         releases, directory = self._releases(self._measure(), now), self._directory(now)
         hosts = self._hosts()
-        entries: list[bytes] = [entry.encode() for entry in releases.values()]
+        entries: list[bytes] = [entry.encode() for entry in self._artifacts()]
+        entries += [entry.encode() for entry in releases.values()]
         entries += [entry.encode() for entry in hosts.values()]
         for entry in (*entries, directory.encode()):
             client.append(entry)
@@ -201,9 +221,21 @@ class World:
                 ),
             )
         mirror = self.folder / "mirror"
-        write_secret(mirror / "directory.proof", client.prove(directory.encode()).proof)
+        proof = client.prove(directory.encode()).proof
+        self._write_history(client, Checkpoint.parse(Proof.parse(proof).note.text).size)
+        write_secret(mirror / "directory.proof", proof)
         write_secret(mirror / "directory.note", sign_directory(directory, self._state.directory))
         self._published = releases
+
+    def _write_history(self, client: LogClient, size: int) -> None:
+        """The consistency file of this tree head, from every head that was published, before the head itself is."""
+        mirror = self.folder / "mirror"
+        sizes = {int(path.name.rpartition("-")[2]) for path in mirror.glob("consistency-*")}
+        history = client.history(self._state.log.verifier.name, size, sizes)
+        for name in (f"consistency-{size}", "directory.consistency"):
+            write_secret(mirror / name, history.encode())
+        for old in sorted(sizes)[:-MAX_HEADS]:
+            (mirror / f"consistency-{old}").unlink(missing_ok=True)
 
     # Processes.
 

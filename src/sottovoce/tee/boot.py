@@ -26,33 +26,39 @@ from sottovoce.tee.reporter import Reporter
 from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
-from sottovoce.tee.settings import Settings, parse_settings, parse_wiring
+from sottovoce.tee.settings import ArtifactMismatchError, Settings, parse_settings, parse_wiring
 from sottovoce.tee.worker import Machine
+from sottovoce.tlog.artifacts import artifact_digest
 
 __all__ = ["boot", "check_artifacts", "main"]
 
 _DOCUMENT: Final = 64 * 1024
 _CHUNK: Final = 1 << 20
 _FAILED: Final = 2
+_PURPOSE: Final = "inference"
+"""What a model may be for."""
 
 
 def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
     """Compare each artifact with the measured settings, before anything reads it.
 
     Raises:
-        ConfigError: missing, too many, or with another digest or size.
+        ArtifactMismatchError: missing, too many, for another purpose, or with another digest or size.
     """
     model = settings.model
     if set(artifacts) != ({model.name} if model else set()):
-        raise ConfigError("the artifacts are not those of the settings")
+        raise ArtifactMismatchError("the artifacts are not those of the settings")
     if model is None:
         return
+    if model.purpose != _PURPOSE:
+        raise ArtifactMismatchError("the settings name an artifact for another purpose")
     digest, size, fd = hashlib.sha256(), 0, artifacts[model.name]
     while piece := os.pread(fd, _CHUNK, size):
         digest.update(piece)
         size += len(piece)
-    if (size, digest.hexdigest()) != (model.bytes, model.sha256):
-        raise ConfigError("an artifact is not the one in the settings")
+    found = artifact_digest(name=model.name, purpose=_PURPOSE, sha256=digest.hexdigest(), size=size)
+    if (size, found) != (model.bytes, model.digest):
+        raise ArtifactMismatchError("an artifact is not the one in the settings")
 
 
 def boot(arguments: argparse.Namespace) -> None:

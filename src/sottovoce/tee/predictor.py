@@ -21,12 +21,12 @@ from sottovoce.tee.engines import Engine
 from sottovoce.tee.engines.llama import LlamaEngine
 from sottovoce.tee.features import headline, rewrite
 from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.prompts import PROMPTS, check_prompts
 from sottovoce.tee.roles import ASGIApp, Session, pump
 from sottovoce.tee.settings import Settings
 
 __all__ = ["PROMPTS", "PredictorRole", "create_role"]
 
-PROMPTS: Final = {"headline": headline.PROMPT, "rewrite": rewrite.PROMPT}
 _ENDS: Final = (". ", "! ", "? ", "\n")
 _MESSAGES: Final = 32
 
@@ -59,12 +59,13 @@ class PredictorRole:
         """Load the model and evaluate the fixed prompts.
 
         Raises:
-            ConfigError: the settings name no model, or it cannot be loaded.
+            ConfigError: the settings name no model or other prompts, or the model cannot be loaded.
         """
         if self._engine is not None:
             return
         if settings.model is None:
             raise ConfigError("a predictor needs a model")
+        check_prompts(settings.prompts)
         engine = LlamaEngine(
             artifacts[settings.model.name],
             name=settings.model.name,

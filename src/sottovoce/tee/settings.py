@@ -20,7 +20,15 @@ from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.tlog.note import VerifierKey
 from sottovoce.tlog.policy import LogPolicy
 
-__all__ = ["LogSettings", "Model", "Settings", "VendorRoot", "parse_settings", "parse_wiring"]
+__all__ = [
+    "ArtifactMismatchError",
+    "LogSettings",
+    "Model",
+    "Settings",
+    "VendorRoot",
+    "parse_settings",
+    "parse_wiring",
+]
 
 _LIMIT: Final = 64 * 1024
 _Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
@@ -34,6 +42,12 @@ _PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "guard": ("orchestrator",),
 }
 """Which roles each role talks to."""
+
+
+class ArtifactMismatchError(ConfigError):
+    """What a CVM is started with is not what its measured settings name: in name, purpose, structure, size or contents."""
+
+    code = "config.artifact"
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,10 +69,13 @@ class LogSettings(_Strict, frozen=True, kw_only=True):
 
 
 class Model(_Strict, frozen=True, kw_only=True):
-    """The measured artifact of this role; its name is that of `--artifact`."""
+    """The measured artifact of this role; its name is that of `--artifact`.
+
+    `digest` is over its name, purpose, structure and contents (docs/artifacts.md).
+    """
 
     name: _Name
-    sha256: _Sha256
+    digest: _Sha256
     bytes: _Size
     purpose: _Name
 
@@ -86,6 +103,8 @@ class Settings(_Strict, frozen=True, kw_only=True):
     """Session processes made ahead; an orchestrator always keeps one at least."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     model: Model | None = None
+    prompts: _Sha256 | None = None
+    """Digest of the fixed prompts as an artifact; a predictor needs it."""
 
     def log_policy(self) -> LogPolicy:
         """The pinned log and witnesses.

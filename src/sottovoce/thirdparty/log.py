@@ -2,8 +2,9 @@
 
     GET  /checkpoint, /tile/…          public
     GET  /proof?hash=<leaf hash, hex>  a tlog-proof under the newest published tree head
-    POST /entries                      the operator's: one entry → {"index": n, "cosignatures": k}
-    POST /batch                        the operator's: an entry bundle → {"indexes": [n, …], "cosignatures": k}
+    POST /entries                      the operator's: one entry, of any kind but a release → {"index": n, "cosignatures": k}
+    POST /batch                        the operator's: an entry bundle, no release in it → {"indexes": [n, …], "cosignatures": k}
+    POST /releases                     the operator's: one release with the signatures of two publishers → as for one entry
     GET  /healthz
 
 An entry is durable, and the tree head over it signed, before its index is told. Entries that come at once become one
@@ -42,8 +43,9 @@ from sottovoce.thirdparty.cosigners import Cosigners, WitnessAddress
 from sottovoce.thirdparty.sequencer import MAX_BATCH, NoEntryError, Sequencer
 from sottovoce.thirdparty.stores import Folder, S3Settings, S3Store, Store
 from sottovoce.tlog import tiles
-from sottovoce.tlog.note import COSIGNATURE, ED25519, NoteSignature, SigningKey
+from sottovoce.tlog.note import COSIGNATURE, ED25519, NoteSignature, SigningKey, VerifierKey
 from sottovoce.tlog.proof import encode_proof
+from sottovoce.tlog.publication import Publishers, PublishersError, is_release
 
 __all__ = ["Config", "WitnessAddress", "create_app", "open_store"]
 
@@ -81,6 +83,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     witnesses: list[WitnessAddress]
     quorum: int = 0
     """Witnesses without whose cosignatures no tree head is published: the devices' quorum, or 0 to publish all."""
+    publishers: list[str] = []
+    """Keys (vkeys) of the people who publish releases: two of them sign each. Without any, the log takes no release."""
     refresh: int = 6 * 3600
     """Seconds after which a tree head is cosigned again, so that its age stays below a day."""
 
@@ -95,6 +99,12 @@ class BusyError(UnavailableError):
     """Too many entries wait already."""
 
     code = "unavailable.log"
+
+
+class TwoKeysError(RefusedError):
+    """A release comes with the signatures of two publishers, or not at all."""
+
+    code = "refused.two-keys"
 
 
 @event
@@ -190,8 +200,9 @@ class _Log:
                 quorum=config.quorum,
                 late=self._late,
             )
+            self._publishers = Publishers([VerifierKey.parse(text) for text in config.publishers])
         except (OSError, UnicodeDecodeError, DecodeError):
-            raise ConfigError("the log's key, its secret or a witness's key cannot be read") from None
+            raise ConfigError("the log's key, its secret or a key of another party cannot be read") from None
         if key.kind != ED25519 or any(one.kind != COSIGNATURE for one in self._cosigners.keys):
             raise ConfigError("a log needs a note key, and of each witness the cosignature key")
         if len(self._secret) < _MIN_SECRET:
@@ -217,6 +228,8 @@ class _Log:
             await self._route(scope, receive, send)
         except NotOperatorError as error:
             await asgi.respond_error(send, 401, error, (b"www-authenticate", b"Bearer"))
+        except (TwoKeysError, PublishersError) as error:
+            await asgi.respond_error(send, 403, error)
         except NoEntryError as error:
             await asgi.respond_error(send, 404, error)
         except PeerError as error:
@@ -326,16 +339,15 @@ class _Log:
     async def _route(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         method, path = scope["method"], scope["path"]
         tile = _TILE.fullmatch(path)
-        if (method, path) == ("POST", "/entries"):
+        if method == "POST" and path in {"/entries", "/releases"}:
             self._authorize(scope)
-            told = await self._append([await asgi.read_body(receive, tiles.MAX_ENTRY)])
+            told = await self._append([self._submitted(path, await asgi.read_body(receive, tiles.MAX_ENTRY))])
             answer = {"index": told.indexes[0], "cosignatures": told.cosignatures}
             await asgi.respond(send, 200, json.dumps(answer).encode())
         elif (method, path) == ("POST", "/batch"):
             self._authorize(scope)
-            told = await self._append(
-                tiles.decode_bundle(await asgi.read_body(receive, _MAX_BODY), limit=MAX_BATCH)
-            )
+            entries = tiles.decode_bundle(await asgi.read_body(receive, _MAX_BODY), limit=MAX_BATCH)
+            told = await self._append([self._submitted(path, entry) for entry in entries])
             several = {"indexes": told.indexes, "cosignatures": told.cosignatures}
             await asgi.respond(send, 200, json.dumps(several).encode())
         elif (method, path) == ("GET", "/proof"):
@@ -371,6 +383,13 @@ class _Log:
         given = asgi.header(scope, b"authorization") or b""
         if not hmac.compare_digest(given, _BEARER + self._secret):
             raise NotOperatorError("only the operator appends")
+
+    def _submitted(self, path: str, body: bytes) -> bytes:
+        if path == "/releases":
+            return self._publishers.release(body)
+        if is_release(body):
+            raise TwoKeysError("a release needs the signatures of two publishers")
+        return body
 
     async def _append(self, entries: list[bytes]) -> _Told:
         if self._queue is None:

@@ -11,10 +11,13 @@ from typing import Any, Final
 from sottovoce.core import canonical
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
+from sottovoce.tlog.artifacts import MAX_FILES, NAME, File, Tree
 
 __all__ = [
+    "KINDS",
     "Accelerator",
     "Artifact",
+    "ArtifactEntry",
     "Directory",
     "EntryKindError",
     "Host",
@@ -22,6 +25,7 @@ __all__ = [
     "Release",
     "Revocations",
     "TokenKey",
+    "kind_of",
 ]
 
 _ENTRY: Final = 256 * 1024
@@ -29,7 +33,12 @@ _MEASUREMENT: Final = re.compile(r"[0-9a-f]{96}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{128}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_VISIBILITY: Final = re.compile(r"public|private")
+_PATH: Final = re.compile(r"[^\x00-\x1f]{0,2048}")
+"""A path in an artifact; what is allowed in it, `tlog.artifacts` says."""
 ROLES: Final = ("orchestrator", "predictor", "guard")
+KINDS: Final = ("release", "directory", "host", "artifact")
+"""Every kind of entry that there is (protocol section 10)."""
 
 
 class EntryKindError(DecodeError):
@@ -91,14 +100,111 @@ def _open(data: bytes, kind: str, *, limit: int = _ENTRY) -> _Reader:
     return reader
 
 
+def kind_of(data: bytes) -> str:
+    """The kind that an entry says it is; it may be one that there is not.
+
+    Raises:
+        DecodeError: not canonical JSON with a kind.
+    """
+    value = canonical.decode(data, limit=LIMITS.directory)
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str):
+        raise DecodeError("the log entry has no kind")
+    return kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A file that a release starts with, such as model weights."""
+    """What a release starts with, such as model weights: by its digest over name, structure, purpose and contents."""
 
     name: str
     purpose: str
-    sha256: str
+    digest: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactEntry:
+    """The log's own entry of an artifact: with its files where it is public, by its digest alone where it is private.
+
+    Attributes:
+        digest: as `tlog.artifacts` defines it, hex.
+        size: length of all files together.
+        tree: its files; None where it is private.
+    """
+
+    name: str
+    purpose: str
+    digest: str
+    size: int
+    tree: Tree | None
+
+    def __post_init__(self) -> None:
+        if self.tree is not None and (self.digest, self.size) != (
+            self.tree.digest(name=self.name, purpose=self.purpose),
+            self.tree.size,
+        ):
+            raise DecodeError("the artifact's files do not give its digest or length")
+
+    @classmethod
+    def of(cls, tree: Tree, *, name: str, purpose: str, public: bool) -> "ArtifactEntry":
+        """The entry of an artifact with these files."""
+        digest = tree.digest(name=name, purpose=purpose)
+        shown = tree if public else None
+        return cls(name=name, purpose=purpose, digest=digest, size=tree.size, tree=shown)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "ArtifactEntry":
+        """Parse a log entry.
+
+        Raises:
+            EntryKindError: an entry of another kind.
+            DecodeError: malformed, or with files that do not give its digest.
+        """
+        reader = _open(data, "artifact")
+        public = reader.text("visibility", _VISIBILITY) == "public"
+        files = tuple(map(_file, reader.items("files", MAX_FILES)))
+        if bool(files) != public:
+            raise DecodeError("a public artifact names its files, a private one none")
+        entry = cls(
+            name=reader.text("name", NAME),
+            purpose=reader.text("purpose", NAME),
+            digest=reader.text("digest", _SHA256),
+            size=reader.integer("bytes"),
+            tree=Tree(files=files) if public else None,
+        )
+        reader.end()
+        return entry
+
+    def encode(self) -> bytes:
+        """The log entry."""
+        files = self.tree.files if self.tree else ()
+        return canonical.encode(
+            {
+                "kind": "artifact",
+                "name": self.name,
+                "purpose": self.purpose,
+                "digest": self.digest,
+                "bytes": self.size,
+                "visibility": "public" if self.tree else "private",
+                "files": [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in files],
+            }
+        )
+
+    def listed(self) -> Artifact:
+        """The artifact as a release lists it."""
+        return Artifact(name=self.name, purpose=self.purpose, digest=self.digest, bytes=self.size)
+
+
+def _file(value: Any) -> File:
+    reader = _Reader(value, "file")
+    file = File(
+        path=reader.text("path", _PATH),
+        size=reader.integer("bytes"),
+        sha256=reader.text("sha256", _SHA256),
+    )
+    reader.end()
+    return file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +287,7 @@ class Release:
                 "measurements": self.measurements,
                 "vmpl": self.vmpl,
                 "artifacts": [
-                    {"name": a.name, "purpose": a.purpose, "sha256": a.sha256, "bytes": a.bytes}
+                    {"name": a.name, "purpose": a.purpose, "digest": a.digest, "bytes": a.bytes}
                     for a in self.artifacts
                 ],
                 "accelerators": [
@@ -205,9 +311,9 @@ def _accelerator(value: Any) -> Accelerator:
 def _artifact(value: Any) -> Artifact:
     reader = _Reader(value, "artifact")
     artifact = Artifact(
-        name=reader.text("name"),
-        purpose=reader.text("purpose"),
-        sha256=reader.text("sha256", _SHA256),
+        name=reader.text("name", NAME),
+        purpose=reader.text("purpose", NAME),
+        digest=reader.text("digest", _SHA256),
         bytes=reader.integer("bytes"),
     )
     reader.end()

@@ -24,8 +24,11 @@ from sottovoce.core.limits import LIMITS
 from sottovoce.simulator.pki import GOOD_TCB, SimulatedVendor
 from sottovoce.simulator.processor import GOOD_PLATFORM, GOOD_POLICY
 from sottovoce.simulator.testing import NOW, EvidenceWorld
+from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Accelerator, Revocations
-from sottovoce.tlog.merkle import leaf_hash
+from sottovoce.tlog.history import History
+from sottovoce.tlog.merkle import leaf_hash, tree_head
+from sottovoce.tlog.policy import VerifiedCheckpoint
 
 EXPORTER, SPKI = b"e" * 32, b"public key"
 GOOD_FLOOR = Floor(tcb=GOOD_TCB, source="this test")
@@ -68,6 +71,25 @@ def test_the_last_checkpoint_is_compared() -> None:
     seen = {"release-log-seen", "host-log-seen"}
     assert failed(GOOD, seen=replace(entry, root=bytes(32))) == {*seen, "log-fork"}
     assert failed(GOOD, seen=replace(entry, size=entry.size + 1)) == seen
+
+
+def test_an_earlier_tree_head_is_proved_by_what_came_with_the_directory() -> None:
+    leaves = [*WORLD.log.leaves, leaf_hash(b"more"), leaf_hash(b"and more")]
+    size = len(WORLD.log.leaves)
+    head = Checkpoint(origin=WORLD.log.origin, size=len(leaves), root=tree_head(leaves))
+    seen = VerifiedCheckpoint(origin=head.origin, size=head.size, root=head.root, time=NOW)
+    history = History.of(head.origin, leaves, (size,))
+    found = {c.id: c.found for c in verify(GOOD, seen=seen, history=history).verdict.checks}
+    assert found["release-log-seen"] == f"size {size}, proved to lead to size {size + 2}"
+    both = {"release-log-seen", "host-log-seen"}
+    assert failed(GOOD, seen=seen) == both
+    assert failed(GOOD, seen=seen, history=History.of(head.origin, leaves, (size - 1,))) == both
+    assert failed(GOOD, seen=seen, history=History.of(head.origin, leaves[:-1], (size,))) == both
+    # The log was rewritten in between: it is a fork, with the proof of it at hand.
+    leaves[0] = bytes(32)
+    seen = replace(seen, root=tree_head(leaves))
+    history = History.of(head.origin, leaves, (size,))
+    assert failed(GOOD, seen=seen, history=history) == {*both, "log-fork"}
 
 
 def test_two_logs_of_one_size_in_one_evidence() -> None:

@@ -46,7 +46,7 @@ def live(world: EvidenceWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         async def directory(*_: Any) -> Any:
             listed = tuple(world.hosts.values()) if hosts is None else hosts
             content = SimpleNamespace(hosts=listed, revocations=revocations or Revocations())
-            return SimpleNamespace(directory=content, checkpoint=None)
+            return SimpleNamespace(directory=content, checkpoint=None, history=None)
 
         monkeypatch.setattr(probe, "_directory", directory)
         monkeypatch.setattr(time, "time", lambda: NOW)

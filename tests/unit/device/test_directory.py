@@ -5,7 +5,7 @@ import inspect
 import json
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sottovoce.core.tokens import EPOCH_SECONDS, GRACE
 from sottovoce.device.directory import (
     DirectoryRefused,
     LastSeen,
+    LogForked,
     VerifiedDirectory,
     accept,
     check_usable,
@@ -30,6 +31,7 @@ from sottovoce.device.files import DiskError
 from sottovoce.simulator.log_memory import MemoryLog
 from sottovoce.simulator.operator import directory_of, sign_directory
 from sottovoce.tlog.entries import Directory, Host, Relay, Release, Revocations, TokenKey
+from sottovoce.tlog.history import History
 from sottovoce.tlog.note import Note, SigningKey, sign_note
 from sottovoce.tlog.policy import VerifiedCheckpoint
 from sottovoce.tlog.proof import Proof, encode_proof
@@ -72,6 +74,9 @@ class World:
         self.now = now
         self.index = self.log.append(directory.encode())
         self.note = sign_directory(directory, signer)
+
+    def history(self, *, size: int | None = None, earlier: Iterable[int] = range(1, 100)) -> bytes:
+        return History.of(ORIGIN, self.log.leaves[:size], earlier).encode()
 
     def accept(self, **changes: Any) -> VerifiedDirectory:
         given: dict[str, Any] = {
@@ -276,7 +281,56 @@ def test_the_same_directory_and_a_grown_log_continue_what_was_seen() -> None:
     last = seen(world)
     assert world.accept(last=last).directory == DIRECTORY
     world.log.append(b"more")
-    assert world.accept(last=last).checkpoint.size == last.checkpoint.size + 1
+    assert world.accept(last=last, history=world.history()).checkpoint.size == last.checkpoint.size + 1
+    with pytest.raises(DirectoryRefused, match="not proved to be of one history: there is no consistency"):
+        world.accept(last=last)
+    with pytest.raises(DirectoryRefused, match="of another tree head"):
+        world.accept(last=last, history=world.history(size=3))
+    with pytest.raises(DirectoryRefused, match="has no proof from that tree head"):
+        world.accept(last=last, history=world.history(earlier=(1, 2)))
+    with pytest.raises(DirectoryRefused, match="does not verify: this is not a consistency file"):
+        world.accept(last=last, history=b"x")
+
+
+def test_a_log_that_does_not_continue_what_was_seen_is_named_a_fork_before_anything_else() -> None:
+    world, other = World(), World(before=5)
+    other.log.key, other.log.witnesses = world.log.key, world.log.witnesses
+    last, note = seen(world), Note.parse(other.log.proof(5, now=NOON).partition(b"\n\n")[2])
+    for proof in (other.log.proof(5, now=NOON), alone(other, note)):
+        with pytest.raises(LogForked, match="tree head of size 6 does not continue the one of size 3"):
+            world.accept(last=last, proof=proof, history=other.history(earlier=(3,)))
+    three = World(before=0)
+    three.log.key = world.log.key
+    for number in range(2):
+        three.log.append(b"other %d" % number)
+    with pytest.raises(LogForked, match="two tree heads of size 3"):
+        world.accept(last=last, proof=three.log.proof(0, now=NOON))
+
+
+def alone(world: "World", note: Note) -> bytes:
+    """The proof without any witness: a fork that they did not sign is named all the same."""
+    bare = Note(text=note.text, signatures=note.signatures[:1])
+    path = Proof.parse(world.log.proof(world.index, now=NOON)).path
+    return encode_proof(index=world.index, path=path, checkpoint=bare)
+
+
+def test_the_two_ways_must_show_one_log() -> None:
+    world = World()
+    first = world.log.proof(world.index, now=NOON)
+    assert world.accept(second_proof=first).checkpoint.size == 3
+    assert world.accept(second_proof=world.log.proof(world.index, now=NOON - 60)).checkpoint.time == NOON
+    world.log.append(b"more")
+    later = world.log.proof(world.index, now=NOON)
+    for one, other in ((first, later), (later, first)):
+        accepted = world.accept(proof=one, second_proof=other, history=world.history())
+        assert (accepted.checkpoint.size, accepted.proof) == (4, later)
+        with pytest.raises(DirectoryRefused, match="the mirror and the relay show two tree heads"):
+            world.accept(proof=one, second_proof=other)
+    fork = World(before=2)
+    fork.log.key, fork.log.witnesses = world.log.key, world.log.witnesses
+    fork.log.leaves[0] = bytes(32)
+    with pytest.raises(LogForked, match="two tree heads of size 3"):
+        world.accept(proof=first, second_proof=fork.log.proof(fork.index, now=NOON))
 
 
 def test_tomorrows_directory_continues_todays_and_not_the_other_way() -> None:
@@ -285,7 +339,7 @@ def test_tomorrows_directory_continues_todays_and_not_the_other_way() -> None:
     today = seen(world)
     world.index = world.log.append(of_day(TODAY + 1).encode())
     world.note, yesterday = sign_directory(of_day(TODAY + 1), KEY), world.note
-    accepted = world.accept(last=today)
+    accepted = world.accept(last=today, history=world.history())
     assert accepted.directory.epoch == TODAY + 1
     last = LastSeen(epoch=TODAY + 1, checkpoint=today.checkpoint)
     with pytest.raises(DirectoryRefused, match="older than the last one"):
@@ -295,13 +349,13 @@ def test_tomorrows_directory_continues_todays_and_not_the_other_way() -> None:
 def test_a_log_that_was_rolled_back_is_refused() -> None:
     world = World()
     for size, root in ((4, bytes(32)), (100, bytes(32))):
-        with pytest.raises(DirectoryRefused, match="rolled back or forked"):
+        with pytest.raises(DirectoryRefused, match="rolled back since"):
             world.accept(last=seen(world, size=size, root=root))
 
 
 def test_a_log_that_was_forked_at_the_same_size_is_refused() -> None:
     world = World()
-    with pytest.raises(DirectoryRefused, match="rolled back or forked"):
+    with pytest.raises(DirectoryRefused, match="is forked: it has signed two tree heads of size 3"):
         world.accept(last=seen(world, root=bytes(32)))
 
 

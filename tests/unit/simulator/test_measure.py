@@ -116,10 +116,15 @@ def test_settings_and_model_change_the_measurement(tmp_path: Path) -> None:
     assert base.difference(measure(settings=b"settingt", artifacts=MODEL, code=code)) == ["settings"]
     (tmp_path / "model").write_bytes(b"weights")
     files = {"model.gguf": tmp_path / "model"}
-    model = measure(settings=b"settings", artifacts=measure_files(files), code=code)
+    model = measure(settings=b"settings", artifacts=measure_files(files, purpose="inference"), code=code)
     assert base.difference(model) == ["artifact model.gguf"]
     (tmp_path / "model").write_bytes(b"weighty")
-    assert model.digest != measure(settings=b"settings", artifacts=measure_files(files), code=code).digest
+    assert (
+        model.digest
+        != measure(
+            settings=b"settings", artifacts=measure_files(files, purpose="inference"), code=code
+        ).digest
+    )
     renamed = measure(settings=b"settings", artifacts={"model.ggug": b"m" * 32}, code=code)
     assert renamed.digest != base.digest
 
@@ -273,4 +278,4 @@ def test_a_file_that_cannot_be_read_is_an_error(machine: Machine, tmp_path: Path
     with pytest.raises(ConfigError):
         machine.measure()
     with pytest.raises(ConfigError):
-        measure_files({"model": tmp_path / "gone"})
+        measure_files({"model": tmp_path / "gone"}, purpose="inference")

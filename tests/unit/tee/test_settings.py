@@ -51,9 +51,9 @@ def test_defaults_and_round_trip(document: dict[str, Any]) -> None:
         {"threads": "2"},
         {"relaxed": ["signature"]},
         {"platform": "sev-snp"},  # with a root of simulated hardware
-        {"model": {"name": "../m", "sha256": "0" * 64, "bytes": 1, "purpose": "p"}},
-        {"model": {"name": "m", "sha256": "0" * 63, "bytes": 1, "purpose": "p"}},
-        {"model": {"name": "m", "sha256": "0" * 64, "bytes": 0, "purpose": "p"}},
+        {"model": {"name": "../m", "digest": "0" * 64, "bytes": 1, "purpose": "p"}},
+        {"model": {"name": "m", "digest": "0" * 63, "bytes": 1, "purpose": "p"}},
+        {"model": {"name": "m", "digest": "0" * 64, "bytes": 0, "purpose": "p"}},
     ],
 )
 def test_whatever_is_outside_its_grammar_stops_the_boot(
