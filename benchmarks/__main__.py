@@ -6,7 +6,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-BENCHMARKS = ("cli", "ohttp", "tokens", "verify", "session", "batching", "edge", "log", "private", "timing")
+BENCHMARKS = (
+    "cli",
+    "ohttp",
+    "tokens",
+    "spent",
+    "verify",
+    "session",
+    "batching",
+    "edge",
+    "log",
+    "private",
+    "timing",
+)
 RESULT = Path("build/benchmarks.json")
 
 

@@ -35,7 +35,7 @@ from sottovoce.edge import issuer
 from sottovoce.edge.accounts import Accounts
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
 from sottovoce.edge.rsa import generate_token_key, load_token_key
-from sottovoce.edge.spent import SpentTokens
+from sottovoce.edge.spent_sqlite import SqliteSpent
 
 RUNS, GROUP, EPOCH = 300, 16, 20000
 BATCHES, LARGE = 12, 256
@@ -63,14 +63,13 @@ def issuing(folder: Path) -> dict[str, float]:
     generate_token_key(path)
     signer, key = load_token_key(path)
     accounts = Accounts(folder / "accounts.db")
-    account = accounts.enrol("bench").encode()
     begun = [begin(key, CHALLENGE) for _ in range(RUNS)]
     blinded = [TokenRequest.decode(request).blinded for request, _ in begun]
     answers = [signer.blind_sign(message) for message in blinded]
     result = {
         "blind_us": med(lambda _: begin(key, CHALLENGE)),
         "sign_us": med(lambda number: signer.blind_sign(blinded[number])),
-        "count_us": med(lambda number: accounts.count(account, number // 1000, RUNS)),
+        "count_us": med(lambda number: accounts.count("bench", number // 1000, RUNS)),
         "finish_us": med(lambda number: begun[number][1].finish(answers[number])),
     }
     accounts.close()
@@ -85,21 +84,21 @@ def redeeming(key_file: Path, folder: Path) -> dict[str, float]:
         request, pending = begin(key, CHALLENGE)
         token = pending.finish(signer.blind_sign(TokenRequest.decode(request).blinded))
         fields.append(authorization_value(token))
-    store = SpentTokens(folder / "spent.db")
+    store = SqliteSpent(folder / "spent.db", tokens=1_000_000, seconds=5)
 
     def check(number: int) -> bytes:
         return verify_token(parse_authorization(fields[number]), key, CHALLENGE).digest
 
     def group(_: int) -> None:
-        store.spend_all([(os.urandom(32), EPOCH) for _ in range(GROUP)])
+        store.write([(os.urandom(32), EPOCH) for _ in range(GROUP)])
 
     result = {
         "check_us": med(check),
-        "spend_us": med(lambda _: store.spend(os.urandom(32), EPOCH)),
-        "redeem_us": med(lambda number: store.spend(check(number), EPOCH)),
+        "spend_us": med(lambda _: store.write([(os.urandom(32), EPOCH)])),
+        "redeem_us": med(lambda number: store.write([(check(number), EPOCH)])),
         "group_us": med(group) / GROUP,
     }
-    store.close()
+    store.shut()
     return result
 
 

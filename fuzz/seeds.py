@@ -7,8 +7,11 @@ import struct
 from dataclasses import replace
 from typing import Final
 
+import jwt
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from jwt.algorithms import ECAlgorithm
 
 from sottovoce.attest.evidence import Evidence
 from sottovoce.attest.snp import certtable
@@ -340,3 +343,18 @@ def chats() -> list[bytes]:
         b"1/2/26, 10:11 AM - Anna: hello\n1/2/26, 10:12 AM - Ben: <Media omitted>\n",
         b"01.02.26, 10:11 - Anna: hallo\n01.02.26, 10:12 - Ben hat die Gruppe verlassen\n",
     ]
+
+
+@functools.cache
+def _provider() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def provider_keys() -> list[bytes]:
+    entry = ECAlgorithm.to_jwk(_provider().public_key(), as_dict=True)
+    return [json.dumps({"keys": [entry | {"kid": "1", "use": "sig", "alg": "ES256"}]}).encode()]
+
+
+def id_tokens() -> list[bytes]:
+    claims = {"iss": "https://login.example", "aud": "devices", "sub": "1", "iat": NOW, "exp": NOW + 300}
+    return [jwt.encode(claims, _provider(), algorithm="ES256", headers={"kid": "1"}).encode()]

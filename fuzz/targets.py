@@ -44,6 +44,9 @@ from sottovoce.core.tokens import Token, TokenRequest, parse_authorization
 from sottovoce.device.answers import AnswerDecoder
 from sottovoce.device.chats.importer import import_chat
 from sottovoce.device.reports import decode_export
+from sottovoce.edge.attesters import OidcConfig
+from sottovoce.edge.oidc import IdTokenError, ProviderError, parse_keys, read_header, verify_id_token
+from sottovoce.simulator.testing import NOW
 from sottovoce.tee.settings import parse_settings
 from sottovoce.thirdparty.witness import parse_request
 from sottovoce.tlog.checkpoint import Checkpoint
@@ -132,6 +135,14 @@ def _snp_papers(data: bytes) -> object:
     return parse_papers(data)
 
 
+def _id_token(data: bytes) -> object:
+    bearer = data.decode("latin-1")
+    read_header(bearer)
+    (key, *_) = parse_keys(seeds.provider_keys()[0])
+    config = OidcConfig(issuer="https://login.example", audience="devices", jwks="-")
+    return verify_id_token(bearer, key, config, NOW)
+
+
 TARGETS: Final[Mapping[str, Target]] = {
     # attest
     "evidence": Target(parse=Evidence.decode, seeds=seeds.evidence, encode=Evidence.encode),
@@ -207,6 +218,9 @@ TARGETS: Final[Mapping[str, Target]] = {
     "http-date": Target(parse=parse_http_date, seeds=seeds.fields),
     "link": Target(parse=partial(_in_pieces, LinkReader), seeds=seeds.frames),
     "frames": Target(parse=partial(_in_pieces, FrameReader), seeds=seeds.frames),
+    # edge
+    "provider-keys": Target(parse=parse_keys, seeds=seeds.provider_keys, errors=(ProviderError,)),
+    "id-token": Target(parse=_id_token, seeds=seeds.id_tokens, errors=(IdTokenError,)),
     # device and tee
     "answer": Target(parse=partial(_in_pieces, AnswerDecoder), seeds=seeds.answers, errors=(SottovoceError,)),
     "exported-reports": Target(parse=decode_export, seeds=seeds.exports),

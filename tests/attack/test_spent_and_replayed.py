@@ -13,7 +13,7 @@ from sottovoce.core.errors import SottovoceError
 from sottovoce.core.httpdate import format_http_date
 from sottovoce.edge import replays
 from sottovoce.edge.replays import Replays
-from sottovoce.edge.spent import SpentTokens
+from sottovoce.edge.spent_sqlite import SqliteSpent
 
 
 def spend_twice(folder: Path) -> tuple[str, int]:
@@ -37,7 +37,7 @@ def test_a_token_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_gateway_that_writes_no_token_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SpentTokens, "_insert", lambda *_: None)
+    monkeypatch.setattr(SqliteSpent, "_insert", lambda *_: None)
     assert spend_twice(tmp_path) == ("", 2)
 
 

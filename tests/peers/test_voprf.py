@@ -1,5 +1,6 @@
 """VOPRF on ristretto255 against @cloudflare/voprf-ts 1.0.0 and the Rust crate voprf 0.5.0, both ways, and tokens of type 5 in headers."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -202,11 +203,11 @@ def test_privacypass_ts_reads_our_challenges(typescript: TypeScript, tmp_path: P
     gate = Admission(
         {TODAY: token_kit.key()},
         token_kit.CHALLENGE,
-        tmp_path / "spent.db",
+        str(tmp_path / "spent.db"),
         batch_keys={TODAY: token_kit.batch_key()},
     )
     header = gate.challenge(NOON)
-    gate.close()
+    asyncio.run(gate.close())
     offers = typescript.ask("offers", header=header.decode())["offers"]
     ours: tuple[OfferedChallenge, ...] = parse_challenges(header)
     assert [offer["type"] for offer in offers] == [2, 5]

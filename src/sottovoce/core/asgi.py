@@ -62,10 +62,12 @@ async def respond_error(
     await respond(send, status, json.dumps({"code": error.code}).encode(), *headers)
 
 
-async def lifespan(receive: Receive, send: Send, *, shutdown: Callable[[], None]) -> None:
-    """Answer the server's start and stop messages; `shutdown` runs in between."""
+async def lifespan(receive: Receive, send: Send, *, shutdown: Callable[[], Awaitable[None] | None]) -> None:
+    """Answer the server's start and stop messages; `shutdown` runs, and is awaited, before the second answer."""
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    shutdown()
+    waits = shutdown()
+    if waits is not None:
+        await waits
     await send({"type": "lifespan.shutdown.complete"})

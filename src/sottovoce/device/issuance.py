@@ -29,7 +29,8 @@ _REQUEST_TYPES: Final = {
 }
 _LIMITS: Final = {TOKEN_TYPE: 4096, PRIVATE_TOKEN_TYPE: MAX_BATCH_RESPONSE}
 """Bytes of an answer; a refusal has a few."""
-_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
+"""An enrolment key, or an ID token."""
 _OK, _UNAUTHORISED, _TOO_MANY = 200, 401, 429
 _AT_A_TIME: Final = 4
 

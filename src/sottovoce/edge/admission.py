@@ -7,7 +7,6 @@ mint such tokens; where none are configured they are refused.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from sottovoce.core.authscheme import to_base64url
@@ -26,7 +25,8 @@ from sottovoce.core.tokens import (
     parse_authorization,
     verify_token,
 )
-from sottovoce.edge.spent import SpentTokens, TokenExpired
+from sottovoce.edge.database import StoreError
+from sottovoce.edge.spent import TokenExpired, open_spent
 
 __all__ = ["Admission", "TokenMalformedError", "TokenMissingError"]
 
@@ -53,15 +53,15 @@ class Admission:
         self,
         keys: Mapping[int, TokenKey],
         challenge: TokenChallenge,
-        spent: Path | str,
+        spent: str,
         *,
         batch_keys: Mapping[int, PrivateTokenKey] | None = None,
     ) -> None:
-        """Open the store of spent tokens.
+        """Open the store of spent tokens, which `spent` names (`edge.storeurl`). A server is asked when the first token comes.
 
         Raises:
-            ConfigError: the file cannot be opened or made.
-            StoreError: it is damaged, locked, or the disk is full.
+            ConfigError: the URL is malformed, or the file cannot be opened or made.
+            StoreError: the file is damaged, locked, or the disk is full.
         """
         self._keys = dict(keys)
         self._batch_keys = dict(batch_keys or {})
@@ -69,11 +69,12 @@ class Admission:
         self._challenges = {
             number: replace(challenge, token_type=number) for number in (TOKEN_TYPE, PRIVATE_TOKEN_TYPE)
         }
-        self._spent = SpentTokens(spent)
+        self._spent = open_spent(spent)
         self._epoch = 0
+        self._expiry: asyncio.Task[None] | None = None
 
     async def admit(self, authorization: bytes | None, now: float) -> None:
-        """Spend the token in `authorization`; returns once that is on the disk.
+        """Spend the token in `authorization`; returns once the store has it where a crash does not take it away.
 
         Raises:
             TokenMissingError, TokenMalformedError: there is no token.
@@ -81,7 +82,7 @@ class Admission:
             TokenBindingError: it is for another issuer's key or another service.
             TokenSignatureError: the issuer did not sign it.
             TokenSpent: it was spent before, at any gateway.
-            StoreError: the store took no write.
+            StoreError: the store took no write: it is down, slow, full, or could lose it.
         """
         if authorization is None:
             raise TokenMissingError("a session needs a token")
@@ -91,8 +92,8 @@ class Admission:
             raise TokenMalformedError("the authorization holds no token") from None
         epoch, key = self._key_of(token, int(now))
         verified = verify_token(token, key, self._challenges[token.token_type])
-        # In a thread, as the write waits for the disk; written before the token counts.
-        await asyncio.to_thread(self._spend, verified.digest, epoch, epoch_at(int(now)))
+        await self._spent.spend(verified.digest, epoch)
+        self._forget_old(epoch_at(int(now)))
 
     def challenge(self, now: float) -> bytes:
         """What a WWW-Authenticate field asks for (RFC 9577 section 2.1): a token of type 2, or where it is taken one of type 5."""
@@ -107,9 +108,12 @@ class Admission:
         value = b'PrivateToken challenge="' + to_base64url(self._challenges[token_type].encode()) + b'"'
         return value if key is None else value + b', token-key="' + to_base64url(key) + b'"'
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the store."""
-        self._spent.close()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.wait([self._expiry])
+        await self._spent.close()
 
     def _key_of(self, token: Token, now: int) -> tuple[int, VerificationKey]:
         named = [(epoch, key) for epoch, key in self._all if key.key_id == token.key_id]
@@ -120,8 +124,14 @@ class Admission:
                 return epoch, key
         raise TokenExpired("the token's epoch is not now")
 
-    def _spend(self, digest: bytes, epoch: int, today: int) -> None:
-        self._spent.spend(digest, epoch)
-        if today != self._epoch:
-            self._spent.expire(today - _SPENT_KEPT)
-            self._epoch = today
+    def _forget_old(self, today: int) -> None:
+        """Once a day, beside the requests. Where it fails it is tried again with the next token."""
+        if today != self._epoch and (self._expiry is None or self._expiry.done()):
+            self._expiry = asyncio.ensure_future(self._expire(today))
+
+    async def _expire(self, today: int) -> None:
+        try:
+            await self._spent.expire(today - _SPENT_KEPT)
+        except StoreError:
+            return
+        self._epoch = today

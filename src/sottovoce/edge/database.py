@@ -11,7 +11,18 @@ from typing import Final
 
 from sottovoce.core.errors import ConfigError, SottovoceError
 
-__all__ = ["SQLITE_ERRORS", "StoreCorruptError", "StoreError", "StoreFullError", "connect", "typed"]
+__all__ = [
+    "SQLITE_ERRORS",
+    "StoreCorruptError",
+    "StoreDownError",
+    "StoreError",
+    "StoreFullError",
+    "StoreSlowError",
+    "StoreUnknownError",
+    "StoreUnsafeError",
+    "connect",
+    "typed",
+]
 
 SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """What any statement can raise; `typed` turns it into one of ours. SQLite's message may quote damaged bytes,
@@ -32,7 +43,7 @@ class StoreError(SottovoceError):
 
 
 class StoreFullError(StoreError):
-    """The disk is full, so the store took no write."""
+    """The disk is full, or the store holds as much as it may, so it took no write."""
 
     code = "disk.full"
 
@@ -41,6 +52,30 @@ class StoreCorruptError(StoreError):
     """The store's file is damaged."""
 
     code = "disk.corrupt"
+
+
+class StoreDownError(StoreError):
+    """The store's server cannot be reached, or does not let us in."""
+
+    code = "unavailable.store"
+
+
+class StoreSlowError(StoreError):
+    """The store did not answer in time. Whether it took the write is not known, so it counts as taken."""
+
+    code = "unavailable.store.slow"
+
+
+class StoreUnsafeError(StoreError):
+    """The store's server could lose a write that it has confirmed, so none is given to it."""
+
+    code = "unavailable.store.unsafe"
+
+
+class StoreUnknownError(StoreError):
+    """Where the store should be is none, or another one: what was written before would not be found."""
+
+    code = "unavailable.store.unknown"
 
 
 def typed(error: sqlite3.Error | UnicodeDecodeError) -> StoreError:

@@ -44,6 +44,7 @@ from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
 from sottovoce.edge.inner import ECHO, InnerApi, Parts
 from sottovoce.edge.replays import ReplayError, Replays
 from sottovoce.edge.sealed import KEY_NAME, SealedRequest
+from sottovoce.edge.storeurl import parse_store_url
 
 __all__ = ["BatchKeyFile", "Config", "OhttpKeyFile", "TokenKeyEntry", "create_app"]
 
@@ -100,9 +101,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     router: str
     """URL of the host router."""
     spent: str
-    """The store of spent tokens, shared by all gateways."""
+    """The store of spent tokens, shared by all gateways: a SQLite file's path, or a URL of Redis, Valkey or PostgreSQL
+    (docs/spent-tokens.md)."""
     replays: str = ""
-    """The store of requests seen, shared by all gateways with the same OHTTP keys; default: beside `spent`."""
+    """The store of requests seen: a SQLite file shared by all gateways of this machine with the same OHTTP keys. Default: beside
+    `spent`, where that is a file's path."""
     ohttp_keys: list[OhttpKeyFile]
     token_keys: list[TokenKeyEntry]
     batch_token_keys: list[BatchKeyFile] = []
@@ -130,6 +133,8 @@ class Served(Event):
     """Requests that could not be opened."""
     replays: int
     broken_off: int
+    store: int
+    """Refusals, of those above, because the store of spent tokens took no write: it is down, slow, full, or could lose it."""
 
 
 class _Gateway:
@@ -149,7 +154,7 @@ class _Gateway:
         self._counters = Counters(log, Served)
         batch_keys = {entry.epoch: load_batch_key(entry.path) for entry in config.batch_token_keys}
         self._admission = Admission(token_keys, challenge, config.spent, batch_keys=batch_keys)
-        self._replays = Replays(config.replays or f"{config.spent}-replays", list(map(_name, self._keys)))
+        self._replays = Replays(_replays_path(config), list(map(_name, self._keys)))
         self._inner = InnerApi(
             router=config.router,
             admission=self._admission,
@@ -186,8 +191,8 @@ class _Gateway:
             await asgi.lifespan(receive, send, shutdown=self._close)
         self._inner.http = None
 
-    def _close(self) -> None:
-        self._admission.close()
+    async def _close(self) -> None:
+        await self._admission.close()
         self._replays.close()
         self._counters.flush()
 
@@ -360,6 +365,12 @@ async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
 
 def _name(key: ohttp.GatewayKey) -> bytes:
     return bytes([key.key_id]) + key.private_key.kem_id.to_bytes(2, "big")
+
+
+def _replays_path(config: Config) -> str:
+    if not config.replays and parse_store_url(config.spent).kind != "sqlite":
+        raise ConfigError("the gateway needs a file for the requests seen", hint="replays = PATH")
+    return config.replays or f"{parse_store_url(config.spent).path}-replays"
 
 
 def _load_keys(files: list[OhttpKeyFile]) -> list[ohttp.GatewayKey]:

@@ -25,6 +25,7 @@ from sottovoce.core.tokens import TokenBindingError, TokenSignatureError
 from sottovoce.edge.admission import Admission, TokenMalformedError, TokenMissingError
 from sottovoce.edge.bodies import ClientGoneError
 from sottovoce.edge.candidates import parse_candidates
+from sottovoce.edge.database import StoreError
 from sottovoce.edge.replays import RequestDateError
 from sottovoce.edge.spent import TokenExpired, TokenSpent
 
@@ -103,6 +104,8 @@ class InnerApi:
             if began:
                 raise
             self._count("refused")
+            if isinstance(error, StoreError):
+                self._count("store")
             for part in self.refusal(error):
                 yield part
 
@@ -226,6 +229,7 @@ _STATUS: Final[tuple[tuple[type[SottovoceError], int], ...]] = (
     (LimitError, 413),
     (PeerError, 400),
     (UnavailableError, 502),
+    (StoreError, 503),
     (SottovoceError, 500),
 )
 

@@ -1,6 +1,6 @@
 """The issuer: signs blinded tokens for accounts (RFC 9578), and learns no token.
 
-    POST /token-request                            Authorization: Bearer <enrolment key>
+    POST /token-request                            Authorization: Bearer <enrolment key, or ID token>
     GET  /.well-known/private-token-issuer-directory
     GET  /healthz
 
@@ -44,7 +44,8 @@ from sottovoce.core.tokens import (
     TokenRequest,
     epoch_at,
 )
-from sottovoce.edge.accounts import Accounts, AccountUnknownError, QuotaError, enrol
+from sottovoce.edge.accounts import AccountStore, AccountUnknownError, QuotaError, enrol, open_accounts
+from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcConfig
 from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.rsa import generate_token_key, load_token_key
 
@@ -57,7 +58,7 @@ _RESPONSE_TYPE: Final = b"application/private-token-response"
 _BATCH_REQUEST_TYPE: Final = b"application/private-token-amortized-batch-request"
 _BATCH_RESPONSE_TYPE: Final = b"application/private-token-amortized-batch-response"
 _DIRECTORY_TYPE: Final = b"application/private-token-issuer-directory"
-_BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_-]{43})")
+_BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_.-]{1,8192})")
 _COUNTS_KEPT: Final = 7
 """Days for which an account's counts are kept, for bills and disputes."""
 
@@ -73,13 +74,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The issuer's configuration."""
 
     database: str
-    """Absolute path of the accounts' SQLite file."""
+    """The accounts' store: absolute path of a SQLite file, or a URL of PostgreSQL (docs/spent-tokens.md)."""
     keys: list[KeyFile]
     """Of type 2."""
     batch_keys: list[KeyFile] = []
     """Of type 5, which is not issued where there are none."""
     quota: int
     """Tokens an account may have per UTC day."""
+    enrolment_keys: bool = True
+    """Whether accounts are known by the keys that they were enrolled with."""
+    oidc: OidcConfig | None = None
+    """An OpenID provider whose ID tokens are taken too."""
 
 
 @event
@@ -228,7 +233,8 @@ class _Issuer:
         if config.quota < 1:
             raise ConfigError("the quota is below one token")
         self._keys = _Keys(config)
-        self._accounts = Accounts(config.database)
+        self._accounts = open_accounts(config.database)
+        self._attesters = Attesters(_attesters(config, self._accounts))
         self._quota = config.quota
         self._counters = _Counters(log)
         self._clock = clock
@@ -253,9 +259,10 @@ class _Issuer:
         now = int(self._clock())
         try:
             work = await self._understand(scope, receive, now)
-            # In a thread: the signature releases the lock of the interpreter, the count waits for the disk.
+            await self._count(_bearer(scope), now, work.tokens)
+            # In a thread: the signature releases the lock of the interpreter.
             run = asyncio.get_running_loop().run_in_executor
-            body = await run(self._pool, self._count_and_sign, _account_key(scope), work, now)
+            body = await run(self._pool, work.sign)
         except UnavailableError:
             return  # the client went away: there is nobody to answer
         except SottovoceError as error:
@@ -269,7 +276,7 @@ class _Issuer:
         await asgi.respond(send, 200, body, kind=work.kind)
 
     async def _understand(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> _Work:
-        _account_key(scope)
+        _bearer(scope)
         match asgi.header(scope, b"content-type"):
             case kind if kind == _REQUEST_TYPE:
                 return self._keys.understand(await asgi.read_body(receive, REQUEST_LENGTH), now)
@@ -277,13 +284,13 @@ class _Issuer:
                 return self._keys.understand_batch(await asgi.read_body(receive, MAX_BATCH_REQUEST), now)
         raise _MediaTypeError("not a token request")
 
-    def _count_and_sign(self, key: bytes, work: _Work, now: int) -> bytes:
-        day = epoch_at(now)
-        self._accounts.count(key, day, self._quota, work.tokens)
+    async def _count(self, bearer: str, now: int, tokens: int = 1) -> None:
+        """Count tokens for the account of `bearer`, before they are signed."""
+        account, day = await self._attesters.account(bearer, now), epoch_at(now)
+        await self._accounts.count(account, day, self._quota, tokens)
         if self._day != day:
-            self._accounts.forget(day - _COUNTS_KEPT)
+            await self._accounts.forget(day - _COUNTS_KEPT)
             self._day = day
-        return work.sign()
 
     async def _directory(self, send: asgi.Send) -> None:
         now = int(self._clock())
@@ -301,17 +308,31 @@ class _Issuer:
         caching = (b"cache-control", f"max-age={age}".encode())
         await asgi.respond(send, 200, body, caching, kind=_DIRECTORY_TYPE)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._pool.shutdown()
         self._counters.flush()
-        self._accounts.close()
+        await self._attesters.close()
+        await self._accounts.close()
 
 
-def _account_key(scope: asgi.Scope) -> bytes:
+def _attesters(config: Config, accounts: AccountStore) -> list[Attester]:
+    attesters: list[Attester] = [EnrolmentKeys(accounts)] if config.enrolment_keys else []
+    if config.oidc is not None:
+        try:
+            from sottovoce.edge.oidc import OpenIdConnect  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigError(
+                "what reads ID tokens is not installed", hint="pip install 'sottovoce[oidc]'"
+            ) from None
+        attesters.append(OpenIdConnect(config.oidc))
+    return attesters
+
+
+def _bearer(scope: asgi.Scope) -> str:
     bearer = _BEARER.fullmatch(asgi.header(scope, b"authorization") or b"")
     if not bearer:
-        raise AccountUnknownError("no enrolment key was given")
-    return bearer[1]
+        raise AccountUnknownError("no enrolment key or ID token was given")
+    return bearer[1].decode()
 
 
 def _extra_headers(status: int, now: int) -> list[tuple[bytes, bytes]]:

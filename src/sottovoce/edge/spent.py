@@ -1,41 +1,39 @@
 """The store of spent tokens: one for all gateways, written before a token counts.
 
-Trusted for availability and against double spending only: who holds the file learns digests of tokens that
+    device ─ token ─→ gateway ─ SpentTokens ─┬─ edge.spent_sqlite      one machine
+                                             ├─ edge.spent_redis       Redis or Valkey, many gateways
+                                             └─ edge.spent_postgres    PostgreSQL, many gateways
+
+Trusted for availability and against double spending only: who holds the store learns digests of tokens that
 were spent, and no token can be made from them. Who can write it can refuse tokens, or let one be spent twice.
+
+Whatever the store is, these hold:
+
+1. A token counts when the store has said that it is new, and has it where a crash does not take it away.
+2. No answer, a late one or an error is a refusal. The token may then have been recorded, and nobody asks again for it.
+3. Tokens are forgotten by epoch only, for good: first the epoch is closed for every gateway, then its tokens go.
+4. A full store refuses. It forgets nothing to make room.
 """
 
-import threading
+import asyncio
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from sottovoce.core.errors import ProtocolError, SottovoceError, UsageError
-from sottovoce.edge import database
+from sottovoce.core.errors import ConfigError, ProtocolError, SottovoceError, UsageError
+from sottovoce.edge.database import StoreError, StoreSlowError
+from sottovoce.edge.storeurl import StoreUrl, parse_store_url
 
-__all__ = ["SpentTokens", "TokenExpired", "TokenSpent"]
+__all__ = ["Refusal", "SpentStore", "SpentTokens", "TokenExpired", "TokenSpent", "open_spent", "open_store"]
 
 _DIGEST: Final = 32
 _EPOCHS: Final = 1 << 32
-_CHUNK: Final = 10_000
-"""Rows deleted in one transaction, so that no gateway waits long for the lock."""
-
-_SCHEMA: Final = (
-    (
-        "CREATE TABLE IF NOT EXISTS spent (epoch INTEGER NOT NULL, digest BLOB NOT NULL CHECK (length(digest) = 32),"
-        " PRIMARY KEY (epoch, digest)) STRICT, WITHOUT ROWID"
-    ),
-    "CREATE TABLE IF NOT EXISTS horizon (id INTEGER PRIMARY KEY CHECK (id = 0), epoch INTEGER NOT NULL) STRICT",
-    "INSERT INTO horizon VALUES (0, 0) ON CONFLICT DO NOTHING",
-)
-# One statement, so that no other gateway can forget the epoch between check and write.
-_SPEND: Final = (
-    "INSERT INTO spent SELECT ?1, ?2 WHERE ?1 >= (SELECT epoch FROM horizon) ON CONFLICT DO NOTHING"
-)
-_FORGET: Final = (
-    "DELETE FROM spent WHERE (epoch, digest) IN"
-    " (SELECT epoch, digest FROM spent WHERE epoch < (SELECT epoch FROM horizon) LIMIT ?)"
-)
+_GROUP: Final = 512
+"""Tokens in one write: some milliseconds of a server's time."""
+_WAITING: Final = 4096
+"""Tokens that wait for a write: more than a second's worth means that the store is ill."""
+_EXPIRY_SECONDS: Final = 600.0
+"""Forgetting ten million rows takes a minute or two, beside the gateways' writes."""
 
 
 class TokenSpent(ProtocolError):  # noqa: N818 - the event has this name in the protocol
@@ -50,131 +48,146 @@ class TokenExpired(ProtocolError):  # noqa: N818 - as TokenSpent
     code = "token.expired"
 
 
-class _Waiting:
-    """A token that a thread waits for: refused until its write has said otherwise."""
+Refusal = SottovoceError | None
+"""Why a token is refused: `TokenSpent`, `TokenExpired`, `StoreFullError`; None where it is recorded now and was not before."""
 
-    __slots__ = ("done", "outcome", "token")
 
-    def __init__(self, token: tuple[bytes, int]) -> None:
-        self.token = token
-        self.done = False
-        self.outcome: SottovoceError | None = database.StoreError("the token was not recorded")
+class SpentStore(Protocol):
+    """What a store of spent tokens does. One call of `spend_all` at a time; `expire` may run beside it."""
+
+    async def spend_all(self, tokens: Sequence[tuple[bytes, int]]) -> list[Refusal]:
+        """Record tokens, each a digest (32 bytes) and its epoch, and return once they are safe: for each, why it is refused.
+
+        Raises:
+            StoreError: none of them may be used.
+        """
+
+    async def expire(self, before: int) -> int:
+        """Close the epochs below `before` for good, then forget their tokens; returns how many there were.
+
+        Raises:
+            StoreError: the store could not; some may be forgotten.
+        """
+
+    async def close(self) -> None:
+        """Let go of the file or the connection."""
 
 
 class SpentTokens:
-    """Spent tokens by epoch and digest, in one SQLite file that processes share. Any thread may use it."""
+    """Spends tokens in a store, in groups and within a time limit. One event loop uses it."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Open or make the store.
+    def __init__(self, store: SpentStore, *, seconds: float) -> None:
+        """`seconds` is how long a token waits, its write included."""
+        self._store = store
+        self._seconds = seconds
+        self._waiting: deque[tuple[tuple[bytes, int], asyncio.Future[Refusal]]] = deque()
+        self._writer: asyncio.Task[None] | None = None
 
-        Raises:
-            ConfigError: the file cannot be opened or made.
-            StoreError: it is damaged, locked, or the disk is full.
-        """
-        self._lock = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
-        self._connection = database.connect(path, _SCHEMA)
-
-    def spend(self, digest: bytes, epoch: int) -> None:
-        """Record that the token with `digest` (32 bytes) is spent; returns once that is on the disk.
+    async def spend(self, digest: bytes, epoch: int) -> None:
+        """Record that the token with `digest` (32 bytes) is spent; returns once that is safe.
 
         After any error the token must not be used: it may have been recorded.
 
         Raises:
-            TokenSpent: it was recorded before, by any process, ever.
+            TokenSpent: it was recorded before, by any gateway, ever.
             TokenExpired: its epoch was forgotten.
-            StoreError: the store took no write (`StoreFullError`: the disk is full).
+            StoreError: the store took no write: it is down, slow (`StoreSlowError`), full (`StoreFullError`), damaged.
             UsageError: `digest` has another length, or `epoch` is no day since 1970.
         """
-        _check(digest, epoch)
-        mine = _Waiting((digest, epoch))
-        self._waiting.append(mine)
-        with self._lock:
-            if not mine.done:
-                self._spend_waiting()
-        if mine.outcome:
-            raise mine.outcome
-
-    def spend_all(self, tokens: Sequence[tuple[bytes, int]]) -> list[TokenSpent | TokenExpired | None]:
-        """Record many tokens with one write to the disk: for each, None or why it is refused.
-
-        Raises:
-            StoreError: nothing was recorded; none of the tokens may be used.
-            UsageError: as for `spend`.
-        """
-        for digest, epoch in tokens:
-            _check(digest, epoch)
-        with self._lock:
-            return self._write(tokens)
-
-    def expire(self, before: int) -> int:
-        """Forget, for good, the tokens of epochs below `before`; returns how many there were.
-
-        Tokens of these epochs are refused from now on by every process, whatever its clock says.
-
-        Raises:
-            StoreError: the store took no write.
-        """
-        with self._lock:
-            try:
-                self._connection.execute("UPDATE horizon SET epoch = max(epoch, ?)", (before,))
-                total = 0
-                while count := self._connection.execute(_FORGET, (_CHUNK,)).rowcount:
-                    total += count
-            except database.SQLITE_ERRORS as error:
-                raise database.typed(error) from None
-        return total
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
-
-    def _spend_waiting(self) -> None:
-        # Threads that came while another one waited for the disk share the next write.
-        group = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        for waiting in group:
-            waiting.done = True
+        if len(digest) != _DIGEST or not 0 <= epoch < _EPOCHS:
+            raise UsageError("digest of another length than 32 bytes, or epoch out of range")
+        if len(self._waiting) >= _WAITING:
+            raise StoreSlowError("too many tokens wait for the store")
+        outcome: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
+        self._waiting.append(((digest, epoch), outcome))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.ensure_future(self._write_waiting())
         try:
-            refusals = self._write([waiting.token for waiting in group])
-        except database.StoreError as error:
-            for waiting in group:
-                waiting.outcome = error
-        else:
-            for waiting, refusal in zip(group, refusals, strict=True):
-                waiting.outcome = refusal
+            async with asyncio.timeout(self._seconds):
+                refusal = await outcome
+        except TimeoutError:
+            raise StoreSlowError("the store did not answer in time") from None
+        if refusal is not None:
+            raise refusal
 
-    def _write(self, tokens: Sequence[tuple[bytes, int]]) -> list[TokenSpent | TokenExpired | None]:
+    async def expire(self, before: int) -> int:
+        """As `SpentStore.expire`."""
         try:
-            if len(tokens) == 1:
-                return [self._insert(*tokens[0])]
-            self._connection.execute("BEGIN IMMEDIATE")
-            refusals = [self._insert(*token) for token in tokens]
-            self._connection.execute("COMMIT")
-        except database.SQLITE_ERRORS as error:
-            raise database.typed(error) from None
-        finally:
-            # Whatever happened: a transaction left open would take later tokens without writing them.
-            self._undo()
+            async with asyncio.timeout(_EXPIRY_SECONDS):
+                return await self._store.expire(before)
+        except TimeoutError:
+            raise StoreSlowError("the store did not forget in time") from None
+
+    async def close(self) -> None:
+        """Let what is being written end, then close the store."""
+        if self._writer is not None and not self._writer.done():
+            await asyncio.wait([self._writer], timeout=self._seconds)
+        await self._store.close()
+
+    async def _write_waiting(self) -> None:
+        # Tokens that come while a write is on its way share the next one.
+        while group := self._take_group():
+            refusals = await self._write([token for token, _ in group], [outcome for _, outcome in group])
+            for (_, outcome), refusal in zip(group, refusals, strict=True):
+                if not outcome.done():
+                    outcome.set_result(refusal)
+
+    def _take_group(self) -> list[tuple[tuple[bytes, int], asyncio.Future[Refusal]]]:
+        group: list[tuple[tuple[bytes, int], asyncio.Future[Refusal]]] = []
+        while self._waiting and len(group) < _GROUP:
+            item = self._waiting.popleft()
+            # Who has given up was told that the token is refused; it need not be recorded.
+            if not item[1].done():
+                group.append(item)
+        return group
+
+    async def _write(
+        self, tokens: Sequence[tuple[bytes, int]], outcomes: Sequence[asyncio.Future[Refusal]]
+    ) -> Sequence[Refusal]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                refusals = await self._store.spend_all(tokens)
+        except TimeoutError:
+            return [StoreSlowError("the store did not answer in time")] * len(tokens)
+        except SottovoceError as error:
+            return [error] * len(tokens)
+        except BaseException:
+            # Ours to repair, but whoever waits is refused first.
+            for outcome in outcomes:
+                if not outcome.done():
+                    outcome.set_result(StoreError("the token was not recorded"))
+            raise
+        if len(refusals) != len(tokens):
+            return [StoreError("the store gave another number of answers")] * len(tokens)
         return refusals
 
-    def _insert(self, digest: bytes, epoch: int) -> TokenSpent | TokenExpired | None:
-        if self._connection.execute(_SPEND, (epoch, digest)).rowcount == 1:
-            return None
-        horizon = self._connection.execute("SELECT epoch FROM horizon").fetchone()[0]
-        if epoch < horizon:
-            return TokenExpired("the token's epoch is over")
-        return TokenSpent("the token was spent before")
 
-    def _undo(self) -> None:
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except database.SQLITE_ERRORS:
-            # The connection can do no more; SQLite rolls the transaction back when the file is next opened.
-            self._connection.close()
+def open_store(url: StoreUrl) -> SpentStore:
+    """The store at `url`. A file is opened now; a server is asked when the first token comes.
+
+    Raises:
+        ConfigError: the file cannot be opened or made, or what talks to the server is not installed.
+        StoreError: the file is damaged, locked, or the disk is full.
+    """
+    if url.kind == "sqlite":
+        from sottovoce.edge.spent_sqlite import SqliteSpent  # noqa: PLC0415 - only what is used
+
+        return SqliteSpent(url.path, tokens=url.tokens, seconds=url.seconds)
+    try:
+        if url.kind == "redis":
+            from sottovoce.edge.spent_redis import RedisSpent  # noqa: PLC0415 - an extra
+
+            return RedisSpent(url)
+        from sottovoce.edge.spent_postgres import PostgresSpent  # noqa: PLC0415 - an extra
+
+        return PostgresSpent(url)
+    except ImportError:
+        raise ConfigError(
+            "what talks to the store is not installed", hint=f"pip install 'sottovoce[{url.kind}]'"
+        ) from None
 
 
-def _check(digest: bytes, epoch: int) -> None:
-    if len(digest) != _DIGEST or not 0 <= epoch < _EPOCHS:
-        raise UsageError("digest of another length than 32 bytes, or epoch out of range")
+def open_spent(text: str) -> SpentTokens:
+    """The spent tokens in the store that `text` names (`edge.storeurl`); raises as `open_store` and `parse_store_url`."""
+    url = parse_store_url(text)
+    return SpentTokens(open_store(url), seconds=url.seconds)

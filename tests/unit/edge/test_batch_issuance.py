@@ -219,26 +219,38 @@ def test_key_files_that_are_none(tmp_path: Path, data: bytes | None) -> None:
 # The gateway
 
 
-def admission(folder: Path, **changes: Any) -> Admission:
-    keys = {epoch: token_kit.key(epoch) for epoch in (TODAY, TODAY + 1)}
-    batch_keys = {epoch: token_kit.batch_key(epoch) for epoch in (TODAY, TODAY + 1)}
-    return Admission(keys, token_kit.CHALLENGE, folder / "spent.db", **({"batch_keys": batch_keys} | changes))
+class Gate:
+    """A gateway's admission, and the event loop that it lives in."""
 
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        keys = {epoch: token_kit.key(epoch) for epoch in (TODAY, TODAY + 1)}
+        batch_keys = {epoch: token_kit.batch_key(epoch) for epoch in (TODAY, TODAY + 1)}
+        self._loop = asyncio.Runner()
+        self.admission = Admission(
+            keys,
+            token_kit.CHALLENGE,
+            str(folder / "spent.db"),
+            **({"batch_keys": batch_keys} | changes),
+        )
 
-def admit(gate: Admission, value: bytes, now: float = NOON) -> None:
-    asyncio.run(gate.admit(value, now))
+    def admit(self, value: bytes) -> None:
+        self._loop.run(self.admission.admit(value, NOON))
+
+    def close(self) -> None:
+        with self._loop:
+            self._loop.run(self.admission.close())
 
 
 def test_a_token_of_type_5_counts_once(tmp_path: Path) -> None:
-    gate = admission(tmp_path)
+    gate = Gate(tmp_path)
     value = authorization_value(token_kit.batch_token(TODAY))
-    admit(gate, value)
+    gate.admit(value)
     with pytest.raises(TokenSpent):
-        admit(gate, value)
-    admit(gate, authorization_value(token_kit.token(TODAY)))
+        gate.admit(value)
+    gate.admit(authorization_value(token_kit.token(TODAY)))
     gate.close()
-    with contextlib.closing(admission(tmp_path)) as again, pytest.raises(TokenSpent):
-        admit(again, value)
+    with contextlib.closing(Gate(tmp_path)) as again, pytest.raises(TokenSpent):
+        again.admit(value)
 
 
 def _another_service() -> bytes:
@@ -275,20 +287,20 @@ def made(key: PrivateTokenKey, challenge: TokenChallenge) -> bytes:
 def test_tokens_that_are_refused(
     tmp_path: Path, make: Callable[[], bytes], error: type[SottovoceError]
 ) -> None:
-    with contextlib.closing(admission(tmp_path)) as gate, pytest.raises(error):
-        admit(gate, make())
+    with contextlib.closing(Gate(tmp_path)) as gate, pytest.raises(error):
+        gate.admit(make())
 
 
 def test_a_gateway_without_the_secret_keys_refuses_type_5(tmp_path: Path) -> None:
-    with contextlib.closing(admission(tmp_path, batch_keys=None)) as gate:
+    with contextlib.closing(Gate(tmp_path, batch_keys=None)) as gate:
         with pytest.raises(TokenBindingError):
-            admit(gate, authorization_value(token_kit.batch_token(TODAY)))
-        assert len(parse_challenges(gate.challenge(NOON))) == 1
+            gate.admit(authorization_value(token_kit.batch_token(TODAY)))
+        assert len(parse_challenges(gate.admission.challenge(NOON))) == 1
 
 
 def test_the_challenge_offers_both_types_the_default_first(tmp_path: Path) -> None:
-    with contextlib.closing(admission(tmp_path)) as gate:
-        offers = parse_challenges(gate.challenge(NOON))
+    with contextlib.closing(Gate(tmp_path)) as gate:
+        offers = parse_challenges(gate.admission.challenge(NOON))
     assert [TokenChallenge.decode(offer.challenge).token_type for offer in offers] == [2, 5]
     assert [offer.token_key for offer in offers] == [
         token_kit.key(TODAY).spki,

@@ -279,7 +279,7 @@ def test_the_log_counts_and_says_no_more(office: Office) -> None:
 
 
 def test_a_store_that_fails_gives_no_token(office: Office) -> None:
-    office.app._accounts._connection.execute("PRAGMA query_only = ON")  # type: ignore[attr-defined]
+    office.app._accounts._accounts._connection.execute("PRAGMA query_only = ON")  # type: ignore[attr-defined]
     answer = office.post(office.request())
     assert (answer.status, code(answer)) == (503, "disk")
 

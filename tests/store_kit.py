@@ -1,0 +1,74 @@
+"""A store of each kind, empty, on a real server; and what the tests ask of it."""
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sottovoce.edge.spent import SpentStore, open_store
+from sottovoce.edge.spent_postgres import PostgresSpent
+from sottovoce.edge.spent_redis import RedisSpent
+from sottovoce.edge.storeurl import parse_store_url
+from sottovoce.simulator.servers import PostgresServer, RedisServer
+
+KINDS = ("sqlite", "redis", "valkey", "postgresql")
+SERVERS = KINDS[1:]
+EPOCH = 20000
+_FIXTURES = {"redis": "redis_server", "valkey": "valkey_server", "postgresql": "postgres_server"}
+_NUMBERS = itertools.count()
+
+
+def digest(number: int) -> bytes:
+    """The digest of a token, by any number."""
+    return number.to_bytes(32, "big")
+
+
+@dataclass(kw_only=True)
+class Place:
+    """Where a store of one kind is. `url` gives its URL with more options."""
+
+    kind: str
+    url: Callable[..., str]
+    server: Any = None
+
+    async def make(self) -> "Place":
+        """Make the store, where that is a step of its own."""
+        store = open_store(parse_store_url(self.url()))
+        if isinstance(store, RedisSpent | PostgresSpent):
+            await store.create()
+        return self
+
+    @contextlib.asynccontextmanager
+    async def store(self, *options: str) -> AsyncIterator[SpentStore]:
+        """The store as one gateway has it; made where there is none."""
+        store = open_store(parse_store_url(self.url(*options)))
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def place(request: pytest.FixtureRequest, kind: str, folder: Path) -> Place:
+    """An empty place for a store of `kind`."""
+    if kind == "sqlite":
+        number = next(_NUMBERS)
+
+        def url(*options: str) -> str:
+            return f"sqlite:{folder}/spent-{number}.db" + ("?" + "&".join(options) if options else "")
+
+        return Place(kind=kind, url=url)
+    server = request.getfixturevalue(_FIXTURES[kind])
+    empty(server)
+    return Place(kind=kind, url=server.url, server=server)
+
+
+def empty(server: RedisServer | PostgresServer) -> None:
+    """Throw away what a server has."""
+    if isinstance(server, RedisServer):
+        server.ask("FLUSHALL")
+    else:
+        server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
