@@ -1,26 +1,22 @@
 """The issuer's private operation: BlindSign of RFC 9474 section 4.3, and its keys.
 
-Side channels: each request is blinded with a fresh random base, both half-exponentiations run in constant
-time (`powmod_sec`, GMP's `mpz_powm_sec`: no branch and no table index depends on the exponent), and the result is
-checked with the public key before it is released, as one faulty half-signature would give the factors away
-(RFC 9474 section 8.1). Not constant time are reductions modulo the factors and the recombination; what they work
-on is uniform and fresh for each request, whatever was asked. `python -m benchmarks.timing` measures both claims,
-with a control that must leak.
+Side channels: OpenSSL blinds the operation and runs it in constant time (`edge.rawrsa`). Its result is checked with the public key before it
+is released, as one faulty half-signature would give the factors away (RFC 9474 section 8.1). `python -m benchmarks.timing` measures the
+times, with a control that must leak.
 """
 
 import os
-import secrets
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-import gmpy2
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sottovoce.core.blindrsa import PublicKey
 from sottovoce.core.errors import ConfigError, DecodeError, SottovoceError
 from sottovoce.core.tokenkeys import TokenKey
+from sottovoce.edge.rawrsa import RawKey
 
 __all__ = ["BlindSigner", "SigningFaultError", "generate_token_key", "load_token_key"]
 
@@ -38,17 +34,17 @@ class SigningFaultError(SottovoceError):
 class BlindSigner:
     """An RSA private key that signs blinded messages. Any thread may use it."""
 
-    __slots__ = ("_dp", "_dq", "_p", "_q", "_q_inverse", "public")
+    __slots__ = ("_raw", "public")
 
     def __init__(self, key: rsa.RSAPrivateKey) -> None:
-        numbers = key.private_numbers()
-        public = numbers.public_numbers
-        self.public: Final = PublicKey(modulus=public.n, exponent=public.e)
-        self._p = gmpy2.mpz(numbers.p)
-        self._q = gmpy2.mpz(numbers.q)
-        self._dp = gmpy2.mpz(numbers.dmp1)
-        self._dq = gmpy2.mpz(numbers.dmq1)
-        self._q_inverse = gmpy2.mpz(numbers.iqmp)
+        """Take `key` into use.
+
+        Raises:
+            OpensslMissingError: OpenSSL is not here.
+        """
+        numbers = key.public_key().public_numbers()
+        self.public: Final = PublicKey(modulus=numbers.n, exponent=numbers.e)
+        self._raw = RawKey(key)
 
     def __repr__(self) -> str:
         return "BlindSigner(...)"
@@ -58,25 +54,14 @@ class BlindSigner:
 
         Raises:
             DecodeError: another length, or a number that is not below the modulus.
-            SigningFaultError: the check of the result failed.
+            SigningFaultError: the operation failed, or the check of its result.
         """
-        modulus, exponent = self.public.modulus, self.public.exponent
-        message = gmpy2.mpz(int.from_bytes(blinded, "big"))
-        if len(blinded) != self.public.length or message >= modulus:
+        if len(blinded) != self.public.length or int.from_bytes(blinded, "big") >= self.public.modulus:
             raise DecodeError("blinded message outside the key's range")
-        with gmpy2.context(allow_release_gil=True):
-            base = gmpy2.mpz(2 + secrets.randbelow(modulus - 2))
-            masked = self._power(message * gmpy2.powmod(base, exponent, modulus) % modulus)
-            signature = masked * gmpy2.invert(base, modulus) % modulus
-            if gmpy2.powmod(signature, exponent, modulus) != message:
-                raise SigningFaultError("the private operation failed its check")
-        return int(signature).to_bytes(self.public.length, "big")
-
-    def _power(self, number: gmpy2.mpz) -> gmpy2.mpz:
-        """`number`^d mod n by the Chinese remainder theorem (RFC 8017 section 5.1.2)."""
-        half_p = gmpy2.powmod_sec(number % self._p, self._dp, self._p)
-        half_q = gmpy2.powmod_sec(number % self._q, self._dq, self._q)
-        return half_q + self._q * ((half_p - half_q) * self._q_inverse % self._p)
+        signature = self._raw.private(blinded)
+        if signature is None or self._raw.public(signature) != blinded:
+            raise SigningFaultError("the private operation failed its check")
+        return signature
 
 
 def generate_token_key(path: Path | str, *, taken: Collection[int] = ()) -> bytes:

@@ -1,7 +1,8 @@
+import secrets
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import gmpy2
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -9,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 import token_kit
 from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.core.tokens import TokenKey
+from sottovoce.edge import rawrsa
+from sottovoce.edge.rawrsa import OpensslMissingError, RawKey
 from sottovoce.edge.rsa import BlindSigner, SigningFaultError, generate_token_key, load_token_key
 
 
@@ -76,33 +79,66 @@ def test_small_messages(number: int) -> None:
     assert pow(signature, signer.public.exponent, signer.public.modulus) == number
 
 
-def test_a_faulty_half_signature_is_never_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One faulty half would give the factors away (RFC 9474 section 8.1)."""
-    signer, power = token_kit.signer(), gmpy2.powmod_sec
+def test_a_faulty_signature_is_never_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one faulty half the result would give the factors away (RFC 9474 section 8.1)."""
+    key = rsa.generate_private_key(65537, 2048)
+    signer, message, right = BlindSigner(key), bytes(255) + b"\x05", RawKey(key).private
+    numbers = key.private_numbers()
 
-    def faulty(base: gmpy2.mpz, exponent: gmpy2.mpz, modulus: gmpy2.mpz) -> gmpy2.mpz:
-        result = power(base, exponent, modulus)
-        return result ^ 1 if modulus == signer._p else result
+    def faulty(_: RawKey, number: bytes) -> bytes:
+        whole = int.from_bytes(right(number) or b"", "big")
+        # Right modulo q, wrong modulo p.
+        wrong = (whole + numbers.q) % numbers.public_numbers.n
+        return wrong.to_bytes(256, "big")
 
-    monkeypatch.setattr(gmpy2, "powmod_sec", faulty)
+    monkeypatch.setattr(RawKey, "private", faulty)
     with pytest.raises(SigningFaultError):
-        signer.blind_sign(bytes(255) + b"\x05")
+        signer.blind_sign(message)
 
 
-def test_the_exponentiation_never_sees_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    signer, power, seen = token_kit.signer(), gmpy2.powmod_sec, []
+def test_a_refusal_of_openssl_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RawKey, "private", lambda *_: None)
+    with pytest.raises(SigningFaultError):
+        token_kit.signer().blind_sign(bytes(255) + b"\x05")
 
-    def spy(base: gmpy2.mpz, exponent: gmpy2.mpz, modulus: gmpy2.mpz) -> gmpy2.mpz:
-        seen.append(int(base))
-        return power(base, exponent, modulus)
 
-    monkeypatch.setattr(gmpy2, "powmod_sec", spy)
-    answers = {signer.blind_sign(bytes(255) + b"\x05") for _ in range(3)}
-    assert len(answers) == 1
-    assert len(seen) == len(set(seen)) == 6
-    assert 5 not in seen
+def test_openssl_computes_what_python_does() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    numbers, raw = key.private_numbers(), RawKey(key)
+    for _ in range(5):
+        number = secrets.randbelow(numbers.public_numbers.n)
+        data = number.to_bytes(256, "big")
+        assert raw.private(data) == pow(number, numbers.d, numbers.public_numbers.n).to_bytes(256, "big")
+        assert raw.public(data) == pow(number, 65537, numbers.public_numbers.n).to_bytes(256, "big")
+
+
+def test_openssl_takes_no_number_above_the_modulus() -> None:
+    raw = RawKey(rsa.generate_private_key(65537, 2048))
+    assert raw.private(b"\xff" * 256) is None
+    assert raw.public(b"\xff" * 256) is None
+    assert raw.private(bytes(257)) is None
+
+
+def test_threads_share_a_key() -> None:
+    signer = token_kit.signer()
+    messages = [number.to_bytes(256, "big") for number in range(2, 66)]
+    with ThreadPoolExecutor(4) as pool:
+        signatures = list(pool.map(signer.blind_sign, messages))
+    modulus, exponent = signer.public.modulus, signer.public.exponent
+    assert [pow(int.from_bytes(one, "big"), exponent, modulus) for one in signatures] == list(range(2, 66))
+
+
+def test_without_openssl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rawrsa, "_NAMES", ("libcrypto.so.0",))
+    rawrsa._openssl.cache_clear()
+    try:
+        with pytest.raises(OpensslMissingError, match="OpenSSL 3") as caught:
+            RawKey(rsa.generate_private_key(65537, 2048))
+    finally:
+        rawrsa._openssl.cache_clear()
+    assert "libssl3" in caught.value.hint
 
 
 def test_a_private_key_shows_nothing() -> None:
     assert repr(token_kit.signer()) == "BlindSigner(...)"
-    assert isinstance(token_kit.signer(), BlindSigner)
+    assert repr(RawKey(rsa.generate_private_key(65537, 2048))) == "RawKey(...)"
