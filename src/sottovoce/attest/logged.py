@@ -66,7 +66,7 @@ class LogSteps:
         """The line that all proofs are of one log: two heads of one size would be a fork."""
         known = [*self._checkpoints, *([self._seen] if self._seen else [])]
         forked = len({(head.size, head.root) for head in known}) != len({head.size for head in known})
-        broken = [head.size for head in self._checkpoints if self._linked(head) is False]
+        broken = {head.size for head in self._checkpoints if self._linked(head) is False}
         sizes = ", ".join(str(size) for size in sorted({head.size for head in known}))
         if known:
             self._checks.add(
@@ -74,7 +74,7 @@ class LogSteps:
                 ok=not forked and not broken,
                 found=f"two heads of one size among {sizes}"
                 if forked
-                else f"size {broken[0]} does not lead to the tree head seen"
+                else f"size {min(broken)} does not lead to the tree head seen"
                 if broken
                 else f"size {sizes}",
                 wanted="one tree head a size",

@@ -62,11 +62,11 @@ class Schedule:
         age: from a token's issuance to its first use.
     """
 
-    batch: int = 32
+    batch: int = 64
     interval: tuple[int, int] = (3 * 3600, 9 * 3600)
     retry: tuple[int, int] = (300, 900)
     missed: tuple[int, int] = (0, 6 * 3600)
-    night: tuple[int, int] = (22 * 3600, 9 * 3600)
+    night: tuple[int, int] = (20 * 3600, 11 * 3600)
     slack: int = 300
     age: tuple[int, int] = (600, 7200)
 

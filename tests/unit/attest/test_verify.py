@@ -90,6 +90,10 @@ def test_an_earlier_tree_head_is_proved_by_what_came_with_the_directory() -> Non
     seen = replace(seen, root=tree_head(leaves))
     history = History.of(head.origin, leaves, (size,))
     assert failed(GOOD, seen=seen, history=history) == {*both, "log-fork"}
+    with pytest.raises(VerificationRefused) as caught:
+        verify(GOOD, seen=seen, history=history)
+    found = {c.id: c.found for c in caught.value.verdict.checks}
+    assert found["log-fork"] == f"size {size} does not lead to the tree head seen"
 
 
 def test_two_logs_of_one_size_in_one_evidence() -> None:

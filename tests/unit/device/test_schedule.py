@@ -44,13 +44,13 @@ def test_no_refill_is_planned_for_the_night(now: int, zone: int, seed: int, *, m
     else:
         plan = SCHEDULE.refilled(covered, now, zone, draw(seed))
     of_day = (plan.time + zone) % EPOCH_SECONDS
-    assert 9 * HOUR <= of_day < 22 * HOUR or plan.time == (covered + 1) * EPOCH_SECONDS
+    assert 11 * HOUR <= of_day < 20 * HOUR or plan.time == (covered + 1) * EPOCH_SECONDS
 
 
 def test_after_the_night_refills_are_spread() -> None:
     evening = NOON + 9 * HOUR
     times = [SCHEDULE.refilled(DAY + 1, evening, 0, draw(seed)).time for seed in range(300)]
-    morning = (DAY + 1) * EPOCH_SECONDS + 9 * HOUR
+    morning = (DAY + 1) * EPOCH_SECONDS + 11 * HOUR
     assert all(morning <= time <= morning + 6 * HOUR for time in times)
     assert len(set(times)) > 250
 

@@ -298,12 +298,12 @@ def test_the_night_is_that_of_the_devices_time_zone(path: Path, tmp_path: Path) 
         zones.append(now)
         return 11 * 3600
 
-    # At noon it is 23 h there, so the next refill is after the night: 9 h there is 22 h here.
+    # At noon it is 23 h there, so the next refill is after the night: 11 h there is midnight here.
     wallet = Wallet(path, schedule=Schedule(batch=1), draw=random.Random(1), zone=zone)  # noqa: S311
     batch = begin(wallet)
     wallet.finish_batch(batch, answers(batch), NOON)
     assert zones == [NOON]
-    assert NOON + 10 * 3600 <= wallet.next_refill(NOON) <= NOON + 16 * 3600
+    assert NOON + 12 * 3600 <= wallet.next_refill(NOON) <= NOON + 18 * 3600
 
 
 def test_a_wallet_of_the_first_days_is_taken_over(path: Path) -> None:

@@ -14,7 +14,7 @@ a pile. The pile is a gift: nothing in the protocol tells which sessions belong 
 special case in which only impossible accounts are struck off.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -175,27 +175,48 @@ class Linking:
     """Share of sessions by seconds since the last batch: of the own account, of another."""
 
 
-def link(logs: Logs, linker: Linker, rng: np.random.Generator, *, named: int, piles: int) -> Linking:
-    """Attack `logs`: `named` single sessions of different accounts, `piles` whole piles, and every session between two."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """One number a device: the share of right answers between two accounts, of single sessions and of its pile, and the suspicion."""
+
+    one: NDArray[np.float64]
+    pile: NDArray[np.float64]
+    suspected: NDArray[np.float64]
+    gaps: dict[str, list[tuple[float, float]]]
+
+
+def link(
+    logs: Logs,
+    linker: Linker,
+    rng: np.random.Generator,
+    *,
+    named: int,
+    piles: int,
+    more: Iterable[Logs] = (),
+) -> Linking:
+    """Attack `logs`: `named` single sessions of different accounts, `piles` whole piles, and every session between two.
+
+    `more` are populations of the same size, in which every session is tried between two as well: the devices of all are counted
+    together, as the interval of one population is about as wide as what there is to see.
+    """
     index = _Index(logs)
-    two, suspected, pile_two, gaps = _between_two(logs, index, linker, rng)
+    compared = [_between_two(logs, index, linker, rng)]
+    compared += [_between_two(another, _Index(another), linker, rng) for another in more]
     one, by_region = _name_one(logs, index, linker, rng, named)
     by_days = _name_piles(logs, index, linker, rng, piles)
     return Linking(
         one_named=one,
         one_named_by_region=by_region,
-        one_of_two=two,
-        suspected=suspected,
+        one_of_two=clustered_mean(np.concatenate([each.one for each in compared])).scaled(2, -1),
+        suspected=clustered_mean(np.concatenate([each.suspected for each in compared])),
         pile_named=by_days[logs.settings.days],
-        pile_of_two=pile_two,
+        pile_of_two=clustered_mean(np.concatenate([each.pile for each in compared])).scaled(2, -1),
         by_days=by_days,
-        gaps=gaps,
+        gaps=compared[0].gaps,
     )
 
 
-def _between_two(
-    logs: Logs, index: _Index, linker: Linker, rng: np.random.Generator
-) -> tuple[Estimate, Estimate, Estimate, dict[str, list[tuple[float, float]]]]:
+def _between_two(logs: Logs, index: _Index, linker: Linker, rng: np.random.Generator) -> _Compared:
     chosen = _some(logs, _PILE, rng)
     users, times = logs.users[chosen], logs.times[chosen]
     hours = times % EPOCH_SECONDS // 3600
@@ -217,11 +238,12 @@ def _between_two(
         wins += _wins(own, other)
         looks -= (other > 0) / _IMPOSTORS
         pile_wins += _wins(own_pile, other_pile)
-    one = clustered_mean(np.add.reduceat(wins, first) / sessions / _IMPOSTORS)
-    pile = clustered_mean(pile_wins / _IMPOSTORS)
-    suspected = clustered_mean(np.add.reduceat(looks, first) / sessions)
-    gaps = {"own account": _shares(own_gap), "another account": _shares(other_gap)}
-    return one.scaled(2, -1), suspected, pile.scaled(2, -1), gaps
+    return _Compared(
+        one=np.add.reduceat(wins, first) / sessions / _IMPOSTORS,
+        pile=pile_wins / _IMPOSTORS,
+        suspected=np.add.reduceat(looks, first) / sessions,
+        gaps={"own account": _shares(own_gap), "another account": _shares(other_gap)},
+    )
 
 
 def _wins(own: Floats, other: Floats) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from typing import Any, Final, Literal
 
@@ -21,6 +21,9 @@ BOUND: Final = 0.01
 BEHAVIOURS: Final[tuple[Behaviour, ...]] = ("ours", "prompt", "naive")
 _ANOTHER_SEED: Final = 1_000_000
 """The observer's own population is made from another seed."""
+_MORE: Final = 3
+"""Populations beside the first, in which accounts are told apart two by two, and devices are steered."""
+_NEXT_SEED: Final = 2_000_000
 _BESIDE: Final = 2000
 """With so many devices, a process for each behaviour is worth its start."""
 _LEARNT: Final = 3000
@@ -159,11 +162,10 @@ def _all(
 
 def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
     logs = play(settings, behaviour)
-    own = Settings(
-        devices=min(settings.devices, _LEARNT),
-        days=settings.days,
-        hosts=settings.hosts,
-        seed=settings.seed + _ANOTHER_SEED,
+    own = replace(settings, devices=min(settings.devices, _LEARNT), seed=settings.seed + _ANOTHER_SEED)
+    more = (
+        play(replace(settings, seed=settings.seed + number * _NEXT_SEED), behaviour)
+        for number in range(1, _MORE + 1)
     )
     rng = np.random.default_rng(settings.seed)
     linker = Linker(play(own, behaviour), rng)
@@ -173,13 +175,14 @@ def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
         wishes=logs.wishes,
         moved=logs.moved,
         refused=logs.refused,
-        linking=link(logs, linker, rng, named=_NAMED, piles=_PILES),
+        linking=link(logs, linker, rng, named=_NAMED, piles=_PILES, more=more),
         telling=tell(logs, rng, named=_NAMED),
     )
 
 
 _EXACT: Final = "Clopper-Pearson"
 _CLUSTERED: Final = "mean over devices, normal"
+_POOLED: Final = f"mean over devices of {1 + _MORE} populations, normal"
 
 
 def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
@@ -205,7 +208,7 @@ def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
         Row(
             id="link-one-of-two",
             title="link one session: which of two accounts of a region",
-            estimator=f"twice the share right, less 1; {_CLUSTERED}",
+            estimator=f"twice the share right, less 1; {_POOLED}",
             estimates=of(lambda one: one.linking.one_of_two),
             bound=BOUND,
         ),
@@ -219,7 +222,7 @@ def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
         Row(
             id="link-pile-of-two",
             title="  the same pile: which of two accounts of a region",
-            estimator=f"twice the share right, less 1; {_CLUSTERED}",
+            estimator=f"twice the share right, less 1; {_POOLED}",
             estimates=of(lambda one: one.linking.pile_of_two),
         ),
         Row(
@@ -244,7 +247,7 @@ def _rows(settings: Settings, played: Mapping[Behaviour, _Played]) -> list[Row]:
         Row(
             id="aim",
             title=f"steer one user, and no other of the region, to a host of {settings.hosts}",
-            estimator=f"2/hosts times how much more often own sessions are suspected; {_CLUSTERED}",
+            estimator=f"2/hosts times how much more often own sessions are suspected; {_POOLED}",
             estimates=of(lambda one: one.linking.suspected.scaled(aim, 0)),
             bound=BOUND,
         ),

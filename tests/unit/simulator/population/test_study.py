@@ -51,6 +51,28 @@ def test_the_measure_sees_nothing_in_ours_that_so_few_could_show() -> None:
     assert ours.one_of_two.high < linked("naive").one_of_two.low
 
 
+def test_more_populations_make_the_interval_narrower_and_name_nobody_else() -> None:
+    """The devices of all count for what is asked between two; the naming is among those of the first."""
+    logs, other = played("ours"), played("ours", other=True)
+    alone, pooled = (
+        link(
+            logs,
+            Linker(other, np.random.default_rng(1)),
+            np.random.default_rng(2),
+            named=50,
+            piles=5,
+            more=more,
+        )
+        for more in ((), (other,))
+    )
+    devices = len(np.unique(logs.users)), len(np.unique(other.users))
+    assert (alone.one_of_two.trials, pooled.one_of_two.trials) == (devices[0], sum(devices))
+    assert pooled.suspected.trials == pooled.pile_of_two.trials == sum(devices)
+    assert pooled.one_named.trials == alone.one_named.trials
+    widths = [found.one_of_two.high - found.one_of_two.low for found in (alone, pooled)]
+    assert widths[1] == pytest.approx(widths[0] / 2**0.5, rel=0.2)
+
+
 def test_more_days_tell_more_about_a_naive_wallet() -> None:
     by_days = linked("naive").by_days
     assert list(by_days) == [1, 2, 4, 6]
