@@ -2,7 +2,6 @@ import asyncio
 import gzip
 import hmac
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -164,11 +163,6 @@ def test_the_tiles_that_are_served_give_the_signed_tree(world: World) -> None:
                 assert list(map(merkle.leaf_hash, entries(size))) == hashes
 
     run(play())
-
-
-@pytest.fixture
-def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.mark.parametrize(
