@@ -2,11 +2,13 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from nvidia_kit import NOW, vendor
-from sottovoce.attest.certificates import KEY_USAGE, Certificate, oid
+from sottovoce.attest.certificates import BASIC_CONSTRAINTS, KEY_USAGE, Certificate, oid
 from sottovoce.attest.nvidia import signatures
 from sottovoce.attest.nvidia.signatures import (
     FirmwareIdError,
@@ -151,3 +153,51 @@ def test_the_first_and_the_last_second_of_a_chain() -> None:
     for now in (first - 1, last + 1):
         with pytest.raises(GpuChainError, match="not valid at this time"):
             require_valid(chain, now=now)
+
+
+def chain() -> tuple[Certificate, Certificate]:
+    first, second, *_ = map(Certificate.parse, vendor().make_device(now=NOW).chain)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"issuer": b"somebody"}, "names another issuer"),
+        ({"signature_algorithm": b"\x30\x00"}, "is not signed with ECDSA and SHA-384"),
+        ({"critical": frozenset({b"unheard of"})}, "has a critical extension that is not understood"),
+        ({"signature": bytes(8)}, "a signature in the GPU chain does not verify"),
+    ],
+)
+def test_a_certificate_that_was_not_issued_so(changes: dict[str, Any], words: str) -> None:
+    first, second = chain()
+    signatures._require_issued(first, second)
+    with pytest.raises(GpuChainError, match=words):
+        signatures._require_issued(replace(first, **changes), second)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(65537, 2048).public_key(),
+        ec.generate_private_key(ec.SECP256R1()).public_key(),
+    ],
+)
+def test_an_authority_with_another_kind_of_key(
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+) -> None:
+    first, second = chain()
+    with pytest.raises(GpuChainError, match="has no P-384 key"):
+        signatures._require_issued(first, replace(second, public_key=key))
+
+
+def test_an_issuer_that_is_no_authority() -> None:
+    first, second = chain()
+    signatures._require_authority(second, 0)
+    with pytest.raises(GpuChainError, match="is no authority"):
+        signatures._require_authority(first, 0)
+    limited = sequence(wrap(0x01, b"\xff"), wrap(0x02, b"\x01"))
+    shown = replace(second, extensions={**second.extensions, BASIC_CONSTRAINTS: limited})
+    signatures._require_authority(shown, 1)
+    with pytest.raises(GpuChainError, match="longer than an authority in it allows"):
+        signatures._require_authority(shown, 2)
