@@ -82,11 +82,11 @@ def _chain(
     endorsements: Endorsements, policy: SnpPolicy, checks: Checklist, *, now: int | None
 ) -> _Chain | None:
     names = ", ".join(root.product for root in policy.roots)
-    chain, reason = _trusted(endorsements, policy.roots)
-    found = f"{chain.root.product} root" if chain else reason
-    checks.add("chain", ok=chain is not None, found=found, wanted=f"a pinned root: {names}")
-    if chain is None:
+    chain = _trusted(endorsements, policy.roots)
+    if isinstance(chain, str):
+        checks.add("chain", ok=False, found=chain, wanted=f"a pinned root: {names}")
         return None
+    checks.add("chain", ok=True, found=f"{chain.root.product} root", wanted=f"a pinned root: {names}")
     if now is None:
         checks.skip("chain-dates", _NO_CLOCK)
     else:
@@ -98,9 +98,10 @@ def _chain(
     return chain
 
 
-def _trusted(endorsements: Endorsements, roots: tuple[Root, ...]) -> tuple[_Chain | None, str]:
+def _trusted(endorsements: Endorsements, roots: tuple[Root, ...]) -> _Chain | str:
+    """The chain to one of `roots`, or why there is none."""
     if not endorsements.ask:
-        return None, "the certificate between the root and the key is missing"
+        return "the certificate between the root and the key is missing"
     reason = ""
     for root in roots:
         try:
@@ -110,8 +111,8 @@ def _trusted(endorsements: Endorsements, roots: tuple[Root, ...]) -> tuple[_Chai
         except PeerError as error:
             reason = str(error)
         else:
-            return _Chain(root=root, ark=ark, ask=ask, vcek=vcek), ""
-    return None, reason
+            return _Chain(root=root, ark=ark, ask=ask, vcek=vcek)
+    return reason
 
 
 def _revocation(
