@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -370,3 +371,76 @@ def test_text_of_an_extension_is_ascii() -> None:
     certificate = replace(Certificate.parse(CHIP.vcek), extensions={b"name": b"\x16\x02\xc3\xa4"})
     with pytest.raises(DecodeError, match="the certificate has text outside ASCII"):
         certificate.text(b"name")
+
+
+def with_fields(data: bytes, change: Callable[[list[bytes]], None]) -> bytes:
+    """`data` with other fields inside what is signed; the signature is left as it is."""
+    body, algorithm, signature = parts(data)
+    fields = [value.whole for value in der.values(body.body)]
+    change(fields)
+    return wrap(der.SEQUENCE, wrap(der.SEQUENCE, b"".join(fields)) + algorithm.whole + signature.whole)
+
+
+def replaced(place: int, value: bytes) -> Callable[[list[bytes]], None]:
+    def change(fields: list[bytes]) -> None:
+        fields[place] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (bytes(16 * 1024 + 1), "the certificate is longer than its limit"),
+        (with_fields(CHIP.vcek, replaced(0, wrap(0xA0, b"\x02\x01\x01"))), "the certificate is of an unknown version"),
+        (with_fields(CHIP.vcek, replaced(2, b"\x30\x00")), "the certificate names two signature algorithms"),
+        (with_fields(CHIP.vcek, lambda fields: fields.append(b"\x05\x00")), "the certificate has an unknown field"),
+        (with_fields(CHIP.vcek, replaced(4, b"\x30\x00")), "the certificate has a missing or misplaced field"),
+    ],
+)  # fmt: skip
+def test_words_for_what_is_no_certificate(data: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{words}$"):
+        Certificate.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (bytes(48 * 1024 + 1), "the revocation list is longer than its limit"),
+        (with_fields(VENDOR.crl, replaced(0, b"\x02\x01\x00")), "the revocation list is of an unknown version"),
+        (with_fields(VENDOR.crl, replaced(1, b"\x30\x00")), "the revocation list names two signature algorithms"),
+        (with_fields(VENDOR.crl, replaced(3, b"\x30\x00")), "the revocation list has a missing or misplaced field"),
+        (with_fields(VENDOR.crl, lambda fields: fields.append(b"\x05\x00")), "the revocation list has an unknown field"),
+    ],
+)  # fmt: skip
+def test_words_for_what_is_no_revocation_list(data: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{words}$"):
+        RevocationList.parse(data)
+
+
+COMMON = wrap(0x06, bytes.fromhex("550403"))
+
+
+@pytest.mark.parametrize("tag", [0x0C, 0x13, 0x16])
+def test_the_three_kinds_of_text_in_a_name(tag: int) -> None:
+    name = wrap(0x30, wrap(0x31, wrap(0x30, COMMON + wrap(tag, b"SEV-VCEK"))))
+    assert replace(ARK, subject=name).common_name == "SEV-VCEK"
+
+
+@pytest.mark.parametrize(
+    ("relative", "words"),
+    [
+        (wrap(0x30, wrap(0x30, COMMON + wrap(0x0C, b"x"))), "the certificate has a malformed name"),
+        (wrap(0x31, wrap(0x30, COMMON + wrap(0x17, b"x"))), "the certificate has a malformed name"),
+        (wrap(0x31, wrap(0x30, COMMON)), "the certificate has a malformed name"),
+        (
+            wrap(0x31, wrap(0x30, wrap(0x0C, b"x"))),
+            "the certificate's name has a missing or misplaced field",
+        ),
+        (wrap(0x31, wrap(0x30, COMMON + wrap(0x0C, b"\xff"))), "the certificate has a common name outside ASCII"),
+        (b"", "the certificate has not exactly one common name"),
+    ],
+)  # fmt: skip
+def test_words_for_a_malformed_name(relative: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{words}$"):
+        _ = replace(ARK, subject=wrap(0x30, relative)).common_name

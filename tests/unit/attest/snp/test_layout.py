@@ -92,3 +92,10 @@ def test_the_flags_of_the_key(bit: int) -> None:
 def test_a_product_that_there_is_not_is_no_processors() -> None:
     for version in (2, 5):
         assert not cpuid_fits(Report.parse(raw(version)), "Bergamo")
+
+
+@pytest.mark.parametrize("algorithm", [0, 2, 1 << 8])
+def test_a_report_of_another_signature_algorithm(algorithm: int) -> None:
+    assert Report.parse(raw(5)).signature_algo == 1
+    with pytest.raises(DecodeError, match=r"^the SNP report is signed with an unknown algorithm$"):
+        Report.parse(raw(5, at_0x034=algorithm.to_bytes(4, "little")))
