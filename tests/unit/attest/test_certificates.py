@@ -392,6 +392,7 @@ def replaced(place: int, value: bytes) -> Callable[[list[bytes]], None]:
     ("data", "words"),
     [
         (bytes(16 * 1024 + 1), "the certificate is longer than its limit"),
+        (bytes(16 * 1024), "the DER is not the one value that it should be"),
         (with_fields(CHIP.vcek, replaced(0, wrap(0xA0, b"\x02\x01\x01"))), "the certificate is of an unknown version"),
         (with_fields(CHIP.vcek, replaced(2, b"\x30\x00")), "the certificate names two signature algorithms"),
         (with_fields(CHIP.vcek, lambda fields: fields.append(b"\x05\x00")), "the certificate has an unknown field"),
