@@ -15,7 +15,7 @@ from sottovoce.core import canonical
 from sottovoce.edge import gateway, issuer, router
 from sottovoce.simulator import launcher
 from sottovoce.simulator.models import ModelFile
-from sottovoce.simulator.state import KEMS, WorldState
+from sottovoce.simulator.state import WorldState
 from sottovoce.tee.features.prompts import prompts_digest
 from sottovoce.tee.settings import LogSettings, Model, Settings, VendorRoot
 from sottovoce.thirdparty import cdn, log, relay, witness
@@ -164,39 +164,17 @@ class Configs:
         return relay.Config(gateway=self.url("gateway") + "/ohttp", mirror=self.url("mirror"))
 
     def _issuer(self, _: str) -> msgspec.Struct:
-        state = self._state
-        keys = [
-            issuer.KeyFile(epoch=epoch, path=str(state.path(f"token-{epoch}.pem")))
-            for epoch in state.token_keys
-        ]
-        batch_keys = [
-            issuer.KeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
-            for epoch in state.batch_token_keys
-        ]
-        return issuer.Config(
-            database=str(self._folder / "accounts.sqlite"), keys=keys, batch_keys=batch_keys, quota=_QUOTA
-        )
+        database = str(self._folder / "accounts.sqlite")
+        return issuer.Config(database=database, folder=str(self._state.issuer_keys), quota=_QUOTA)
 
     def _gateway(self, _: str) -> msgspec.Struct:
-        state = self._state
         return gateway.Config(
             environment=ENVIRONMENT,
             service=SERVICE,
             issuer_name=ISSUER,
             router=self.url("router"),
             spent=str(self._folder / "spent.sqlite"),
-            ohttp_keys=[
-                gateway.OhttpKeyFile(key_id=number, kem_id=kem, path=str(state.path(f"ohttp-{number}.key")))
-                for number, kem in KEMS.items()
-            ],
-            token_keys=[
-                gateway.TokenKeyEntry(epoch=epoch, key=base64.b64encode(spki).decode())
-                for epoch, spki in state.token_keys.items()
-            ],
-            batch_token_keys=[
-                gateway.BatchKeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
-                for epoch in state.batch_token_keys
-            ],
+            keys=str(self._state.gateway_keys),
         )
 
     def _router(self, _: str) -> msgspec.Struct:

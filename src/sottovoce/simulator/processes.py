@@ -111,6 +111,11 @@ class Parties:
         """The names of the parties that ended by themselves."""
         return [p.name for p in self._parties.values() if not p.stopped and p.process.poll() is not None]
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send the party `name` a signal; one that has ended gets none."""
+        with contextlib.suppress(ProcessLookupError):
+            self._parties[name].process.send_signal(number)
+
     def stop_one(self, name: str) -> None:
         """Stop the party `name` and wait for its end."""
         self._stop([self._parties[name]])

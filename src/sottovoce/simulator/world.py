@@ -12,6 +12,7 @@ two of them. Started again, it goes on with the same keys, ports and log.
 import base64
 import hashlib
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.core.tokens import epoch_at
 from sottovoce.device.environment import Environment, VendorRoot
 from sottovoce.edge import issuer
+from sottovoce.edge.directories import directory_of, sign_directory
+from sottovoce.edge.logclient import LogClient
+from sottovoce.edge.publishing import Mirror, Publisher
 from sottovoce.simulator import launcher
 from sottovoce.simulator.configs import (
     ENVIRONMENT,
@@ -41,24 +45,14 @@ from sottovoce.simulator.configs import (
 )
 from sottovoce.simulator.measure import measure, measure_code
 from sottovoce.simulator.models import ModelFile
-from sottovoce.simulator.operator import (
-    LogClient,
-    Published,
-    directory_of,
-    host_of,
-    release_of,
-    sign_directory,
-)
+from sottovoce.simulator.operator import Published, host_of, release_of
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
 from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.features import prompts
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Relay, Release
-from sottovoce.tlog.history import MAX_HEADS
-from sottovoce.tlog.proof import Proof
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
 
@@ -168,20 +162,16 @@ class World:
             releases[role] = release
         return releases
 
-    def _directory(self, now: int) -> Directory:
+    def _directory(self, epoch: int) -> Directory:
         """The epoch's directory: the one that was published, as there is one an epoch."""
-        epoch = epoch_at(now)
         path = self.folder / "directories" / f"{epoch}.json"
         with suppress(OSError, DecodeError):
             return Directory.parse(path.read_bytes())
         state = self._state
         directory = directory_of(
             epoch,
-            gateway_keys=state.gateway,
-            token_keys={number: key for number, key in state.token_keys.items() if number >= epoch},
-            batch_token_keys={
-                number: key for number, key in state.batch_token_keys.items() if number >= epoch
-            },
+            gateway=state.ohttp_keys(epoch),
+            token_keys=[state.token_keys(epoch), state.token_keys(epoch + 1)],
             issuer=ISSUER,
             relays=[
                 Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
@@ -199,13 +189,16 @@ class World:
 
     def _publish(self, now: int) -> None:
         """Enter everything, then prove everything under one tree head, and put it where it is served."""
-        client = LogClient(self._state.ports["log"], self._state.secret, self._state.publishers)
-        releases, directory = self._releases(self._measure(), now), self._directory(now)
+        client = LogClient(self.url("log"), self._state.secret, self._state.publishers)
+        releases = self._releases(self._measure(), now)
+        # Tomorrow's is there ahead of its day, as its keys are.
+        directories = [self._directory(epoch) for epoch in (epoch_at(now), epoch_at(now) + 1)]
         hosts = self._hosts()
         entries: list[bytes] = [entry.encode() for entry in self._artifacts()]
         entries += [entry.encode() for entry in releases.values()]
         entries += [entry.encode() for entry in hosts.values()]
-        for entry in (*entries, directory.encode()):
+        entries += [directory.encode() for directory in directories]
+        for entry in entries:
             client.append(entry)
         for role, release in releases.items():
             write_secret(self.folder / "releases" / f"{role}.json", release.encode())
@@ -220,22 +213,16 @@ class World:
                     host=client.prove(host.encode()),
                 ),
             )
-        mirror = self.folder / "mirror"
-        proof = client.prove(directory.encode()).proof
-        self._write_history(client, Checkpoint.parse(Proof.parse(proof).note.text).size)
-        write_secret(mirror / "directory.proof", proof)
-        write_secret(mirror / "directory.note", sign_directory(directory, self._state.directory))
+        publisher = Publisher(
+            client,
+            Mirror(folder=self.folder / "mirror"),
+            key=self._state.directory.verifier,
+            policy=self.environment().log_policy(),
+        )
+        for directory in directories:
+            # The operator of the attack lab is one who changes the day's directory.
+            publisher.publish(sign_directory(directory, self._state.directory), now, unsafe_replace=True)
         self._published = releases
-
-    def _write_history(self, client: LogClient, size: int) -> None:
-        """The consistency file of this tree head, from every head that was published, before the head itself is."""
-        mirror = self.folder / "mirror"
-        sizes = {int(path.name.rpartition("-")[2]) for path in mirror.glob("consistency-*")}
-        history = client.history(self._state.log.verifier.name, size, sizes)
-        for name in (f"consistency-{size}", "directory.consistency"):
-            write_secret(mirror / name, history.encode())
-        for old in sorted(sizes)[:-MAX_HEADS]:
-            (mirror / f"consistency-{old}").unlink(missing_ok=True)
 
     # Processes.
 
@@ -304,6 +291,10 @@ class World:
         if wait:
             self._parties.wait_ready([name])
 
+    def reload(self, name: str) -> None:
+        """Have issuer or gateway read its key folder again, without a pause."""
+        self._parties.signal(name, signal.SIGHUP)
+
     def renew(self) -> bool:
         """What time asks for: the epoch's keys and directory, fresh proofs, releases. Whether parties were restarted.
 
@@ -311,14 +302,14 @@ class World:
             UnavailableError: the log does not answer, or a party did not start again.
         """
         now = int(self._now())
-        new_keys = self._state.renew(now)
+        if self._state.renew(now):
+            # Before the directory names them.
+            for name in ("issuer", "gateway"):
+                self.reload(name)
         self._state.save()
         before = self._published
         self._publish(now)
-        changed = self._published != before or new_keys
-        if new_keys:
-            self.restart("issuer")
-            self.restart("gateway")
+        changed = self._published != before
         if changed:
             # They show the proofs that they were started with for some minutes more.
             for name in sorted(MACHINES, key=lambda name: MACHINES[name] == "orchestrator"):

@@ -12,13 +12,15 @@ from sottovoce.core.errors import UnavailableError
 from sottovoce.device.directory import DirectoryRefused, LogForked, VerifiedDirectory
 from sottovoce.device.directory_fetch import DirectorySource
 from sottovoce.device.environment import Environment
-from unit.device.test_directory import KEY, NOON, ORIGIN, World
+from unit.device.test_directory import KEY, NOON, ORIGIN, TODAY, World
 
 if TYPE_CHECKING:
     from sottovoce.device.transport import Network
 from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.directoryfiles import note_name, proof_name
 from sottovoce.tlog.proof import Proof
 
+NOTE, PROOF = note_name(TODAY), proof_name(TODAY)
 MIRROR, RELAY = "https://mirror.example", "https://relay.example"
 
 
@@ -40,8 +42,8 @@ class Fake:
         """What mirror and relay show of `world`."""
         self.files.clear()
         for base, one in ((MIRROR, world), (f"{RELAY}/directory", second or world)):
-            self.files[f"{base}/directory.note"] = one.note
-            self.files[f"{base}/directory.proof"] = one.log.proof(one.index, now=NOON)
+            self.files[f"{base}/{NOTE}"] = one.note
+            self.files[f"{base}/{PROOF}"] = one.log.proof(one.index, now=NOON)
         if history is not None:
             for name in ("directory.consistency", f"consistency-{len(world.log.leaves)}"):
                 self.files[f"{MIRROR}/{name}"] = history or world.history()
@@ -87,15 +89,15 @@ def device(tmp_path: Path, world: World) -> Device:
 def test_both_ways_and_one_more_file_whatever_was_seen_before(device: Device, world: World) -> None:
     wanted = [
         f"{MIRROR}/directory.consistency",
-        f"{MIRROR}/directory.note",
-        f"{MIRROR}/directory.proof",
-        f"{RELAY}/directory/directory.note",
-        f"{RELAY}/directory/directory.proof",
+        f"{MIRROR}/{NOTE}",
+        f"{MIRROR}/{PROOF}",
+        f"{RELAY}/directory/{NOTE}",
+        f"{RELAY}/directory/{PROOF}",
     ]
     assert device.get()[1]
-    assert sorted(device.network.asked) == wanted
+    assert sorted(device.network.asked) == sorted(wanted)
     assert device.get(fresh=True)[1]
-    assert sorted(device.network.asked) == wanted
+    assert sorted(device.network.asked) == sorted(wanted)
     assert not device.get()[1]
     assert device.network.asked == []
     world.log.append(b"more")
