@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -10,15 +10,19 @@ from typing import Any, Final, cast
 import msgspec
 
 import sottovoce
-from sottovoce.attest.simulated import SIMULATED_KIND
+from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
+from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.core import canonical
+from sottovoce.device import environment as device_environment
 from sottovoce.edge import gateway, issuer, router
+from sottovoce.edge.directories import directory_of
 from sottovoce.simulator import launcher
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.state import WorldState
 from sottovoce.tee.features.prompts import prompts_digest
 from sottovoce.tee.settings import LogSettings, Model, Settings, VendorRoot
 from sottovoce.thirdparty import cdn, log, relay, witness
+from sottovoce.tlog.entries import Directory, Host, Relay
 
 __all__ = [
     "ENVIRONMENT",
@@ -132,6 +136,50 @@ class Configs:
             if role == "predictor"
             else None,
             prompts=prompts_digest() if role == "predictor" else None,
+        )
+
+    def directory(self, epoch: int, hosts: Sequence[Host]) -> Directory:
+        """The directory of `epoch`; keys of its parties that are missing are made."""
+        state = self._state
+        return directory_of(
+            epoch,
+            gateway=state.ohttp_keys(epoch),
+            token_keys=[state.token_keys(epoch), state.token_keys(epoch + 1)],
+            issuer=ISSUER,
+            relays=[
+                Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
+                for name in ("relay-1", "relay-2")
+            ],
+            hosts=hosts,
+            origin=state.log.verifier.name,
+            quorum=len(state.witnesses),
+        )
+
+    def environment(self) -> device_environment.Environment:
+        """What a device of this world pins."""
+        state, gpus = self._state, self._state.gpu_vendor.roots
+        certificates = (state.vendor.root.ark_der, gpus.devices, gpus.manifests)
+        roots = zip((SIMULATED_PRODUCT, *SIMULATED_NVIDIA_PRODUCTS), certificates, strict=True)
+        return device_environment.Environment(
+            name=ENVIRONMENT,
+            simulated=True,
+            log_origin=state.log.verifier.name,
+            log_key=str(state.log.verifier),
+            witnesses=[str(key.verifier) for key in state.witnesses.values()],
+            quorum=len(state.witnesses),
+            directory_key=str(state.directory.verifier),
+            vendor_roots=[
+                device_environment.VendorRoot(product=name, ark=base64.b64encode(root).decode())
+                for name, root in roots
+            ],
+            manifests=[base64.b64encode(one).decode() for one in state.gpu_manifests],
+            mirrors=[self.url("mirror")],
+            relays=[self.url("relay-1"), self.url("relay-2")],
+            issuer=self.url("issuer"),
+            issuer_name=ISSUER,
+            service=SERVICE,
+            minimum_security_version=1,
+            token_age=(0, 0),
         )
 
     def _log(self, _: str) -> msgspec.Struct:

@@ -9,7 +9,6 @@ The folder holds the secrets of all parties at once, which is what makes it a si
 two of them. Started again, it goes on with the same keys, ports and log.
 """
 
-import base64
 import hashlib
 import secrets
 import signal
@@ -22,23 +21,18 @@ from typing import Final
 
 import sottovoce
 from sottovoce.attest.evidence import Endorsements
-from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
-from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.tokens import epoch_at
-from sottovoce.device.environment import Environment, VendorRoot
+from sottovoce.device.environment import Environment
 from sottovoce.edge import issuer
-from sottovoce.edge.directories import directory_of, sign_directory
+from sottovoce.edge.directories import sign_directory
 from sottovoce.edge.logclient import LogClient
 from sottovoce.edge.publishing import Mirror, Publisher
 from sottovoce.simulator import launcher
 from sottovoce.simulator.configs import (
-    ENVIRONMENT,
-    ISSUER,
     MACHINES,
     PARTIES,
     PURPOSE,
-    SERVICE,
     Change,
     Configs,
     encode_settings,
@@ -52,7 +46,7 @@ from sottovoce.simulator.toml import write_config
 from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.features import prompts
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Relay, Release
+from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
 
@@ -167,20 +161,7 @@ class World:
         path = self.folder / "directories" / f"{epoch}.json"
         with suppress(OSError, DecodeError):
             return Directory.parse(path.read_bytes())
-        state = self._state
-        directory = directory_of(
-            epoch,
-            gateway=state.ohttp_keys(epoch),
-            token_keys=[state.token_keys(epoch), state.token_keys(epoch + 1)],
-            issuer=ISSUER,
-            relays=[
-                Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
-                for name in ("relay-1", "relay-2")
-            ],
-            hosts=list(self._hosts().values()),
-            origin=state.log.verifier.name,
-            quorum=len(state.witnesses),
-        )
+        directory = self._configs.directory(epoch, list(self._hosts().values()))
         write_secret(path, directory.encode())
         return directory
 
@@ -320,29 +301,7 @@ class World:
 
     def environment(self) -> Environment:
         """What a device of this world pins."""
-        state, gpus = self._state, self._state.gpu_vendor.roots
-        certificates = (state.vendor.root.ark_der, gpus.devices, gpus.manifests)
-        roots = zip((SIMULATED_PRODUCT, *SIMULATED_NVIDIA_PRODUCTS), certificates, strict=True)
-        return Environment(
-            name=ENVIRONMENT,
-            simulated=True,
-            log_origin=state.log.verifier.name,
-            log_key=str(state.log.verifier),
-            witnesses=[str(key.verifier) for key in state.witnesses.values()],
-            quorum=len(state.witnesses),
-            directory_key=str(state.directory.verifier),
-            vendor_roots=[
-                VendorRoot(product=name, ark=base64.b64encode(root).decode()) for name, root in roots
-            ],
-            manifests=[base64.b64encode(one).decode() for one in state.gpu_manifests],
-            mirrors=[self.url("mirror")],
-            relays=[self.url("relay-1"), self.url("relay-2")],
-            issuer=self.url("issuer"),
-            issuer_name=ISSUER,
-            service=SERVICE,
-            minimum_security_version=1,
-            token_age=(0, 0),
-        )
+        return self._configs.environment()
 
     def enrol(self, home: Path) -> None:
         """Make `home` a device of this world, with an account at its issuer.
