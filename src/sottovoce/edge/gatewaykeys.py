@@ -18,7 +18,7 @@ from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.ohttp import GatewayKey, encode_key_configs
 from sottovoce.core.privatetokens import PrivateTokenKey
-from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TOKEN_TYPE, TokenKey
+from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TOKEN_TYPE, TokenKey, epoch_at
 from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.files import write_whole
 from sottovoce.edge.keyfolder import PublicKeys, epoch_files
@@ -30,7 +30,7 @@ __all__ = [
     "OhttpKey",
     "OhttpKeyFile",
     "TokenKeyEntry",
-    "forget_ohttp_keys",
+    "forget_gateway_keys",
     "lay_token_keys",
     "load_keys",
     "make_gateway_keys",
@@ -181,17 +181,17 @@ def lay_token_keys(folder: Path, issuer: PublicKeys, *, secrets: Path | None = N
             _lay(folder / name, load_batch_key(secrets / name).secret_bytes())
 
 
-def forget_ohttp_keys(folder: Path, now: float) -> int:
-    """Delete the OHTTP keys that no gateway takes any more; how many. Nobody can then open what was sealed to them.
+def forget_gateway_keys(folder: Path, now: float) -> int:
+    """Delete OHTTP keys that no gateway takes any more, and token keys of the days before yesterday; how many.
+
+    Nobody can then open what was sealed to them.
 
     Raises:
         ConfigError: the folder cannot be read.
     """
-    over = [
-        path
-        for path, match in epoch_files(folder, _OHTTP)
-        if now >= (int(match[1]) + 1) * EPOCH_SECONDS + OHTTP_KEPT + _LATE
-    ]
+    ohttp, tokens = epoch_files(folder, _OHTTP), [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
+    over = [path for path, match in ohttp if now >= (int(match[1]) + 1) * EPOCH_SECONDS + OHTTP_KEPT + _LATE]
+    over += [path for path, match in tokens if int(match[1]) < epoch_at(int(now)) - 1]
     for path in over:
         path.unlink(missing_ok=True)
     return len(over)

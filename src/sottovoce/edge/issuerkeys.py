@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.core.privatetokens import PrivateTokenKey
-from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
+from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey, epoch_at
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
 from sottovoce.edge.keyfolder import EpochKey, PublicKeys, epoch_files, make_file
 from sottovoce.edge.rsa import BlindSigner, generate_token_key, load_token_key
 
-__all__ = ["IssuerFolder", "make_issuer_keys", "read_issuer_folder"]
+__all__ = ["IssuerFolder", "forget_issuer_keys", "make_issuer_keys", "read_issuer_folder"]
 
 _TOKEN: Final = re.compile(r"token-([0-9]{1,7})\.pem")
 _BATCH: Final = re.compile(r"batch-([0-9]{1,7})\.key")
@@ -60,3 +60,16 @@ def make_issuer_keys(folder: Path, epoch: int, *, type_5: bool) -> PublicKeys:
     if epoch in there.batch:
         keys.append(EpochKey.of(epoch, PRIVATE_TOKEN_TYPE, there.batch[epoch].public.encoded))
     return PublicKeys(party="issuer", epoch=epoch, token_keys=keys)
+
+
+def forget_issuer_keys(folder: Path, now: int) -> int:
+    """Delete the keys of the days before yesterday; how many.
+
+    Raises:
+        ConfigError: the folder cannot be read.
+    """
+    found = [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
+    over = [path for path, match in found if int(match[1]) < epoch_at(now) - 1]
+    for path in over:
+        path.unlink(missing_ok=True)
+    return len(over)

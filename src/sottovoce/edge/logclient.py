@@ -1,13 +1,12 @@
 """The operator's access to the log: enter, prove, read. What the log answers is believed only where the reader checks it."""
 
-import http.client
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from sottovoce.attest.evidence import Logged
-from sottovoce.core.errors import ConfigError, UnavailableError
+from sottovoce.core.errors import UnavailableError
 from sottovoce.core.limits import LIMITS
+from sottovoce.edge.plainhttp import ask, require_url
 from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.history import History
@@ -16,7 +15,6 @@ from sottovoce.tlog.publication import combine, is_release, sign_release
 
 __all__ = ["LogClient", "NotInLogError"]
 
-_TIMEOUT: Final = 30.0
 _OK, _NOT_FOUND = 200, 404
 _BUNDLE: Final = tiles.WIDTH * (tiles.MAX_ENTRY + 2)
 
@@ -36,10 +34,8 @@ class LogClient:
         Raises:
             ConfigError: not the URL of one.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
-            raise ConfigError("the log's URL is malformed", hint="https://HOST[:PORT][/PATH]")
-        self._parts = parts
+        require_url(url)
+        self._url = url
         self._secret = secret
         self._publishers = publishers
 
@@ -100,20 +96,12 @@ class LogClient:
             return self._ask("GET", f"/{tiles.tile_path(level, index)}", None, {})
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
-        parts = self._parts
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
         limit = max(LIMITS.directory, _BUNDLE)
-        try:
-            connection.request(method, parts.path.rstrip("/") + path, body=body, headers=dict(headers))
-            response = connection.getresponse()
-            answer = response.read(limit + 1)
-        except (OSError, http.client.HTTPException, ValueError):
-            raise UnavailableError("the log does not answer", party="log") from None
-        finally:
-            connection.close()
-        if response.status == _NOT_FOUND:
+        status, answer = ask(
+            self._url, path, party="log", limit=limit, method=method, body=body, headers=headers
+        )
+        if status == _NOT_FOUND:
             raise NotInLogError("the log has no such entry", party="log")
-        if response.status != _OK or len(answer) > limit:
-            raise UnavailableError("the log refuses", party="log", hint=f"it answered {response.status}")
+        if status != _OK:
+            raise UnavailableError("the log refuses", party="log", hint=f"it answered {status}")
         return answer

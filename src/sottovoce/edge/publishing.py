@@ -33,6 +33,8 @@ __all__ = ["Mirror", "NotSeenError", "Publisher", "SecondDirectoryError"]
 
 _PUBLIC: int = 0o644
 """Mode of what anybody may read."""
+_BEHIND: int = 7
+"""Days for which a directory that is over stays: the next one is compared with it, though the operator be late."""
 
 
 class SecondDirectoryError(SottovoceError):
@@ -150,7 +152,7 @@ class Publisher:
             if self._mirror.notes().get(epoch) != note:
                 self._mirror.put(note_name(epoch), note)
         self._progress("published")
-        for epoch in notes.keys() - wanted.keys():
+        for epoch in (epoch for epoch in notes if epoch < _first(now) - _BEHIND):
             for name in (note_name(epoch), proof_name(epoch)):
                 self._mirror.remove(name)
 

@@ -11,8 +11,8 @@ import msgspec
 from sottovoce.core import ristretto
 from sottovoce.core.errors import ConfigError
 from sottovoce.core.tokens import epoch_at
-from sottovoce.edge.gatewaykeys import forget_ohttp_keys, lay_token_keys, make_gateway_keys
-from sottovoce.edge.issuerkeys import make_issuer_keys
+from sottovoce.edge.gatewaykeys import forget_gateway_keys, lay_token_keys, make_gateway_keys
+from sottovoce.edge.issuerkeys import forget_issuer_keys, make_issuer_keys
 from sottovoce.edge.keyfolder import PublicKeys, listing
 from sottovoce.simulator.accelerator import SimulatedGpuVendor
 from sottovoce.simulator.pki import SimulatedChip, SimulatedVendor
@@ -117,7 +117,8 @@ class WorldState:
             self.token_keys(epoch)
         for epoch in (today, today + 1):
             self.ohttp_keys(epoch)
-        forget_ohttp_keys(self.gateway_keys, now)
+        forget_issuer_keys(self.issuer_keys, now)
+        forget_gateway_keys(self.gateway_keys, now)
         if now - record.revocation_list > _WEEK:
             crl = SimulatedVendor.revocation_list(self.vendor.ark_key, now=now)
             self.vendor, record.revocation_list = replace(self.vendor, crl=crl), now
