@@ -15,7 +15,7 @@ from sottovoce.simulator import rotation
 
 @click.command()
 @click.option("--rotations", default=2, show_default=True, help="Changes of day.")
-@click.option("--devices", default=12, show_default=True, help="Devices that keep asking.")
+@click.option("--devices", default=16, show_default=True, help="Devices that keep asking.")
 @click.option("--json", "output", type=click.Path(path_type=Path, dir_okay=False), default=None)
 def main(rotations: int, devices: int, output: Path | None) -> None:
     """Ask while the day changes; the exit code is 1 if a request failed, or a device fetched more than once more."""

@@ -113,10 +113,16 @@ class DirectorySource:
 
     async def _fetch(self, now: int, last: LastSeen | None) -> VerifiedDirectory:
         epoch, relay = epoch_at(now), RelayClient(self._network, self._environment.relays)
-        mirrored, second, second_proof = await asyncio.gather(
-            self._mirror(epoch), relay.directory(note_name(epoch)), relay.directory(proof_name(epoch))
-        )
-        note, proof, shown = mirrored
+        mirrored = asyncio.ensure_future(self._mirror(epoch))
+        ways = [asyncio.ensure_future(relay.directory(name(epoch))) for name in (note_name, proof_name)]
+        try:
+            # Where both ways fail, it is the mirror's failure that is told.
+            note, proof, shown = await mirrored
+            second, second_proof = [await way for way in ways]
+        finally:
+            for task in (mirrored, *ways):
+                task.cancel()
+            await asyncio.gather(mirrored, *ways, return_exceptions=True)
         sizes = {size for one in (proof, second_proof) if (size := _size(one))}
         # It came with the others, whether this device needs it or not: who asks for it says nothing about when he was here last.
         # Where the one way is behind the other, or the files were changed meanwhile, the right one has a name of its own.

@@ -38,10 +38,10 @@ from sottovoce.simulator.edge_world import EdgeWorld
 
 __all__ = ["Counts", "run"]
 
-_DEVICES: Final = 12
-_BATCH: Final = 64
-"""Tokens an epoch and refill: twice the usual, as these devices ask more than a hundred times a day."""
-_PAUSE: Final = (0.2, 1.5)
+_DEVICES: Final = 16
+_BATCH: Final = 96
+"""Tokens an epoch and refill: three times the usual, as these devices ask a hundred times a day."""
+_PAUSE: Final = (0.5, 3.0)
 """Seconds of the world's clock between two requests of one device."""
 _HELD: Final = (0.0, 500.0)
 """Seconds of the shared clock for which a session is left open; it may last 600."""
@@ -84,7 +84,7 @@ class Counts:
     """Of one device and one rotation."""
     first_refresh: int = 0
     last_refresh: int = 0
-    """Seconds after the beginning of its day at which the first and the last device came for a directory."""
+    """Seconds after the beginning of its day at which the first and the last device came for a directory, by the clock."""
     unopened: int = 0
     """Requests that the gateway could not open."""
     keys_read: int = 0
@@ -143,6 +143,8 @@ class _Device:
         self._lock = asyncio.Lock()
         self.extra: Counter[int] = Counter()
         """Extra fetches by the epoch in which they were."""
+        self.came: dict[int, float] = {}
+        """When it first fetched the directory of an epoch as planned, unix seconds."""
 
     def close(self) -> None:
         self._wallet.close()
@@ -160,7 +162,7 @@ class _Device:
             self.extra[epoch_at(int(now) + EPOCH_SECONDS // 2)] += 1
         elif fetched:
             counts.planned_fetches += 1
-            self._run.came(directory.directory.epoch, now)
+            self.came.setdefault(directory.directory.epoch, now)
         return directory, fetched
 
     async def look(self) -> None:
@@ -250,14 +252,7 @@ class _Run:
         self.ends = asyncio.Event()
         self._days = [first + number * EPOCH_SECONDS for number in range(rotations)]
         self._waits: dict[bool, list[float]] = {True: [], False: []}
-        self._came: dict[int, list[float]] = {}
-        self._moments: list[float] = []
         self._read: list[float] = []
-
-    def came(self, epoch: int, now: float) -> None:
-        """A device has fetched the directory of `epoch`."""
-        if epoch * EPOCH_SECONDS in self._days:
-            self._came.setdefault(epoch, []).append(now - epoch * EPOCH_SECONDS)
 
     def answered(self, began: float, wait: float, epoch: int) -> None:
         """A request has its answer."""
@@ -302,7 +297,13 @@ class _Run:
 
     def finish(self, devices: list[_Device], events: Mapping[str, int]) -> None:
         """Put the counts together."""
-        counts, came = self.counts, [at for times in self._came.values() for at in times]
+        counts = self.counts
+        came = [
+            one.came[day // EPOCH_SECONDS] - day
+            for one in devices
+            for day in self._days
+            if day // EPOCH_SECONDS in one.came
+        ]
         counts.most_extra_fetches = max((max(one.extra.values(), default=0) for one in devices), default=0)
         if came:
             counts.first_refresh, counts.last_refresh = round(min(came)), round(max(came))
