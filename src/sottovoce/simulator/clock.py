@@ -6,6 +6,7 @@ runs a party as it is, by this clock in place of the machine's. No party has a s
 start another program. Only the time of day is replaced; time limits go by the machine's monotonic clock, as they do outside.
 """
 
+import math
 import mmap
 import os
 import runpy
@@ -17,12 +18,17 @@ from typing import Final
 
 __all__ = ["SharedClock", "main"]
 
-_STATE: Final = struct.Struct("<qdddq")
-"""A count, then monotonic seconds, the unix seconds shown at that moment, the speed, and the count again: equal, if nobody was writing."""
+_STATE: Final = struct.Struct("<qddddq")
+"""A count, then monotonic seconds, the unix seconds shown at that moment, the speed, the unix seconds at which it stands still, and the
+count again: equal, if nobody was writing."""
 
 
 class SharedClock:
-    """The clock whose state is in a file; calling it gives unix seconds, as `time.time` does."""
+    """The clock whose state is in a file; calling it gives unix seconds, as `time.time` does.
+
+    It is wound up again and again, and stands still when nobody does: a machine that is busy with something else would otherwise let hours
+    pass within a request.
+    """
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR)
@@ -34,25 +40,20 @@ class SharedClock:
     @classmethod
     def create(cls, path: Path, start: float) -> "SharedClock":
         """A new clock that shows `start` and runs as fast as the world's."""
-        path.write_bytes(_STATE.pack(0, time.monotonic(), start, 1.0, 0))
+        path.write_bytes(_STATE.pack(0, time.monotonic(), start, 1.0, math.inf, 0))
         return cls(path)
 
     def __call__(self) -> float:
         """Unix seconds."""
         while True:
-            before, since, shown, speed, after = _STATE.unpack(self._state[:])
+            before, since, shown, speed, limit, after = _STATE.unpack(self._state[:])
             if before == after:
-                return float(shown + (time.monotonic() - since) * speed)
+                return float(min(shown + (time.monotonic() - since) * speed, limit))
 
-    @property
-    def speed(self) -> float:
-        """Its seconds in one second of the world's."""
-        return float(_STATE.unpack(self._state[:])[3])
-
-    def run(self, speed: float) -> None:
-        """Go on from where it is, at this speed. One process does this."""
+    def run(self, speed: float, seconds: float = math.inf) -> None:
+        """Go on from where it is at this speed, for so many seconds of the world's clock at most. One process does this."""
         shown, count = self(), int(_STATE.unpack(self._state[:])[0]) + 1
-        new = _STATE.pack(count, time.monotonic(), shown, speed, count)
+        new = _STATE.pack(count, time.monotonic(), shown, speed, shown + speed * seconds, count)
         self._state[:8] = new[:8]
         self._state[8:] = new[8:]
 

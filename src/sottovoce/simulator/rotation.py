@@ -12,11 +12,12 @@ that sessions straddle each moment at which something changes, asks in it, and c
 
 import asyncio
 import contextlib
+import math
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,7 +37,7 @@ from sottovoce.edge.gatewaykeys import OHTTP_KEPT
 from sottovoce.simulator.clock import SharedClock
 from sottovoce.simulator.edge_world import EdgeWorld
 
-__all__ = ["Counts", "run"]
+__all__ = ["SHORT", "Counts", "Pace", "run"]
 
 _DEVICES: Final = 16
 _BATCH: Final = 96
@@ -47,15 +48,29 @@ _HELD: Final = (0.0, 500.0)
 """Seconds of the shared clock for which a session is left open; it may last 600."""
 _CLOCK_ERROR: Final = 45.0
 """Seconds by which a device's clock differs, at most. With the request's date, which is rounded, it stays within the gateway's 300."""
-_BEFORE: Final = 2 * 3600
-"""Seconds before the first change of day at which a run begins; it ends as long after the grace of the last."""
-_AHEAD: Final = 90 * 60
-"""Seconds before the first change of day at which its directory is published; those of later days have more."""
-_TICK: Final = 0.4
-_AROUND, _BETWEEN = 150.0, 400.0
-"""Speeds of the clock around a change of day, and between two."""
+_LOOK: Final = 0.4
+"""Seconds between two looks of a device at what is due."""
+_TICK, _WOUND = 0.1, 0.2
+"""Seconds of the world's clock between two windings of the shared one, and for which it is wound."""
+_SLOW: Final = 0.25
+"""Seconds after which a request that is on its way stops the shared clock: outside, no request takes minutes of the day either."""
 _AFTER: Final = OHTTP_KEPT + 600
+"""Seconds after the last grace at which a run ends: the last old key is gone."""
 _TEXT: Final = b"a request of the length of a short draft, in which nothing is secret. ".ljust(512, b".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When a run begins and publishes, in seconds before the first change of day, and the clock's speeds: around those changes, and between."""
+
+    before: int = 2 * 3600
+    ahead: int = 90 * 60
+    around: float = 150.0
+    between: float = 400.0
+
+
+SHORT: Final = Pace(before=1500, ahead=1200, around=250.0)
+"""For a test."""
 
 
 @dataclass(kw_only=True)
@@ -141,6 +156,8 @@ class _Device:
             zone=lambda _: zone,
         )
         self._lock = asyncio.Lock()
+        self.waits_since = math.inf
+        """Monotonic seconds at which it began to wait for an answer; infinite while it does not."""
         self.extra: Counter[int] = Counter()
         """Extra fetches by the epoch in which they were."""
         self.came: dict[int, float] = {}
@@ -190,7 +207,7 @@ class _Device:
             except SottovoceError as error:
                 self._run.counts.failed_beside += 1
                 self._run.counts.add_failure(f"beside: {error.code}")
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_LOOK)
 
     async def ask(self) -> None:
         """One request after the other."""
@@ -205,9 +222,11 @@ class _Device:
                 self._run.counts.add_failure(error.code)
             else:
                 self._run.answered(began, time.monotonic() - since - held, epoch)
+            self.waits_since = math.inf
 
     async def _request(self) -> tuple[float, int]:
         """A whole request, tried again once as `device.client` does (decision record 12); how long it was held, and the directory's epoch."""
+        self.waits_since = time.monotonic()
         directory, fetched = await self._directory()
         try:
             client, session = await self._open(directory)
@@ -216,8 +235,12 @@ class _Device:
                 raise
             directory, _ = await self._directory(fresh=True)
             client, session = await self._open(directory)
-        held = self._random.uniform(*_HELD) / self._run.clock.speed
-        await asyncio.sleep(held)
+        self.waits_since, left_open = math.inf, time.monotonic()
+        until = self._run.clock() + self._random.uniform(*_HELD)
+        while self._run.clock() < until:  # noqa: ASYNC110 - a clock tells nobody
+            await asyncio.sleep(_TICK)
+        held = time.monotonic() - left_open
+        self.waits_since = time.monotonic()
         answer = b"".join([piece async for piece in client.turn(session, _TEXT)])
         if answer != _TEXT:
             raise _AnswerError("another answer than the echo's")
@@ -241,16 +264,18 @@ class _AnswerError(SottovoceError):
 
 
 class _Run:
-    """A run over `rotations` changes of day; the first one begins at `first`, unix seconds."""
+    """A run over changes of day, at these unix seconds."""
 
     def __init__(
-        self, world: EdgeWorld, clock: SharedClock, first: int, rotations: int, devices: int
+        self, world: EdgeWorld, clock: SharedClock, pace: Pace, *, days: Sequence[int], devices: int
     ) -> None:
         self.world = world
         self.clock = clock
-        self.counts = Counts(devices=devices, rotations=rotations)
+        self.counts = Counts(devices=devices, rotations=len(days))
+        self._pace = pace
+        self._devices: Sequence[_Device] = ()
         self.ends = asyncio.Event()
-        self._days = [first + number * EPOCH_SECONDS for number in range(rotations)]
+        self._days = days
         self._waits: dict[bool, list[float]] = {True: [], False: []}
         self._read: list[float] = []
 
@@ -273,12 +298,13 @@ class _Run:
     async def play(self, devices: list[_Device], spoil: Callable[[EdgeWorld, int], None] | None) -> None:
         for one in devices:
             await one.look()  # the first tokens
+        self._devices = devices
         tasks = [asyncio.ensure_future(work) for one in devices for work in (one.keep(), one.ask())]
         try:
             for day in self._days:
                 epoch = epoch_at(day)
                 # The first one has little time ahead of it, the others most of a day.
-                ahead = _AHEAD if day == self._days[0] else EPOCH_SECONDS - 8 * 3600
+                ahead = self._pace.ahead if day == self._days[0] else EPOCH_SECONDS - 8 * 3600
                 await self._until(day - ahead)
                 await asyncio.to_thread(self.rotate, epoch)
                 await self._until(day)
@@ -290,10 +316,14 @@ class _Run:
             await asyncio.gather(*tasks)
 
     async def _until(self, moment: float) -> None:
+        """Wind the clock up until it shows `moment`."""
+        pace = self._pace
         while (left := moment - self.clock()) > 0:
-            near = any(day - _BEFORE <= self.clock() <= day + GRACE + _AFTER for day in self._days)
-            self.clock.run(_AROUND if near else _BETWEEN)
-            await asyncio.sleep(min(left / self.clock.speed, 1.0))
+            near = any(day - 2 * 3600 <= self.clock() <= day + GRACE + _AFTER for day in self._days)
+            speed = pace.around if near else pace.between
+            slow = time.monotonic() - min(one.waits_since for one in self._devices) > _SLOW
+            self.clock.run(speed, 0.0 if slow else min(_WOUND, left / speed))
+            await asyncio.sleep(_TICK)
 
     def finish(self, devices: list[_Device], events: Mapping[str, int]) -> None:
         """Put the counts together."""
@@ -322,6 +352,7 @@ def run(
     rotations: int,
     *,
     devices: int = _DEVICES,
+    pace: Pace | None = None,
     spoil: Callable[[EdgeWorld, int], None] | None = None,
 ) -> Counts:
     """Go over so many changes of day. `spoil` gets the world and the new epoch as each begins: a test does its own damage there.
@@ -330,17 +361,17 @@ def run(
         UnavailableError: a party did not start.
         ConfigError: the operator's tool refused a directory.
     """
-    today = epoch_at(int(time.time()))
-    first = (today + 1) * EPOCH_SECONDS
+    pace, today = pace or Pace(), epoch_at(int(time.time()))
+    days = [(today + number) * EPOCH_SECONDS for number in range(1, rotations + 1)]
     with tempfile.TemporaryDirectory(prefix="sottovoce-rotation-") as folder:
-        clock = SharedClock.create(Path(folder) / "clock", first - _BEFORE)
+        clock = SharedClock.create(Path(folder) / "clock", days[0] - pace.before)
         world = EdgeWorld(Path(folder) / "world", clock, Path(folder) / "clock")
 
         async def play() -> Counts:
             async with _Echo().running() as echo, Network() as network:
                 try:
                     await asyncio.to_thread(world.start, echo)
-                    work = _Run(world, clock, first, rotations, devices)
+                    work = _Run(world, clock, pace, days=days, devices=devices)
                     there = [_Device(work, number, network) for number in range(devices)]
                     try:
                         await work.play(there, spoil)
