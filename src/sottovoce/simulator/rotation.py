@@ -40,8 +40,6 @@ from sottovoce.simulator.edge_world import EdgeWorld
 __all__ = ["SHORT", "Counts", "Pace", "run"]
 
 _DEVICES: Final = 16
-_BATCH: Final = 96
-"""Tokens an epoch and refill: three times the usual, as these devices ask a hundred times a day."""
 _PAUSE: Final = (0.5, 3.0)
 """Seconds of the world's clock between two requests of one device."""
 _HELD: Final = (0.0, 500.0)
@@ -61,15 +59,22 @@ _TEXT: Final = b"a request of the length of a short draft, in which nothing is s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When a run begins and publishes, in seconds before the first change of day, and the clock's speeds: around those changes, and between."""
+    """How long a run takes.
+
+    Attributes:
+        before, ahead: when it begins, and when it publishes, in seconds before the first change of day.
+        around, between: the clock's speeds around the changes of day, and between two.
+        batch: tokens an epoch and refill of each device; more than the usual 32, where it asks a hundred times a day.
+    """
 
     before: int = 2 * 3600
     ahead: int = 90 * 60
     around: float = 150.0
     between: float = 400.0
+    batch: int = 96
 
 
-SHORT: Final = Pace(before=1500, ahead=1200, around=250.0)
+SHORT: Final = Pace(before=1500, ahead=1200, around=250.0, batch=32)
 """For a test."""
 
 
@@ -152,7 +157,7 @@ class _Device:
         zone = self._random.randint(-11, 12) * 3600
         self._wallet = Wallet(
             self._home / "wallet.sqlite",
-            schedule=Schedule(batch=_BATCH, age=self._environment.token_age),
+            schedule=Schedule(batch=run.pace.batch, age=self._environment.token_age),
             zone=lambda _: zone,
         )
         self._lock = asyncio.Lock()
@@ -272,7 +277,7 @@ class _Run:
         self.world = world
         self.clock = clock
         self.counts = Counts(devices=devices, rotations=len(days))
-        self._pace = pace
+        self.pace = pace
         self._devices: Sequence[_Device] = ()
         self.ends = asyncio.Event()
         self._days = days
@@ -304,7 +309,7 @@ class _Run:
             for day in self._days:
                 epoch = epoch_at(day)
                 # The first one has little time ahead of it, the others most of a day.
-                ahead = self._pace.ahead if day == self._days[0] else EPOCH_SECONDS - 8 * 3600
+                ahead = self.pace.ahead if day == self._days[0] else EPOCH_SECONDS - 8 * 3600
                 await self._until(day - ahead)
                 await asyncio.to_thread(self.rotate, epoch)
                 await self._until(day)
@@ -313,11 +318,12 @@ class _Run:
                 await self._until(day + GRACE + _AFTER)
         finally:
             self.ends.set()
+            self.clock.run(self.pace.around)  # or sessions that are open would wait for ever
             await asyncio.gather(*tasks)
 
     async def _until(self, moment: float) -> None:
         """Wind the clock up until it shows `moment`."""
-        pace = self._pace
+        pace = self.pace
         while (left := moment - self.clock()) > 0:
             near = any(day - 2 * 3600 <= self.clock() <= day + GRACE + _AFTER for day in self._days)
             speed = pace.around if near else pace.between
