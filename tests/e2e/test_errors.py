@@ -8,16 +8,19 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from e2e.conftest import CHATS, Device, nobody_connects, without
 from sottovoce.cli.exits import EXIT_CODES
+from sottovoce.core.tokens import epoch_at
 from sottovoce.device.issuance import QuotaUsedError
 from sottovoce.device.reports import ReportStore
 from sottovoce.simulator.world import World
+from sottovoce.tlog.directoryfiles import note_name, proof_name
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -159,16 +162,17 @@ def test_without_the_mirror_the_kept_directory_goes_on(world: World, device: Dev
 def test_an_expired_directory(device: Device) -> None:
     before = device.ready()
     late = Device(device.home, days_ahead=9)
-    assert "expired" in refused(late.run(*REWRITE), "directory")
+    # What it has is expired, and its day's is not there.
+    assert "of today" in refused(late.run(*REWRITE), "unavailable.directory")
     nothing_was_sent(device)
     assert device.ready() == before
 
 
 @contextlib.contextmanager
-def another_mirror(world: World, **changes: bytes) -> Iterator[str]:
+def another_mirror(world: World, changes: Mapping[str, bytes] | None = None) -> Iterator[str]:
     """A mirror that serves the world's files, but some changed."""
     files = {path.name: path.read_bytes() for path in (world.folder / "mirror").iterdir()}
-    files |= {name.replace("_", "."): data for name, data in changes.items()}
+    files |= changes or {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -189,7 +193,8 @@ def another_mirror(world: World, **changes: bytes) -> Iterator[str]:
 
 
 def test_a_mirror_that_shows_this_device_another_directory(world: World, device: Device) -> None:
-    note = (world.folder / "mirror" / "directory.note").read_bytes()
+    name = note_name(epoch_at(int(time.time())))
+    note = (world.folder / "mirror" / name).read_bytes()
     before = device.ready()
     for changed in (
         note + b"\n",
@@ -198,7 +203,7 @@ def test_a_mirror_that_shows_this_device_another_directory(world: World, device:
         b"\xff" * 100,
     ):
         fresh_directory(device)
-        with another_mirror(world, directory_note=changed) as url, pinned(device, mirrors=[url]):
+        with another_mirror(world, {name: changed}) as url, pinned(device, mirrors=[url]):
             refused(device.run(*REWRITE), "directory")
         nothing_was_sent(device)
     with another_mirror(world) as url, pinned(device, mirrors=[url]):
@@ -207,10 +212,11 @@ def test_a_mirror_that_shows_this_device_another_directory(world: World, device:
 
 
 def test_a_directory_whose_proof_is_of_another_tree(world: World, device: Device) -> None:
-    proof = bytearray((world.folder / "mirror" / "directory.proof").read_bytes())
+    name = proof_name(epoch_at(int(time.time())))
+    proof = bytearray((world.folder / "mirror" / name).read_bytes())
     proof[len(proof) // 2] ^= 1
     fresh_directory(device)
-    with another_mirror(world, directory_proof=bytes(proof)) as url, pinned(device, mirrors=[url]):
+    with another_mirror(world, {name: bytes(proof)}) as url, pinned(device, mirrors=[url]):
         refused(device.run(*REWRITE), "directory")
     nothing_was_sent(device)
 

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from e2e.conftest import Device
-from sottovoce.simulator.operator import LogClient, host_of
+from sottovoce.edge.logclient import LogClient
+from sottovoce.simulator.operator import host_of
 from sottovoce.simulator.state import WorldState
 from sottovoce.simulator.world import World
 
@@ -56,7 +57,7 @@ def test_a_log_that_grew_does_not_wait_for_new_papers(world: World, fresh: Devic
     before = live()["release-log-seen"]
     state = WorldState(world.folder, now=0)
     entry = host_of("orchestrator-9", "orchestrator", state.vendor.make_chip(now=1_700_000_000)).encode()
-    LogClient(world.port("log"), state.secret).append(entry)
+    LogClient(world.url("log"), state.secret).append(entry)
     assert not world.renew()
     # The directory's tree head is newer now than the one in the CVMs' papers.
     (fresh.home / "directory.json").unlink()

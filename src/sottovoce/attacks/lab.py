@@ -28,8 +28,9 @@ from sottovoce.device.chats import Chat, Message
 from sottovoce.device.client import Client
 from sottovoce.device.reports import Report, ReportStore
 from sottovoce.device.settings import SettingsStore
+from sottovoce.edge.logclient import LogClient
 from sottovoce.simulator.configs import MACHINES, Change
-from sottovoce.simulator.operator import LogClient, host_of
+from sottovoce.simulator.operator import host_of
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.tlog.entries import Directory, Host, Release
@@ -84,7 +85,7 @@ class Lab:
         self._folder = folder
         self._now = int(now)
         self._state = WorldState(world.folder, now=self._now)
-        self._log = LogClient(world.port("log"), self._state.secret, self._state.publishers)
+        self._log = LogClient(world.url("log"), self._state.secret, self._state.publishers)
         self._proofs: dict[bytes, Logged] = {}
         self._earlier: dict[str, bytes] = {}
         self._open: list[Generator[bytes, None, None]] = []

@@ -21,7 +21,10 @@ EXIT_CODES: Final = {
     "unavailable.issuer": (13, "the issuer gave no answer"),
     "unavailable.directory": (14, "no mirror of the directory could be reached"),
     "unavailable": (15, "another party could not be reached"),
-    "directory": (20, "the directory is expired, not logged, or differs between two ways"),
+    "directory": (
+        20,
+        "the directory is expired, not logged, differs between two ways, or would lock devices out",
+    ),
     "wallet.empty": (21, "no token left"),
     "token": (22, "a token or a token key was refused"),
     "quota": (23, "the account has had its tokens for today"),

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "wallet": "Show or refill the anonymous tokens.",
     "model": "Fetch the embedded language model.",
     "serve": "Run one party as a service.",
+    "directory": "Prepare, sign, check and publish the next day's directory.",
     "spent": "Make or check the gateways' store of spent tokens.",
 }
 

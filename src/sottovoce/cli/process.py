@@ -1,5 +1,6 @@
 """What every service process does the same way: sockets, readiness, shutdown, no logging but events."""
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -86,8 +87,10 @@ def load_config(kind: type[_T], data: bytes) -> _T:
         raise ConfigError("the configuration file is not TOML") from None
 
 
-def run_asgi(app: Any, sock: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve `app` on `sock` until SIGTERM or SIGINT."""
+def run_asgi(
+    app: Any, sock: socket.socket, ready: Callable[[], None], *, reload: Callable[[], None] | None = None
+) -> None:
+    """Serve `app` on `sock` until SIGTERM or SIGINT; `reload` is called on SIGHUP."""
     import uvicorn
 
     # Nothing is logged but events: a traceback could hold a request's bytes.
@@ -110,6 +113,8 @@ def run_asgi(app: Any, sock: socket.socket, ready: Callable[[], None]) -> None:
         """Says when it serves."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            if reload is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
             await super().startup(sockets=sockets)
             if self.started:
                 ready()

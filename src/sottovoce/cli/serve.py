@@ -30,6 +30,8 @@ _APPS: Final = {
 def serve(role: str, config: Path, listen: str, fd: int | None, ready_fd: int | None) -> None:
     """Run one party as a service until it is told to stop.
 
+    Issuer and gateway read their key folders again every minute, and at once on SIGHUP.
+
     `cvm` is a simulated machine: it measures and starts one CVM and holds its security processor.
     """
     from sottovoce.cli import process
@@ -46,7 +48,7 @@ def serve(role: str, config: Path, listen: str, fd: int | None, ready_fd: int | 
     module = importlib.import_module(_APPS[role])
     log = process.event_log()
     app = module.create_app(process.load_config(module.Config, data), log=log)
-    process.run_asgi(app, sock, ready)
+    process.run_asgi(app, sock, ready, reload=getattr(app, "reload", None))
 
 
 def _read(path: Path) -> bytes:

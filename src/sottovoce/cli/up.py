@@ -61,6 +61,7 @@ def _keep(out: "Console", world: "World", home: "Path") -> None:
     async def refill() -> None:
         async with Client(home) as client:
             await client.refill_wallet(only_if_due=True)
+            await client.refresh_directory()
 
     epoch, due = epoch_at(int(time.time())), time.monotonic() + _RENEW
     while True:

@@ -31,14 +31,19 @@ def show(context: Context) -> None:
 )
 @click.pass_obj
 def refill(context: Context, now: bool) -> None:  # noqa: FBT001 - a flag
-    """Fetch a batch of tokens, if the wallet's schedule says so."""
+    """Fetch a batch of tokens, if the wallet's schedule says so, and the directory, if its own does.
+
+    Have it run every few minutes, also when nobody uses the device: what is fetched then says nothing about use.
+    """
     import asyncio
 
     from sottovoce.device.client import Client
 
     async def fetch() -> int:
         async with Client(context.home) as client:
-            return await client.refill_wallet(only_if_due=not now)
+            count = await client.refill_wallet(only_if_due=not now)
+            await client.refresh_directory()
+            return count
 
     count = asyncio.run(fetch())
     click.echo(f"{count} tokens fetched." if count else "No refill is due. `--now` fetches anyway.")

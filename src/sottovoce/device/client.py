@@ -174,6 +174,17 @@ class Client:
                 now=now,
             )
 
+    async def refresh_directory(self) -> bool:
+        """Fetch the directory, if its plan says so; whether it was fetched.
+
+        For whatever runs beside the user (the wallet's refills do): then a fetch does not wait for the next use, whose time it would tell.
+
+        Raises:
+            SottovoceError: as `DirectorySource.get`.
+        """
+        _, fetched = await self._directory(self.environment).get(int(self._clock()))
+        return fetched
+
     def stock(self) -> tuple[Stock, int]:
         """What the wallet holds, and when the next refill is planned (unix seconds)."""
         now = int(self._clock())

@@ -121,7 +121,7 @@ def accept(
     second_proof: bytes | None = None,
     history: bytes | None = None,
 ) -> VerifiedDirectory:
-    """The directory in two copies of `directory.note`, its proof by both ways, and the consistency file.
+    """The directory in two copies of its note, its proof by both ways, and the consistency file.
 
     `second_proof` is None for a directory that was kept: its two ways were compared when it came.
 

@@ -1,6 +1,12 @@
 """Getting the directory (protocol section 3): from a mirror and through a relay, then kept until its next refresh.
 
 What is kept is verified again each time it is read, so a changed file is no different from a changed answer.
+
+    fetched ─▶ kept ── 2 to 5 hours, drawn ─▶ fetched anew
+                └──── would be after the end of its day ─▶ within 45 minutes after that end, drawn: the old one is valid for an hour more
+
+So all devices come to the next day's document spread over that time, and when one comes says nothing about its user. A mirror that
+is late or down then costs nothing: the kept one is used while it passes every check.
 """
 
 import asyncio
@@ -8,6 +14,7 @@ import base64
 import binascii
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +22,9 @@ import msgspec
 
 from sottovoce.core.errors import LimitError, PeerError, SottovoceError, UnavailableError
 from sottovoce.core.limits import LIMITS
+from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, epoch_at
 from sottovoce.device.directory import (
+    DirectoryRefused,
     LastSeen,
     LogForked,
     VerifiedDirectory,
@@ -26,16 +35,28 @@ from sottovoce.device.directory import (
 )
 from sottovoce.device.environment import Environment
 from sottovoce.device.files import write_private
+from sottovoce.device.schedule import Draw
 from sottovoce.device.transport import Network, RelayClient
 from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.directoryfiles import HISTORY, history_name, note_name, proof_name
 from sottovoce.tlog.history import History
 from sottovoce.tlog.proof import Proof
 
-__all__ = ["DirectorySource"]
+__all__ = ["DirectorySource", "refresh_time"]
 
-_NOTE, _PROOF, _HISTORY = "directory.note", "directory.proof", "directory.consistency"
 _REFRESH: Final = (2 * 3600, 5 * 3600)
 """Seconds until the next fetch, drawn anew each time, so that the time of a fetch says nothing about use."""
+_ROTATION: Final = (0, GRACE * 3 // 4)
+"""Seconds after the end of the document's day, for a fetch that would be later. What is left of the grace is for trying again."""
+_RETRY: Final = (300, 900)
+"""Seconds from a fetch that found nobody to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptDirectory:
+    accepted: VerifiedDirectory
+    is_due: bool
+    """Whether it is time for a fresh one."""
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +64,12 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     proof: str
     history: str = ""
     refresh: int
+
+
+def refresh_time(epoch: int, now: int, draw: Draw) -> int:
+    """Unix seconds of the fetch after the one at `now`, which brought the document of `epoch`."""
+    planned, end = now + draw.randint(*_REFRESH), (epoch + 1) * EPOCH_SECONDS
+    return planned if planned < end else end + draw.randint(*_ROTATION)
 
 
 class DirectorySource:
@@ -64,19 +91,38 @@ class DirectorySource:
         Raises:
             LogForked: the log has two histories; what was shown of both is kept in `fork.json`.
             DirectoryRefused: another rule of section 3 does not hold.
-            UnavailableError: no mirror or no relay has it.
+            UnavailableError: no mirror or no relay has it, and none is kept that is still valid.
             ConfigError: the record of the last directory is damaged.
             DiskError: the disk is full.
         """
         last = load_last_seen(self._seen)
         kept = None if fresh else self._read(now, last)
-        if kept is not None:
-            return kept, False
-        relay = RelayClient(self._network, self._environment.relays)
-        mirrored, second, second_proof = await asyncio.gather(
-            self._mirror(), relay.directory(_NOTE), relay.directory(_PROOF)
-        )
-        note, proof, shown = mirrored
+        if kept is not None and not kept.is_due:
+            return kept.accepted, False
+        try:
+            accepted = await self._fetch(now, last)
+        except UnavailableError:
+            if kept is None:
+                raise
+            # Every check of it was made again just now; it has a few hours at most.
+            self._write(kept.accepted, now + self._draw.randint(*_RETRY))
+            return kept.accepted, False
+        save_last_seen(self._seen, accepted)
+        self._write(accepted, refresh_time(accepted.directory.epoch, now, self._draw))
+        return accepted, True
+
+    async def _fetch(self, now: int, last: LastSeen | None) -> VerifiedDirectory:
+        epoch, relay = epoch_at(now), RelayClient(self._network, self._environment.relays)
+        mirrored = asyncio.ensure_future(self._mirror(epoch))
+        ways = [asyncio.ensure_future(relay.directory(name(epoch))) for name in (note_name, proof_name)]
+        try:
+            # Where both ways fail, it is the mirror's failure that is told.
+            note, proof, shown = await mirrored
+            second, second_proof = [await way for way in ways]
+        finally:
+            for task in (mirrored, *ways):
+                task.cancel()
+            await asyncio.gather(mirrored, *ways, return_exceptions=True)
         sizes = {size for one in (proof, second_proof) if (size := _size(one))}
         # It came with the others, whether this device needs it or not: who asks for it says nothing about when he was here last.
         # Where the one way is behind the other, or the files were changed meanwhile, the right one has a name of its own.
@@ -92,9 +138,9 @@ class DirectorySource:
             self._keep_fork(proof, second_proof, now)
             hint = f"{self._fork} has the signed tree heads: they prove it to anybody"
             raise LogForked(str(error), hint=hint) from None
-        save_last_seen(self._seen, accepted)
-        self._write(accepted, now)
-        return accepted, True
+        if accepted.directory.epoch != epoch:
+            raise DirectoryRefused("the directory is of another epoch than its name says")
+        return accepted
 
     def _keep_fork(self, proof: bytes, second_proof: bytes, now: int) -> None:
         """What was shown now, beside what was accepted last; the first such file stays."""
@@ -137,7 +183,7 @@ class DirectorySource:
         """The consistency file of the tree head of this size; None if no mirror has it."""
         for mirror in self._mirrors():
             with suppress(UnavailableError):
-                return await self._file(mirror, f"consistency-{size}")
+                return await self._file(mirror, history_name(size))
         return None
 
     async def _optional(self, mirror: str, name: str) -> bytes:
@@ -153,33 +199,40 @@ class DirectorySource:
     def _mirrors(self) -> list[str]:
         return self._draw.sample(self._environment.mirrors, len(self._environment.mirrors))
 
-    async def _mirror(self) -> tuple[bytes, bytes, bytes]:
+    async def _mirror(self, epoch: int) -> tuple[bytes, bytes, bytes]:
         """The three files of one mirror; the consistency file is empty where it has none."""
         for mirror in self._mirrors():
             with suppress(UnavailableError):
                 note, proof, history = await asyncio.gather(
-                    self._file(mirror, _NOTE), self._file(mirror, _PROOF), self._optional(mirror, _HISTORY)
+                    self._file(mirror, note_name(epoch)),
+                    self._file(mirror, proof_name(epoch)),
+                    self._optional(mirror, HISTORY),
                 )
                 return note, proof, history
-        raise UnavailableError("no mirror has the directory", party="directory", hint="Try again later.")
+        raise UnavailableError(
+            "no mirror has the directory of today",
+            party="directory",
+            hint="Try again later. Is this device's clock right?",
+        )
 
-    def _read(self, now: int, last: LastSeen | None) -> VerifiedDirectory | None:
+    def _read(self, now: int, last: LastSeen | None) -> "_KeptDirectory | None":
         try:
             kept = msgspec.json.decode(self._kept.read_bytes(), type=_Kept)
-            if not kept.refresh - _REFRESH[1] <= now < kept.refresh:
-                return None
+            # A plan beyond the longest range was made by a clock that has been set back since.
+            is_due = not 0 < kept.refresh - now <= _REFRESH[1] + _ROTATION[1]
             texts = (kept.note, kept.proof, kept.history)
             note, proof, history = (base64.b64decode(text, validate=True) for text in texts)
-            return self._accept(note, note, proof, now, last, history=history or None)
+            accepted = self._accept(note, note, proof, now, last, history=history or None)
+            return _KeptDirectory(accepted=accepted, is_due=is_due)
         except (OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error, SottovoceError):
             # Expired, damaged or of another environment: the network has the right one.
             return None
 
-    def _write(self, accepted: VerifiedDirectory, now: int) -> None:
+    def _write(self, accepted: VerifiedDirectory, refresh: int) -> None:
         history = accepted.history.encode() if accepted.history else b""
         texts = (accepted.note, accepted.proof, history)
         note, proof, links = (base64.b64encode(data).decode() for data in texts)
-        kept = _Kept(note=note, proof=proof, history=links, refresh=now + self._draw.randint(*_REFRESH))
+        kept = _Kept(note=note, proof=proof, history=links, refresh=refresh)
         if len(accepted.note) > LIMITS.directory:
             raise LimitError("the directory is longer than its limit")
         write_private(self._kept, msgspec.json.encode(kept))

@@ -142,7 +142,7 @@ class RelayClient:
         return self._post(body, "message/ohttp-chunked-req", "message/ohttp-chunked-res")
 
     async def directory(self, name: str) -> bytes:
-        """A file of the directory, as a relay's own mirror has it: `directory.note` or `directory.proof`.
+        """A file of the directory, as a relay's own mirror has it: a document or its proof (`tlog.directoryfiles`).
 
         Raises:
             UnavailableError: no relay has it.

@@ -63,15 +63,20 @@ class Admission:
             ConfigError: the URL is malformed, or the file cannot be opened or made.
             StoreError: the file is damaged, locked, or the disk is full.
         """
-        self._keys = dict(keys)
-        self._batch_keys = dict(batch_keys or {})
-        self._all: tuple[tuple[int, VerificationKey], ...] = (*self._keys.items(), *self._batch_keys.items())
+        self._all: tuple[tuple[int, VerificationKey], ...] = ()
+        self.use(keys, batch_keys or {})
         self._challenges = {
             number: replace(challenge, token_type=number) for number in (TOKEN_TYPE, PRIVATE_TOKEN_TYPE)
         }
         self._spent = open_spent(spent)
         self._epoch = 0
         self._expiry: asyncio.Task[None] | None = None
+
+    def use(self, keys: Mapping[int, TokenKey], batch_keys: Mapping[int, PrivateTokenKey]) -> None:
+        """Check with these keys from now on."""
+        self._keys = dict(keys)
+        self._batch_keys = dict(batch_keys)
+        self._all = (*self._keys.items(), *self._batch_keys.items())
 
     async def admit(self, authorization: bytes | None, now: float) -> None:
         """Spend the token in `authorization`; returns once the store has it where a crash does not take it away.

@@ -10,8 +10,6 @@ cannot be opened is answered with a status and a code outside (RFC 9458 section 
 """
 
 import asyncio
-import base64
-import binascii
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -22,26 +20,31 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
-from sottovoce.core import asgi, bhttp, hpke, ohttp, ohttp_chunked
+from sottovoce.core import asgi, bhttp, ohttp, ohttp_chunked
 from sottovoce.core.bhttp_requests import RequestHead
 from sottovoce.core.counters import Counters
 from sottovoce.core.errors import (
     ConfigError,
     CryptoError,
-    DecodeError,
     LimitError,
     ProtocolError,
     SottovoceError,
     UnavailableError,
-    UsageError,
 )
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
-from sottovoce.core.tokens import TokenChallenge, TokenKey
+from sottovoce.core.tokens import TokenChallenge
 from sottovoce.edge.admission import Admission
-from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
+from sottovoce.edge.gatewaykeys import (
+    BatchKeyFile,
+    GatewayKeys,
+    OhttpKeyFile,
+    TokenKeyEntry,
+    load_keys,
+)
 from sottovoce.edge.inner import ECHO, InnerApi, Parts
+from sottovoce.edge.keyfolder import LOOK, listing
 from sottovoce.edge.replays import ReplayError, Replays
 from sottovoce.edge.sealed import KEY_NAME, SealedRequest
 from sottovoce.edge.storeurl import parse_store_url
@@ -69,30 +72,8 @@ _KEY_PROBLEM: Final = {
 """RFC 9458 section 5.3."""
 
 
-class OhttpKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One key pair: the file holds the private key, 32 bytes."""
-
-    key_id: int
-    kem_id: int
-    path: str
-
-
-class TokenKeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The issuer's public key of one epoch, base64 of its SPKI."""
-
-    epoch: int
-    key: str
-
-
-class BatchKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The issuer's secret key of one epoch for tokens of type 5: the file holds 32 bytes. Who has it can mint tokens."""
-
-    epoch: int
-    path: str
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The gateway's configuration. During a rotation it holds the old key and the new one."""
+    """The gateway's configuration. Keys are in a folder that it reads again while it runs, or are named one by one."""
 
     environment: str
     service: str
@@ -106,8 +87,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     replays: str = ""
     """The store of requests seen: a SQLite file shared by all gateways of this machine with the same OHTTP keys. Default: beside
     `spent`, where that is a file's path."""
-    ohttp_keys: list[OhttpKeyFile]
-    token_keys: list[TokenKeyEntry]
+    keys: str = ""
+    """The key folder (`sottovoce directory keys gateway`)."""
+    ohttp_keys: list[OhttpKeyFile] = []
+    token_keys: list[TokenKeyEntry] = []
     batch_token_keys: list[BatchKeyFile] = []
     """Of type 5; such tokens are refused where there are none."""
     connections: int = 4096
@@ -137,24 +120,31 @@ class Served(Event):
     """Refusals, of those above, because the store of spent tokens took no write: it is down, slow, full, or could lose it."""
 
 
+@event
+class KeysRead(Event):
+    """The key folder was read again. Where it was refused, a file in it is wrong or missing, and the keys are those of before."""
+
+    refused: bool
+    ohttp: int
+    tokens: int
+    batch: int
+
+
 class _Gateway:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         if config.unsafe_benchmark_echo and config.environment != _BENCHMARK:
             raise ConfigError("the benchmark's echo is for a benchmark's environment only")
         self._config = config
         self._clock = clock
-        self._keys = _load_keys(config.ohttp_keys)
-        self._configs = ohttp.encode_key_configs([key.config() for key in self._keys])
-        token_keys = {entry.epoch: _token_key(entry) for entry in config.token_keys}
-        if not token_keys:
-            raise ConfigError("the gateway needs a token key")
+        self._log = log
+        self._listing = listing(Path(config.keys)) if config.keys else ()
+        self._keys = self._load()
         challenge = TokenChallenge(
             issuer_name=config.issuer_name.encode(), origin_info=config.service.encode()
         )
         self._counters = Counters(log, Served)
-        batch_keys = {entry.epoch: load_batch_key(entry.path) for entry in config.batch_token_keys}
-        self._admission = Admission(token_keys, challenge, config.spent, batch_keys=batch_keys)
-        self._replays = Replays(_replays_path(config), list(map(_name, self._keys)))
+        self._admission = Admission(self._keys.tokens, challenge, config.spent, batch_keys=self._keys.batch)
+        self._replays = Replays(_replays_path(config), [one.name for one in self._keys.ohttp])
         self._inner = InnerApi(
             router=config.router,
             admission=self._admission,
@@ -171,7 +161,8 @@ class _Gateway:
             case "POST", path if path == _PATH:
                 await self._oblivious(scope, receive, send)
             case "GET", "/ohttp-keys":
-                await asgi.respond(send, 200, self._configs, kind=b"application/ohttp-keys")
+                configs = self._keys.configs(self._clock())
+                await asgi.respond(send, 200, configs, kind=b"application/ohttp-keys")
             case "GET", "/healthz":
                 await asgi.respond(send, 204)
             case _:
@@ -188,8 +179,38 @@ class _Gateway:
                 total=None, sock_connect=5, sock_read=LIMITS.session_idle + _READ_TIMEOUT
             ),
         ) as self._inner.http:
+            look = asyncio.ensure_future(self._look())
             await asgi.lifespan(receive, send, shutdown=self._close)
+            look.cancel()
         self._inner.http = None
+
+    def _load(self) -> GatewayKeys:
+        config = self._config
+        return load_keys(config.ohttp_keys, config.token_keys, config.batch_token_keys, config.keys)
+
+    def reload(self) -> None:
+        """Read the key folder again, if it has changed. Requests that are under way keep what they began with."""
+        found = listing(Path(self._config.keys)) if self._config.keys else ()
+        if found == self._listing:
+            return
+        refused = False
+        try:
+            keys = self._load()
+            self._replays.use([one.name for one in keys.ohttp])
+            self._admission.use(keys.tokens, keys.batch)
+            self._keys, self._listing = keys, found
+        except SottovoceError:
+            # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
+            refused = True
+        keys = self._keys
+        self._log.emit(
+            KeysRead(refused=refused, ohttp=len(keys.ohttp), tokens=len(keys.tokens), batch=len(keys.batch))
+        )
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            self.reload()
 
     async def _close(self) -> None:
         await self._admission.close()
@@ -227,7 +248,7 @@ class _Gateway:
 
     async def _plain(self, body: RequestBody, answer: "_Answer") -> None:
         sealed = await _in_time(body.whole())
-        opened = ohttp.open_request(self._keys, sealed)
+        opened = ohttp.open_request(self._keys.opening(self._clock()), sealed)
         try:
             request = bhttp.decode_request(opened.content)
             await self._accept(sealed[:KEY_NAME], opened.enc, request.headers)
@@ -271,7 +292,7 @@ class _Gateway:
         return response
 
     async def _chunked(self, body: RequestBody, answer: "_Answer") -> None:
-        request = SealedRequest(self._keys, body, content_limit=_MAX_REQUEST)
+        request = SealedRequest(self._keys.opening(self._clock()), body, content_limit=_MAX_REQUEST)
         try:
             head = await _in_time(request.head())
             await self._accept(request.key, request.enc, head.headers)
@@ -363,40 +384,10 @@ async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
         raise _TooSlowError("the request did not come in time") from None
 
 
-def _name(key: ohttp.GatewayKey) -> bytes:
-    return bytes([key.key_id]) + key.private_key.kem_id.to_bytes(2, "big")
-
-
 def _replays_path(config: Config) -> str:
     if not config.replays and parse_store_url(config.spent).kind != "sqlite":
         raise ConfigError("the gateway needs a file for the requests seen", hint="replays = PATH")
     return config.replays or f"{parse_store_url(config.spent).path}-replays"
-
-
-def _load_keys(files: list[OhttpKeyFile]) -> list[ohttp.GatewayKey]:
-    keys = [_load_key(file) for file in files]
-    if not keys or len({_name(key) for key in keys}) < len(keys):
-        raise ConfigError("the gateway needs an OHTTP key, and no two with one id")
-    return keys
-
-
-def _load_key(file: OhttpKeyFile) -> ohttp.GatewayKey:
-    try:
-        private = hpke.PrivateKey.from_bytes(file.kem_id, Path(file.path).read_bytes())
-    except (OSError, UsageError):
-        raise ConfigError(
-            "an OHTTP key file is missing or malformed", hint=f"looked for {file.path}"
-        ) from None
-    if not 0 <= file.key_id < 1 << 8:
-        raise ConfigError("an OHTTP key's id is one byte")
-    return ohttp.GatewayKey(key_id=file.key_id, private_key=private)
-
-
-def _token_key(entry: TokenKeyEntry) -> TokenKey:
-    try:
-        return TokenKey.parse(base64.b64decode(entry.key, validate=True))
-    except (DecodeError, binascii.Error):
-        raise ConfigError("a token key is malformed") from None
 
 
 def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.time) -> asgi.App:

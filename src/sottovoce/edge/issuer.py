@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -47,6 +48,8 @@ from sottovoce.core.tokens import (
 from sottovoce.edge.accounts import AccountStore, AccountUnknownError, QuotaError, enrol, open_accounts
 from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcConfig
 from sottovoce.edge.batchkeys import load_batch_key
+from sottovoce.edge.issuerkeys import read_issuer_folder
+from sottovoce.edge.keyfolder import LOOK, listing
 from sottovoce.edge.rsa import generate_token_key, load_token_key
 
 __all__ = ["Config", "KeyFile", "create_app", "enrol", "generate_token_key"]
@@ -75,7 +78,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     database: str
     """The accounts' store: absolute path of a SQLite file, or a URL of PostgreSQL (docs/spent-tokens.md)."""
-    keys: list[KeyFile]
+    folder: str = ""
+    """The key folder (`sottovoce directory keys issuer`), which it reads again while it runs; or else keys one by one:"""
+    keys: list[KeyFile] = []
     """Of type 2."""
     batch_keys: list[KeyFile] = []
     """Of type 5, which is not issued where there are none."""
@@ -96,6 +101,15 @@ class TokensIssued(Event):
     refused_quota: int
     refused_request: int
     failed: int
+
+
+@event
+class SigningKeysRead(Event):
+    """The key folder was read again. Where it was refused, a file in it is wrong or missing, and the keys are those of before."""
+
+    refused: bool
+    tokens: int
+    batch: int
 
 
 class _UnknownKeyError(ProtocolError):
@@ -140,15 +154,32 @@ class _Keys:
     """The private keys of both types by epoch; a request names its key by one byte."""
 
     def __init__(self, config: Config) -> None:
-        self._signing = {file.epoch: load_token_key(file.path) for file in config.keys}
-        batch = {file.epoch: load_batch_key(file.path) for file in config.batch_keys}
+        if config.folder:
+            if config.keys or config.batch_keys:
+                raise ConfigError(
+                    "keys are named one by one, or by their folder", hint="leave one of both out"
+                )
+            found = read_issuer_folder(Path(config.folder))
+            self._signing, batch = dict(found.signing), dict(found.batch)
+        else:
+            self._signing = {file.epoch: load_token_key(file.path) for file in config.keys}
+            batch = {file.epoch: load_batch_key(file.path) for file in config.batch_keys}
+            if (len(self._signing), len(batch)) != (len(config.keys), len(config.batch_keys)):
+                raise ConfigError("two token keys for one epoch")
         self._batch = {epoch: (key, key.public) for epoch, key in batch.items()}
         if not self._signing:
             raise ConfigError("the issuer has no token key")
-        if (len(self._signing), len(self._batch)) != (len(config.keys), len(config.batch_keys)):
-            raise ConfigError("two token keys for one epoch")
-        _check_ids([key for _, key in self._signing.values()])
-        _check_ids([key for _, key in self._batch.values()])
+        # A folder holds old keys too: no two share an id of which it may have to sign at one time.
+        apart = 3 if config.folder else 1 << 20
+        for epoch in {*self._signing, *self._batch}:
+            near = range(epoch, epoch + apart)
+            _check_ids([key for one, (_, key) in self._signing.items() if one in near])
+            _check_ids([key for one, (_, key) in self._batch.items() if one in near])
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many there are of type 2, and of type 5."""
+        return len(self._signing), len(self._batch)
 
     def published(self, now: int) -> list[tuple[int, int, bytes]]:
         """Epoch, type and encoded public key of those that sign now, the preferred ones first."""
@@ -232,6 +263,9 @@ class _Issuer:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         if config.quota < 1:
             raise ConfigError("the quota is below one token")
+        self._config = config
+        self._log = log
+        self._listing = listing(Path(config.folder)) if config.folder else ()
         self._keys = _Keys(config)
         self._accounts = open_accounts(config.database)
         self._attesters = Attesters(_attesters(config, self._accounts))
@@ -243,7 +277,9 @@ class _Issuer:
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
+            look = asyncio.ensure_future(self._look())
             await asgi.lifespan(receive, send, shutdown=self._close)
+            look.cancel()
             return
         match scope["method"], scope["path"]:
             case "POST", path if path == _REQUEST:
@@ -254,6 +290,25 @@ class _Issuer:
                 await asgi.respond(send, 204)
             case _:
                 await asgi.respond(send, 404)
+
+    def reload(self) -> None:
+        """Read the key folder again, if it has changed. Requests that are under way keep the key that they began with."""
+        found = listing(Path(self._config.folder)) if self._config.folder else ()
+        if found == self._listing:
+            return
+        refused = False
+        try:
+            self._keys, self._listing = _Keys(self._config), found
+        except SottovoceError:
+            # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
+            refused = True
+        tokens, batch = self._keys.counts
+        self._log.emit(SigningKeysRead(refused=refused, tokens=tokens, batch=batch))
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            self.reload()
 
     async def _token_request(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         now = int(self._clock())

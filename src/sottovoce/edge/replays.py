@@ -70,13 +70,24 @@ class Replays:
             ConfigError: the file cannot be opened or made.
             StoreError: it is damaged, locked, or the disk is full.
         """
-        self._undated = undated
+        self._room = self._undated = undated
         self._minute = 0
         self._waiting: list[tuple[int, bytes, asyncio.Future[bool]]] = []
         self._connection = database.connect(path, _SCHEMA)
         try:
             # Commits go to the file, not to the disk: a process that dies loses nothing.
             self._connection.execute("PRAGMA synchronous = NORMAL")
+        except database.SQLITE_ERRORS as error:
+            raise database.typed(error) from None
+        self.use(keys)
+
+    def use(self, keys: Collection[bytes]) -> None:
+        """Forget the undated requests of keys other than these.
+
+        Raises:
+            StoreError: the file is damaged, locked, or the disk is full.
+        """
+        try:
             self._forget_keys(keys)
         except database.SQLITE_ERRORS as error:
             raise database.typed(error) from None
@@ -157,14 +168,15 @@ class Replays:
 
     def _forget_keys(self, keys: Collection[bytes]) -> None:
         """Forget the undated requests of keys that are gone, and count the others."""
-        self._connection.execute("CREATE TEMP TABLE kept (expires INTEGER PRIMARY KEY) STRICT")
+        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS kept (expires INTEGER PRIMARY KEY) STRICT")
+        self._connection.execute("DELETE FROM kept")
         names = [(_NEVER + int.from_bytes(key, "big"),) for key in keys]
         self._connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", names)
         self._connection.execute(
             "DELETE FROM seen WHERE expires >= ? AND expires NOT IN (SELECT expires FROM kept)", (_NEVER,)
         )
         found = self._connection.execute("SELECT count(*) FROM seen WHERE expires >= ?", (_NEVER,))
-        self._undated -= int(found.fetchone()[0])
+        self._undated = self._room - int(found.fetchone()[0])
 
 
 @lru_cache(maxsize=64)

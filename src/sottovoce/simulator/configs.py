@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -10,15 +10,19 @@ from typing import Any, Final, cast
 import msgspec
 
 import sottovoce
-from sottovoce.attest.simulated import SIMULATED_KIND
+from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
+from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.core import canonical
+from sottovoce.device import environment as device_environment
 from sottovoce.edge import gateway, issuer, router
+from sottovoce.edge.directories import directory_of
 from sottovoce.simulator import launcher
 from sottovoce.simulator.models import ModelFile
-from sottovoce.simulator.state import KEMS, WorldState
+from sottovoce.simulator.state import WorldState
 from sottovoce.tee.features.prompts import prompts_digest
 from sottovoce.tee.settings import LogSettings, Model, Settings, VendorRoot
 from sottovoce.thirdparty import cdn, log, relay, witness
+from sottovoce.tlog.entries import Directory, Host, Relay
 
 __all__ = [
     "ENVIRONMENT",
@@ -134,6 +138,50 @@ class Configs:
             prompts=prompts_digest() if role == "predictor" else None,
         )
 
+    def directory(self, epoch: int, hosts: Sequence[Host]) -> Directory:
+        """The directory of `epoch`; keys of its parties that are missing are made."""
+        state = self._state
+        return directory_of(
+            epoch,
+            gateway=state.ohttp_keys(epoch),
+            token_keys=[state.token_keys(epoch), state.token_keys(epoch + 1)],
+            issuer=ISSUER,
+            relays=[
+                Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
+                for name in ("relay-1", "relay-2")
+            ],
+            hosts=hosts,
+            origin=state.log.verifier.name,
+            quorum=len(state.witnesses),
+        )
+
+    def environment(self) -> device_environment.Environment:
+        """What a device of this world pins."""
+        state, gpus = self._state, self._state.gpu_vendor.roots
+        certificates = (state.vendor.root.ark_der, gpus.devices, gpus.manifests)
+        roots = zip((SIMULATED_PRODUCT, *SIMULATED_NVIDIA_PRODUCTS), certificates, strict=True)
+        return device_environment.Environment(
+            name=ENVIRONMENT,
+            simulated=True,
+            log_origin=state.log.verifier.name,
+            log_key=str(state.log.verifier),
+            witnesses=[str(key.verifier) for key in state.witnesses.values()],
+            quorum=len(state.witnesses),
+            directory_key=str(state.directory.verifier),
+            vendor_roots=[
+                device_environment.VendorRoot(product=name, ark=base64.b64encode(root).decode())
+                for name, root in roots
+            ],
+            manifests=[base64.b64encode(one).decode() for one in state.gpu_manifests],
+            mirrors=[self.url("mirror")],
+            relays=[self.url("relay-1"), self.url("relay-2")],
+            issuer=self.url("issuer"),
+            issuer_name=ISSUER,
+            service=SERVICE,
+            minimum_security_version=1,
+            token_age=(0, 0),
+        )
+
     def _log(self, _: str) -> msgspec.Struct:
         state = self._state
         witnesses = [
@@ -164,39 +212,17 @@ class Configs:
         return relay.Config(gateway=self.url("gateway") + "/ohttp", mirror=self.url("mirror"))
 
     def _issuer(self, _: str) -> msgspec.Struct:
-        state = self._state
-        keys = [
-            issuer.KeyFile(epoch=epoch, path=str(state.path(f"token-{epoch}.pem")))
-            for epoch in state.token_keys
-        ]
-        batch_keys = [
-            issuer.KeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
-            for epoch in state.batch_token_keys
-        ]
-        return issuer.Config(
-            database=str(self._folder / "accounts.sqlite"), keys=keys, batch_keys=batch_keys, quota=_QUOTA
-        )
+        database = str(self._folder / "accounts.sqlite")
+        return issuer.Config(database=database, folder=str(self._state.issuer_keys), quota=_QUOTA)
 
     def _gateway(self, _: str) -> msgspec.Struct:
-        state = self._state
         return gateway.Config(
             environment=ENVIRONMENT,
             service=SERVICE,
             issuer_name=ISSUER,
             router=self.url("router"),
             spent=str(self._folder / "spent.sqlite"),
-            ohttp_keys=[
-                gateway.OhttpKeyFile(key_id=number, kem_id=kem, path=str(state.path(f"ohttp-{number}.key")))
-                for number, kem in KEMS.items()
-            ],
-            token_keys=[
-                gateway.TokenKeyEntry(epoch=epoch, key=base64.b64encode(spki).decode())
-                for epoch, spki in state.token_keys.items()
-            ],
-            batch_token_keys=[
-                gateway.BatchKeyFile(epoch=epoch, path=str(state.batch_token_path(epoch)))
-                for epoch in state.batch_token_keys
-            ],
+            keys=str(self._state.gateway_keys),
         )
 
     def _router(self, _: str) -> msgspec.Struct:

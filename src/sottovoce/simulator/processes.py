@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,10 +56,11 @@ def bind(port: int = 0) -> socket.socket:
 
 
 class Parties:
-    """The running parties, by name."""
+    """The running parties, by name; `program` is the module that runs each, with the words before its own."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, program: Sequence[str] = ("sottovoce",)) -> None:
         self._logs = logs
+        self._program = program
         self._parties: dict[str, _Party] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -72,7 +73,7 @@ class Parties:
         """Start the party `name`; `sock` is handed over."""
         read, write = os.pipe()
         log = self._logs / f"{name}.log"
-        command = [sys.executable, "-P", "-m", "sottovoce", "serve", role, "--config", str(config)]
+        command = [sys.executable, "-P", "-m", *self._program, "serve", role, "--config", str(config)]
         command += ["--fd", str(sock.fileno()), "--ready-fd", str(write)]
         with log.open("ab") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
@@ -110,6 +111,11 @@ class Parties:
     def dead(self) -> list[str]:
         """The names of the parties that ended by themselves."""
         return [p.name for p in self._parties.values() if not p.stopped and p.process.poll() is not None]
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send the party `name` a signal; one that has ended gets none."""
+        with contextlib.suppress(ProcessLookupError):
+            self._parties[name].process.send_signal(number)
 
     def stop_one(self, name: str) -> None:
         """Stop the party `name` and wait for its end."""

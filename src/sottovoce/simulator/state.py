@@ -1,6 +1,5 @@
 """What a world keeps from start to start: every party's secrets, its ports, and the day's keys."""
 
-import base64
 import os
 import secrets
 from dataclasses import replace
@@ -9,24 +8,32 @@ from typing import Final
 
 import msgspec
 
-from sottovoce.core import hpke, ristretto
+from sottovoce.core import ristretto
 from sottovoce.core.errors import ConfigError
-from sottovoce.core.ohttp import GatewayKey
-from sottovoce.core.privatetokens import PublicTokenKey
-from sottovoce.core.tokens import TokenKey, epoch_at
-from sottovoce.edge import issuer
-from sottovoce.edge.batchkeys import generate_batch_key
+from sottovoce.core.tokens import epoch_at
+from sottovoce.edge.gatewaykeys import forget_gateway_keys, lay_token_keys, make_gateway_keys
+from sottovoce.edge.issuerkeys import forget_issuer_keys, make_issuer_keys
+from sottovoce.edge.keyfolder import PublicKeys, listing
 from sottovoce.simulator.accelerator import SimulatedGpuVendor
 from sottovoce.simulator.pki import SimulatedChip, SimulatedVendor
 from sottovoce.tlog.note import COSIGNATURE, ED25519, SigningKey
 
-__all__ = ["KEMS", "WorldState", "write_secret"]
+__all__ = ["WorldState", "write_secret"]
 
-KEMS: Final = {1: hpke.MLKEM768_X25519, 2: hpke.X25519}
-"""The gateway's key ids and their KEMs."""
 _VENDOR_BITS: Final = 3072
 """AMD's keys have 4,096; making those takes seconds."""
-_FOLDERS: Final = ("keys", "chips", "configs", "bundles", "mirror", "settings", "releases", "directories")
+_FOLDERS: Final = (
+    "keys",
+    "issuer-keys",
+    "gateway-keys",
+    "chips",
+    "configs",
+    "bundles",
+    "mirror",
+    "settings",
+    "releases",
+    "directories",
+)
 _PUBLISHERS: Final = ("publisher-1", "publisher-2")
 """In a simulation one folder holds the keys of both people."""
 _WITNESSES: Final = ("witness-1", "witness-2")
@@ -36,10 +43,6 @@ _WEEK: Final = 7 * 86400
 class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str
     ports: dict[str, int] = {}
-    token_keys: dict[int, str] = {}
-    """Epoch → base64 of the SPKI."""
-    batch_token_keys: dict[int, str] = {}
-    """Epoch → base64 of the public key of type 5; none where there is no libsodium."""
     revocation_list: int = 0
     """When the vendor's list was made."""
 
@@ -68,7 +71,6 @@ class WorldState:
         self.directory = self._signing_key("directory", ED25519)
         self.publishers = tuple(self._signing_key(name, ED25519) for name in _PUBLISHERS)
         self.witnesses = {name: self._signing_key(name, COSIGNATURE) for name in _WITNESSES}
-        self.gateway = tuple(self._gateway_key(number, kem) for number, kem in KEMS.items())
         self.secret = self._secret()
         self.vendor = self._vendor()
         self.gpu_vendor, self.gpu_manifests = self._gpus()
@@ -85,50 +87,43 @@ class WorldState:
         return SimulatedChip.load(path)
 
     @property
-    def token_keys(self) -> dict[int, bytes]:
-        """The issuer's public keys (SPKI) by epoch."""
-        return {epoch: base64.b64decode(key) for epoch, key in sorted(self._record.token_keys.items())}
+    def issuer_keys(self) -> Path:
+        """The issuer's key folder."""
+        return self._folder / "issuer-keys"
 
     @property
-    def batch_token_keys(self) -> dict[int, bytes]:
-        """The issuer's public keys of type 5 by epoch."""
-        return {epoch: base64.b64decode(key) for epoch, key in sorted(self._record.batch_token_keys.items())}
+    def gateway_keys(self) -> Path:
+        """The gateway's key folder."""
+        return self._folder / "gateway-keys"
 
-    def batch_token_path(self, epoch: int) -> Path:
-        """The file of the secret key of type 5 of this epoch."""
-        return self.path(f"batch-token-{epoch}.key")
+    def token_keys(self, epoch: int) -> PublicKeys:
+        """The issuer's public keys of this epoch; made, if they are not there, and laid into the gateway's folder."""
+        public = make_issuer_keys(self.issuer_keys, epoch, type_5=ristretto.is_available())
+        lay_token_keys(self.gateway_keys, public, secrets=self.issuer_keys)
+        return public
+
+    def ohttp_keys(self, epoch: int) -> PublicKeys:
+        """The gateway's public keys of this epoch; made, if they are not there."""
+        return make_gateway_keys(self.gateway_keys, epoch)
 
     def renew(self, now: int) -> bool:
-        """Make what the day asks for: token keys of today and tomorrow, a revocation list; whether there is a new token key.
+        """Make what the day asks for: keys of the directories of today and tomorrow, a revocation list; whether there is a new key.
 
-        Yesterday's token key is kept for its hour of grace.
+        Yesterday's are kept for their hour of grace and the sessions in it.
         """
         record, today = self._record, epoch_at(now)
-        kept = {epoch: key for epoch, key in record.token_keys.items() if epoch >= today - 1}
-        missing = [epoch for epoch in (today, today + 1) if epoch not in kept]
-        for epoch in missing:
-            taken = [TokenKey.parse(base64.b64decode(key)).truncated_id for key in kept.values()]
-            path = self.path(f"token-{epoch}.pem")
-            path.unlink(missing_ok=True)
-            kept[epoch] = base64.b64encode(issuer.generate_token_key(path, taken=taken)).decode()
-        record.token_keys = kept
-        missing += self._renew_batch_keys(today)
+        before = listing(self.issuer_keys), listing(self.gateway_keys)
+        for epoch in (today, today + 1, today + 2):
+            self.token_keys(epoch)
+        for epoch in (today, today + 1):
+            self.ohttp_keys(epoch)
+        forget_issuer_keys(self.issuer_keys, now)
+        forget_gateway_keys(self.gateway_keys, now)
         if now - record.revocation_list > _WEEK:
             crl = SimulatedVendor.revocation_list(self.vendor.ark_key, now=now)
             self.vendor, record.revocation_list = replace(self.vendor, crl=crl), now
             self.vendor.save(self._folder / "vendor")
-        return bool(missing)
-
-    def _renew_batch_keys(self, today: int) -> list[int]:
-        kept = {epoch: key for epoch, key in self._record.batch_token_keys.items() if epoch >= today - 1}
-        missing = [epoch for epoch in (today, today + 1) if epoch not in kept and ristretto.is_available()]
-        for epoch in missing:
-            taken = [PublicTokenKey(encoded=base64.b64decode(key)).truncated_id for key in kept.values()]
-            path = self.batch_token_path(epoch)
-            path.unlink(missing_ok=True)
-            kept[epoch] = base64.b64encode(generate_batch_key(path, taken=taken)).decode()
-        self._record.batch_token_keys = kept
-        return missing
+        return before != (listing(self.issuer_keys), listing(self.gateway_keys))
 
     def save(self) -> None:
         """Write the record."""
@@ -177,12 +172,6 @@ class WorldState:
             full = f"{name.replace('publisher-', 'publisher.')}.{self._record.id}.simulated.invalid"
             write_secret(path, SigningKey.generate(full, kind).secret().encode())
         return SigningKey.parse(path.read_text())
-
-    def _gateway_key(self, key_id: int, kem: int) -> GatewayKey:
-        path = self.path(f"ohttp-{key_id}.key")
-        if not path.exists():
-            write_secret(path, hpke.generate_private_key(kem).private_bytes())
-        return GatewayKey(key_id=key_id, private_key=hpke.PrivateKey.from_bytes(kem, path.read_bytes()))
 
 
 def write_secret(path: Path, data: bytes) -> None:

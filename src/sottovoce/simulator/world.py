@@ -9,9 +9,9 @@ The folder holds the secrets of all parties at once, which is what makes it a si
 two of them. Started again, it goes on with the same keys, ports and log.
 """
 
-import base64
 import hashlib
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -21,44 +21,32 @@ from typing import Final
 
 import sottovoce
 from sottovoce.attest.evidence import Endorsements
-from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
-from sottovoce.attest.simulated import SIMULATED_PRODUCT
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.tokens import epoch_at
-from sottovoce.device.environment import Environment, VendorRoot
+from sottovoce.device.environment import Environment
 from sottovoce.edge import issuer
+from sottovoce.edge.directories import sign_directory
+from sottovoce.edge.logclient import LogClient
+from sottovoce.edge.publishing import Mirror, Publisher
 from sottovoce.simulator import launcher
 from sottovoce.simulator.configs import (
-    ENVIRONMENT,
-    ISSUER,
     MACHINES,
     PARTIES,
     PURPOSE,
-    SERVICE,
     Change,
     Configs,
     encode_settings,
 )
 from sottovoce.simulator.measure import measure, measure_code
 from sottovoce.simulator.models import ModelFile
-from sottovoce.simulator.operator import (
-    LogClient,
-    Published,
-    directory_of,
-    host_of,
-    release_of,
-    sign_directory,
-)
+from sottovoce.simulator.operator import Published, host_of, release_of
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
 from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.features import prompts
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Relay, Release
-from sottovoce.tlog.history import MAX_HEADS
-from sottovoce.tlog.proof import Proof
+from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
 
@@ -168,29 +156,12 @@ class World:
             releases[role] = release
         return releases
 
-    def _directory(self, now: int) -> Directory:
+    def _directory(self, epoch: int) -> Directory:
         """The epoch's directory: the one that was published, as there is one an epoch."""
-        epoch = epoch_at(now)
         path = self.folder / "directories" / f"{epoch}.json"
         with suppress(OSError, DecodeError):
             return Directory.parse(path.read_bytes())
-        state = self._state
-        directory = directory_of(
-            epoch,
-            gateway_keys=state.gateway,
-            token_keys={number: key for number, key in state.token_keys.items() if number >= epoch},
-            batch_token_keys={
-                number: key for number, key in state.batch_token_keys.items() if number >= epoch
-            },
-            issuer=ISSUER,
-            relays=[
-                Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
-                for name in ("relay-1", "relay-2")
-            ],
-            hosts=list(self._hosts().values()),
-            origin=state.log.verifier.name,
-            quorum=len(state.witnesses),
-        )
+        directory = self._configs.directory(epoch, list(self._hosts().values()))
         write_secret(path, directory.encode())
         return directory
 
@@ -199,13 +170,16 @@ class World:
 
     def _publish(self, now: int) -> None:
         """Enter everything, then prove everything under one tree head, and put it where it is served."""
-        client = LogClient(self._state.ports["log"], self._state.secret, self._state.publishers)
-        releases, directory = self._releases(self._measure(), now), self._directory(now)
+        client = LogClient(self.url("log"), self._state.secret, self._state.publishers)
+        releases = self._releases(self._measure(), now)
+        # Tomorrow's is there ahead of its day, as its keys are.
+        directories = [self._directory(epoch) for epoch in (epoch_at(now), epoch_at(now) + 1)]
         hosts = self._hosts()
         entries: list[bytes] = [entry.encode() for entry in self._artifacts()]
         entries += [entry.encode() for entry in releases.values()]
         entries += [entry.encode() for entry in hosts.values()]
-        for entry in (*entries, directory.encode()):
+        entries += [directory.encode() for directory in directories]
+        for entry in entries:
             client.append(entry)
         for role, release in releases.items():
             write_secret(self.folder / "releases" / f"{role}.json", release.encode())
@@ -220,22 +194,16 @@ class World:
                     host=client.prove(host.encode()),
                 ),
             )
-        mirror = self.folder / "mirror"
-        proof = client.prove(directory.encode()).proof
-        self._write_history(client, Checkpoint.parse(Proof.parse(proof).note.text).size)
-        write_secret(mirror / "directory.proof", proof)
-        write_secret(mirror / "directory.note", sign_directory(directory, self._state.directory))
+        publisher = Publisher(
+            client,
+            Mirror(folder=self.folder / "mirror"),
+            key=self._state.directory.verifier,
+            policy=self.environment().log_policy(),
+        )
+        for directory in directories:
+            # The operator of the attack lab is one who changes the day's directory.
+            publisher.publish(sign_directory(directory, self._state.directory), now, unsafe_replace=True)
         self._published = releases
-
-    def _write_history(self, client: LogClient, size: int) -> None:
-        """The consistency file of this tree head, from every head that was published, before the head itself is."""
-        mirror = self.folder / "mirror"
-        sizes = {int(path.name.rpartition("-")[2]) for path in mirror.glob("consistency-*")}
-        history = client.history(self._state.log.verifier.name, size, sizes)
-        for name in (f"consistency-{size}", "directory.consistency"):
-            write_secret(mirror / name, history.encode())
-        for old in sorted(sizes)[:-MAX_HEADS]:
-            (mirror / f"consistency-{old}").unlink(missing_ok=True)
 
     # Processes.
 
@@ -304,6 +272,10 @@ class World:
         if wait:
             self._parties.wait_ready([name])
 
+    def reload(self, name: str) -> None:
+        """Have issuer or gateway read its key folder again, without a pause."""
+        self._parties.signal(name, signal.SIGHUP)
+
     def renew(self) -> bool:
         """What time asks for: the epoch's keys and directory, fresh proofs, releases. Whether parties were restarted.
 
@@ -311,14 +283,14 @@ class World:
             UnavailableError: the log does not answer, or a party did not start again.
         """
         now = int(self._now())
-        new_keys = self._state.renew(now)
+        if self._state.renew(now):
+            # Before the directory names them.
+            for name in ("issuer", "gateway"):
+                self.reload(name)
         self._state.save()
         before = self._published
         self._publish(now)
-        changed = self._published != before or new_keys
-        if new_keys:
-            self.restart("issuer")
-            self.restart("gateway")
+        changed = self._published != before
         if changed:
             # They show the proofs that they were started with for some minutes more.
             for name in sorted(MACHINES, key=lambda name: MACHINES[name] == "orchestrator"):
@@ -329,29 +301,7 @@ class World:
 
     def environment(self) -> Environment:
         """What a device of this world pins."""
-        state, gpus = self._state, self._state.gpu_vendor.roots
-        certificates = (state.vendor.root.ark_der, gpus.devices, gpus.manifests)
-        roots = zip((SIMULATED_PRODUCT, *SIMULATED_NVIDIA_PRODUCTS), certificates, strict=True)
-        return Environment(
-            name=ENVIRONMENT,
-            simulated=True,
-            log_origin=state.log.verifier.name,
-            log_key=str(state.log.verifier),
-            witnesses=[str(key.verifier) for key in state.witnesses.values()],
-            quorum=len(state.witnesses),
-            directory_key=str(state.directory.verifier),
-            vendor_roots=[
-                VendorRoot(product=name, ark=base64.b64encode(root).decode()) for name, root in roots
-            ],
-            manifests=[base64.b64encode(one).decode() for one in state.gpu_manifests],
-            mirrors=[self.url("mirror")],
-            relays=[self.url("relay-1"), self.url("relay-2")],
-            issuer=self.url("issuer"),
-            issuer_name=ISSUER,
-            service=SERVICE,
-            minimum_security_version=1,
-            token_age=(0, 0),
-        )
+        return self._configs.environment()
 
     def enrol(self, home: Path) -> None:
         """Make `home` a device of this world, with an account at its issuer.

@@ -1,8 +1,8 @@
 """An oblivious relay (RFC 9458 section 6): passes sealed messages on, and nothing that says from whom.
 
     POST /ohttp                         → the gateway
-    GET  /directory/directory.note      ← the relay's own mirror: a device's second way to the directory
-    GET  /directory/directory.proof
+    GET  /directory/directory-<epoch>.note    ← the relay's own mirror: a device's second way to the directory
+    GET  /directory/directory-<epoch>.proof
     GET  /healthz
 
 Of a request, the method, the media type and the body pass; of its answer, the status, the media type and the body. Streamed messages
@@ -23,11 +23,12 @@ from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
 from sottovoce.thirdparty.bodies import ClientGoneError, RequestBody
 from sottovoce.thirdparty.upstream import Connection, Upstream, UpstreamError
+from sottovoce.tlog.directoryfiles import is_public
 
 __all__ = ["Config", "create_app"]
 
 _PATH: Final = "/ohttp"
-_FILES: Final = ("/directory/directory.note", "/directory/directory.proof")
+_FOLDER: Final = "/directory/"
 _PLAIN, _CHUNKED = b"message/ohttp-req", b"message/ohttp-chunked-req"
 _PLAIN_ANSWER, _CHUNKED_ANSWER = b"message/ohttp-res", b"message/ohttp-chunked-res"
 _ANSWERS: Final = (_PLAIN_ANSWER, _CHUNKED_ANSWER, b"application/problem+json", b"application/json")
@@ -117,8 +118,8 @@ class _Relay:
                 await self._relay(self._head(media) + _IN_CHUNKS, body, answer, streamed=True)
             else:
                 raise _MediaTypeError("not a sealed request")
-        elif method == "GET" and path in _FILES:
-            await self._directory(path.rpartition("/")[2], answer)
+        elif method == "GET" and path.startswith(_FOLDER) and is_public(path.removeprefix(_FOLDER)):
+            await self._directory(path.removeprefix(_FOLDER), answer)
         else:
             await asgi.respond(answer.send, 204 if path == "/healthz" else 404)
 

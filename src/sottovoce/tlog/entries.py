@@ -476,7 +476,7 @@ class Directory:
         return directory
 
     def encode(self) -> bytes:
-        """The log entry, which is also the text of `directory.note` without its newline."""
+        """The log entry, which is also the text of its note without the newline."""
         return canonical.encode(
             {
                 "kind": "directory",

@@ -15,6 +15,7 @@ import token_kit
 from device_kit import no_file_above
 from ohttp_world import KEYS
 from sottovoce.core.errors import ConfigError
+from sottovoce.core.ohttp import encode_key_configs
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE
 from sottovoce.device.directory import (
     DirectoryRefused,
@@ -28,8 +29,9 @@ from sottovoce.device.directory import (
     save_last_seen,
 )
 from sottovoce.device.files import DiskError
+from sottovoce.edge.directories import directory_of, sign_directory
+from sottovoce.edge.keyfolder import EpochKey, PublicKeys
 from sottovoce.simulator.log_memory import MemoryLog
-from sottovoce.simulator.operator import directory_of, sign_directory
 from sottovoce.tlog.entries import Directory, Host, Relay, Release, Revocations, TokenKey
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import Note, SigningKey, sign_note
@@ -52,8 +54,15 @@ def host(number: int, role: str = "orchestrator") -> Host:
 HOSTS = (*map(host, range(1, 6)), host(6, "guard"))
 DIRECTORY = directory_of(
     TODAY,
-    gateway_keys=KEYS,
-    token_keys={epoch: token_kit.key(epoch).spki for epoch in (TODAY, TODAY + 1)},
+    gateway=PublicKeys(
+        party="gateway",
+        epoch=TODAY,
+        ohttp_key_configs=base64.b64encode(encode_key_configs([key.config() for key in KEYS])).decode(),
+    ),
+    token_keys=[
+        PublicKeys(party="issuer", epoch=epoch, token_keys=[EpochKey.of(epoch, 2, token_kit.key(epoch).spki)])
+        for epoch in (TODAY, TODAY + 1)
+    ],
     issuer="issuer.example",
     relays=[Relay(operator="Relay", url="https://relay.example/ohttp")],
     hosts=HOSTS,

@@ -3,22 +3,28 @@
 import asyncio
 import base64
 import json
+import random
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from sottovoce.core.errors import UnavailableError
+from sottovoce.core.tokens import EPOCH_SECONDS
 from sottovoce.device.directory import DirectoryRefused, LogForked, VerifiedDirectory
-from sottovoce.device.directory_fetch import DirectorySource
+from sottovoce.device.directory_fetch import DirectorySource, refresh_time
 from sottovoce.device.environment import Environment
-from unit.device.test_directory import KEY, NOON, ORIGIN, World
+from sottovoce.edge.directories import sign_directory
+from unit.device.test_directory import KEY, NOON, ORIGIN, TODAY, World, of_day
 
 if TYPE_CHECKING:
     from sottovoce.device.transport import Network
 from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.directoryfiles import note_name, proof_name
 from sottovoce.tlog.proof import Proof
 
+NOTE, PROOF = note_name(TODAY), proof_name(TODAY)
 MIRROR, RELAY = "https://mirror.example", "https://relay.example"
 
 
@@ -36,12 +42,14 @@ class Fake:
         assert len(self.files[url]) <= limit
         return self.files[url]
 
-    def show(self, world: World, *, second: World | None = None, history: bytes | None = b"") -> None:
+    def show(
+        self, world: World, *, second: World | None = None, history: bytes | None = b"", now: int = NOON
+    ) -> None:
         """What mirror and relay show of `world`."""
         self.files.clear()
         for base, one in ((MIRROR, world), (f"{RELAY}/directory", second or world)):
-            self.files[f"{base}/directory.note"] = one.note
-            self.files[f"{base}/directory.proof"] = one.log.proof(one.index, now=NOON)
+            self.files[f"{base}/{NOTE}"] = one.note
+            self.files[f"{base}/{PROOF}"] = one.log.proof(one.index, now=now)
         if history is not None:
             for name in ("directory.consistency", f"consistency-{len(world.log.leaves)}"):
                 self.files[f"{MIRROR}/{name}"] = history or world.history()
@@ -66,10 +74,10 @@ class Device:
             minimum_security_version=1,
         )  # fmt: skip
 
-    def get(self, **more: Any) -> tuple[VerifiedDirectory, bool]:
+    def get(self, *, now: int = NOON, **more: Any) -> tuple[VerifiedDirectory, bool]:
         self.network.asked.clear()
         source = DirectorySource(self.environment, cast("Network", self.network), self.home)
-        return asyncio.run(source.get(NOON, **more))
+        return asyncio.run(source.get(now, **more))
 
 
 @pytest.fixture
@@ -87,15 +95,15 @@ def device(tmp_path: Path, world: World) -> Device:
 def test_both_ways_and_one_more_file_whatever_was_seen_before(device: Device, world: World) -> None:
     wanted = [
         f"{MIRROR}/directory.consistency",
-        f"{MIRROR}/directory.note",
-        f"{MIRROR}/directory.proof",
-        f"{RELAY}/directory/directory.note",
-        f"{RELAY}/directory/directory.proof",
+        f"{MIRROR}/{NOTE}",
+        f"{MIRROR}/{PROOF}",
+        f"{RELAY}/directory/{NOTE}",
+        f"{RELAY}/directory/{PROOF}",
     ]
     assert device.get()[1]
-    assert sorted(device.network.asked) == wanted
+    assert sorted(device.network.asked) == sorted(wanted)
     assert device.get(fresh=True)[1]
-    assert sorted(device.network.asked) == wanted
+    assert sorted(device.network.asked) == sorted(wanted)
     assert not device.get()[1]
     assert device.network.asked == []
     world.log.append(b"more")
@@ -205,3 +213,130 @@ def test_a_consistency_file_that_is_none_is_refused(device: Device, world: World
     device.network.show(world, history=data)
     with pytest.raises(DirectoryRefused, match="not a consistency file"):
         device.get()
+
+
+# Over the change of day.
+
+DAY_ENDS = (TODAY + 1) * EPOCH_SECONDS
+
+
+def show_tomorrow(device: Device, world: World, *, now: int) -> None:
+    """Both ways have tomorrow's directory under its name."""
+    directory = of_day(TODAY + 1)
+    index = world.log.append(directory.encode())
+    note = sign_directory(directory, KEY)
+    for base in (MIRROR, f"{RELAY}/directory"):
+        device.network.files[f"{base}/{note_name(TODAY + 1)}"] = note
+        device.network.files[f"{base}/{proof_name(TODAY + 1)}"] = world.log.proof(index, now=now)
+    for name in ("directory.consistency", f"consistency-{len(world.log.leaves)}"):
+        device.network.files[f"{MIRROR}/{name}"] = world.history()
+
+
+def test_the_next_fetch_is_two_to_five_hours_away_or_spread_over_the_grace() -> None:
+    draw = random.Random(7)  # noqa: S311 - the same numbers each time
+    noon = [refresh_time(TODAY, NOON, draw) - NOON for _ in range(2_000)]
+    assert 7200 <= min(noon) < 7400
+    assert 17_800 < max(noon) <= 18_000
+    # From an hour before the end of the day on, all come within 45 minutes after it, none more often at one time than at another.
+    late = [refresh_time(TODAY, DAY_ENDS - 3600, draw) - DAY_ENDS for _ in range(2_000)]
+    assert min(late) >= 0
+    assert max(late) <= 2700
+    tenths = Counter(at * 10 // 2701 for at in late)
+    assert sorted(tenths) == list(range(10))
+    # 200 each, standard deviation 13: six of these.
+    assert all(120 < count < 280 for count in tenths.values())
+    # Whatever is drawn, the one at hand is still valid when its time comes.
+    assert all(
+        refresh_time(TODAY, DAY_ENDS - before, draw) < of_day(TODAY).not_after - 600
+        for before in range(1, EPOCH_SECONDS, 97)
+    )
+
+
+def test_the_day_after_is_asked_for_by_its_name_and_costs_one_fetch(device: Device, world: World) -> None:
+    late = DAY_ENDS - 1800
+    device.network.show(world, now=late)
+    assert device.get(now=late)[1]
+    show_tomorrow(device, world, now=late)
+    fetches, epochs = 0, list[int]()
+    for now in range(late, DAY_ENDS + 7200, 60):
+        accepted, fetched = device.get(now=now)
+        fetches += fetched
+        epochs.append(accepted.directory.epoch)
+        assert accepted.directory.not_before <= now < accepted.directory.not_after
+    assert fetches == 1
+    assert epochs == sorted(epochs)
+    assert set(epochs) == {TODAY, TODAY + 1}
+
+
+def test_a_mirror_that_is_late_costs_nothing_while_the_kept_one_is_valid(
+    device: Device, world: World
+) -> None:
+    late = DAY_ENDS - 1800
+    device.network.show(world, now=late)
+    device.get(now=late)
+    asked = 0
+    for now in range(DAY_ENDS, DAY_ENDS + 3600, 60):
+        accepted, fetched = device.get(now=now)
+        assert (accepted.directory.epoch, fetched) == (TODAY, False)
+        asked += bool(device.network.asked)
+    # It is tried again now and then, not each time: every 5 to 15 minutes.
+    assert 1 <= asked <= 12
+    with pytest.raises(UnavailableError, match="directory of today") as caught:
+        device.get(now=DAY_ENDS + 3600)
+    assert "clock" in caught.value.hint
+    show_tomorrow(device, world, now=DAY_ENDS)
+    assert device.get(now=DAY_ENDS + 3600)[1]
+
+
+def test_a_kept_one_does_not_stand_in_where_a_fresh_one_is_needed(device: Device) -> None:
+    device.get()
+    device.network.files.clear()
+    assert not device.get()[1]
+    with pytest.raises(UnavailableError):
+        device.get(fresh=True)
+
+
+def test_a_refused_answer_is_not_covered_up_by_the_kept_one(device: Device, world: World) -> None:
+    device.get()
+    device.network.files[f"{MIRROR}/{NOTE}"] = world.note + b"x"
+    with pytest.raises(DirectoryRefused, match="different"):
+        device.get(now=NOON + 18_001)
+
+
+@pytest.mark.parametrize(("asked", "now"), [(TODAY + 1, DAY_ENDS + 60), (TODAY, DAY_ENDS - 60)])
+def test_another_epochs_document_under_the_name_is_refused_though_it_is_valid(
+    device: Device, world: World, asked: int, now: int
+) -> None:
+    """Both ways together could otherwise hold one device at the old keys, or hand it the new ones early."""
+    device.network.show(world, now=now)
+    show_tomorrow(device, world, now=now)
+    other = TODAY + (asked == TODAY)
+    for base in (MIRROR, f"{RELAY}/directory"):
+        for name in (note_name, proof_name):
+            device.network.files[f"{base}/{name(asked)}"] = device.network.files[f"{base}/{name(other)}"]
+    with pytest.raises(DirectoryRefused, match="another epoch"):
+        device.get(now=now)
+
+
+def test_one_way_with_the_old_one_is_a_difference(device: Device, world: World) -> None:
+    show_tomorrow(device, world, now=DAY_ENDS)
+    device.network.files[f"{MIRROR}/{note_name(TODAY + 1)}"] = world.note
+    with pytest.raises(DirectoryRefused, match="different"):
+        device.get(now=DAY_ENDS)
+
+
+def test_half_of_a_publication_is_not_accepted(device: Device, world: World) -> None:
+    show_tomorrow(device, world, now=DAY_ENDS)
+    for missing in (note_name(TODAY + 1), proof_name(TODAY + 1)):
+        for base in (MIRROR, f"{RELAY}/directory"):
+            kept = device.network.files.pop(f"{base}/{missing}")
+            with pytest.raises(UnavailableError):
+                device.get(now=DAY_ENDS)
+            device.network.files[f"{base}/{missing}"] = kept
+    assert device.get(now=DAY_ENDS)[1]
+
+
+def test_a_clock_that_was_set_back_has_the_directory_fetched(device: Device, world: World) -> None:
+    device.get(now=NOON)
+    device.network.show(world, now=NOON - 6 * 3600)
+    assert device.get(now=NOON - 6 * 3600)[1]

@@ -157,7 +157,7 @@ def test_other_media_types_are_refused(kind: str) -> None:
     run(play)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/ohttp"), ("PUT", "/ohttp"), ("POST", "/ohttp/"), ("POST", "/"), ("GET", "/directory/"), ("GET", "/directory/x"), ("GET", "/directory/../ohttp"), ("GET", "/directory/directory.note/x"), ("POST", "/directory/directory.note")])  # fmt: skip
+@pytest.mark.parametrize(("method", "path"), [("GET", "/ohttp"), ("PUT", "/ohttp"), ("POST", "/ohttp/"), ("POST", "/"), ("GET", "/directory/"), ("GET", "/directory/x"), ("GET", "/directory/../ohttp"), ("GET", "/directory/directory-7.note/x"), ("GET", "/directory/directory-07.note"), ("GET", "/directory/directory-7.note.new"), ("GET", "/directory/directory.note"), ("GET", "/directory/directory-7.note%0a"), ("POST", "/directory/directory-7.note")])  # fmt: skip
 def test_nothing_else_is_here(method: str, path: str) -> None:
     async def play() -> None:
         async with relayed(reply()) as (client, gateway, files, _):
@@ -174,7 +174,7 @@ def test_the_directory_comes_from_the_relays_own_mirror() -> None:
         mark = canary()
         mirror = reply(body=b"note", set_cookie=mark, content_type="text/html")
         async with relayed(reply(), mirror) as (client, gateway, files, _):
-            for name in ("directory.note", "directory.proof"):
+            for name in ("directory-20000.note", "directory-20001.proof"):
                 await client.start("GET", f"/directory/{name}?{mark}", cookie=mark)
                 await client.send(b"")
                 assert await client.head() == 200
@@ -218,7 +218,7 @@ def test_who_is_down() -> None:
             for kind in (PLAIN, CHUNKED):
                 status, body = await post(client, b"sealed", content_type=kind)
                 assert (status, body) == (502, b'{"code": "unavailable.gateway"}')
-            await client.start("GET", "/directory/directory.note")
+            await client.start("GET", "/directory/directory-7.note")
             await client.send(b"")
             assert await client.head() == 502
             assert await client.rest() == b'{"code": "unavailable.directory"}'

@@ -20,7 +20,7 @@ from sottovoce.core.errors import SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS
 from sottovoce.device.directory import LastSeen, LogForked, accept, load_last_seen, save_last_seen
-from sottovoce.simulator.operator import sign_directory
+from sottovoce.edge.directories import sign_directory
 from sottovoce.simulator.testing import EvidenceWorld
 from sottovoce.thirdparty import log as service
 from sottovoce.thirdparty import witness

@@ -1,0 +1,130 @@
+"""Key folders of the issuer and of a gateway: a file for each key and epoch, so that a new day's keys are laid beside the old ones.
+
+    issuer    token-<epoch>.pem           RSA, signs tokens of type 2: secret         (`issuerkeys`)
+              batch-<epoch>.key           signs tokens of type 5, 32 bytes: secret
+    gateway   ohttp-<epoch>-<KEM>.key     opens requests, 32 bytes: secret            (`gatewaykeys`)
+              token-<epoch>.spki          the issuer's public key of type 2
+              batch-<epoch>.key           the issuer's key of type 5: secret
+
+Who holds the secrets makes them, here. What the directory needs of them leaves as one public file an epoch and party (`PublicKeys`).
+A file appears whole or not at all, and none is ever changed: made again, a day's keys stay as they are.
+"""
+
+import base64
+import binascii
+import re  # noqa: TC003 - it would be the only one of its kind
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from sottovoce.core.errors import ConfigError, DecodeError, UsageError
+from sottovoce.core.ohttp import decode_key_configs
+from sottovoce.core.privatetokens import PublicTokenKey
+from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
+from sottovoce.edge.files import put_in_place
+
+__all__ = ["LOOK", "EpochKey", "PublicKeys", "epoch_files", "listing", "make_file"]
+
+_LIMIT: Final = 64 * 1024
+LOOK: Final = 60.0
+"""Seconds between two looks of a running party at its key folder; a SIGHUP has it look at once."""
+
+
+class EpochKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A public token key in base64, as it stands in a directory."""
+
+    epoch: int
+    token_type: int
+    key: str
+
+    @classmethod
+    def of(cls, epoch: int, token_type: int, key: bytes) -> "EpochKey":
+        """The entry of the encoded key `key`."""
+        return cls(epoch=epoch, token_type=token_type, key=base64.b64encode(key).decode())
+
+
+class PublicKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What issuer or gateway give to whoever prepares the directory: one epoch's public keys, one JSON file."""
+
+    party: Literal["issuer", "gateway"]
+    epoch: int
+    ohttp_key_configs: str = ""
+    """base64 of `application/ohttp-keys` (RFC 9458 section 3.2)."""
+    token_keys: list[EpochKey] = []
+
+    @classmethod
+    def parse(cls, data: bytes) -> "PublicKeys":
+        """Parse the file; each key in it is parsed too.
+
+        Raises:
+            ConfigError: malformed, or not what such a party has.
+        """
+        try:
+            keys = msgspec.json.decode(data[: _LIMIT + 1], type=cls)
+            keys.check()
+        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, UsageError, binascii.Error):
+            raise ConfigError("a file of public keys is malformed") from None
+        return keys
+
+    def check(self) -> None:
+        """Parse each key; raises DecodeError, UsageError or binascii.Error."""
+        if self.party == "gateway":
+            decode_key_configs(base64.b64decode(self.ohttp_key_configs, validate=True))
+        elif self.ohttp_key_configs:
+            raise DecodeError("an issuer has no OHTTP key")
+        for one in self.token_keys:
+            key = base64.b64decode(one.key, validate=True)
+            if one.token_type == TOKEN_TYPE:
+                TokenKey.parse(key)
+            elif one.token_type == PRIVATE_TOKEN_TYPE:
+                PublicTokenKey(encoded=key)
+            else:
+                raise DecodeError("a token key of an unknown type")
+        types = [one.token_type for one in self.token_keys]
+        if (self.party == "issuer") != (TOKEN_TYPE in types) or len(set(types)) < len(types):
+            raise DecodeError("an issuer has one key of type 2, and a gateway has none")
+        if any(one.epoch != self.epoch for one in self.token_keys):
+            raise DecodeError("a key of another epoch")
+
+    def encode(self) -> bytes:
+        """The file."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def epoch_files(folder: Path, pattern: "re.Pattern[str]") -> list[tuple[Path, "re.Match[str]"]]:
+    """The files in `folder` whose whole names match.
+
+    Raises:
+        ConfigError: the folder cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        raise ConfigError("the key folder cannot be read", hint=f"looked for {folder}") from None
+    return [(path, match) for path in paths if (match := pattern.fullmatch(path.name))]
+
+
+def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and lengths in `folder`: equal as long as nothing has changed. Empty where it cannot be read."""
+    try:
+        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    except OSError:
+        return ()
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def make_file(path: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` write a key beside `path`, then give it its name: nobody reads half of one.
+
+    Raises:
+        ConfigError: it cannot be written; or as `make`.
+    """
+    staged = path.with_name(path.name + ".new")
+    try:
+        staged.unlink(missing_ok=True)  # of a run that was cut off
+        make(staged)
+        put_in_place(staged, path)
+    except OSError:
+        raise ConfigError("a key cannot be written", hint=f"looked for {path}") from None
