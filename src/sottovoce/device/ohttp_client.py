@@ -21,7 +21,7 @@ from sottovoce.core.bhttp_requests import RequestEncoder
 from sottovoce.core.errors import LimitError, ProtocolError, RefusedError, SottovoceError, UnavailableError
 from sottovoce.core.httpdate import format_http_date, parse_http_date
 from sottovoce.core.limits import LIMITS
-from sottovoce.device.transport import NotSentError, RelayClient
+from sottovoce.device.transport import AlreadyArrivedError, NotSentError, RelayClient
 
 __all__ = [
     "CandidatesRefusedError",
@@ -112,7 +112,11 @@ class OhttpClient:
         headers = ((b"authorization", authorization), (b"candidates", ", ".join(candidates).encode()))
         response = await self._exchange(b"POST", b"/v1/sessions", first_flight, headers)
         if response.status != _CREATED:
-            raise _error(response.content)
+            error = _error(response.content)
+            if isinstance(error, RemoteTokenSpentError) and self._relay.failed:
+                # The relay before this one did pass the message on, to a gateway on another machine.
+                raise AlreadyArrivedError("the gateway has had this message before", hint="Try again.")
+            raise error
         session = bhttp.header(response.headers, b"session") or b""
         if not _SESSION.fullmatch(session):
             raise ProtocolError("the gateway gave no session")

@@ -19,7 +19,7 @@ from sottovoce.device.ohttp_client import (
     RemoteTokenSpentError,
     SessionGoneError,
 )
-from sottovoce.device.transport import GatewayKeyError, Network, RelayClient
+from sottovoce.device.transport import AlreadyArrivedError, GatewayKeyError, Network, RelayClient
 from sottovoce.edge import router
 
 DOWN = "http://127.0.0.1:1"
@@ -303,6 +303,20 @@ def test_tokens(tmp_path: Path) -> None:
             ):
                 with pytest.raises(RemoteTokenError):
                     await client.open_session(b"hello", bad, ["host-1"])
+
+    run(play())
+
+
+def test_a_token_that_the_message_itself_has_spent(tmp_path: Path) -> None:
+    """A relay that dies after it has passed a message on, in front of gateways on several machines."""
+
+    async def play() -> None:
+        async with world(tmp_path) as w:
+            token, client = authorization(), w.client(DOWN, w.relays[0])
+            await w.client().open_session(b"hello", token, ["host-1"])
+            client._relay.failed.add(DOWN)
+            with pytest.raises(AlreadyArrivedError):
+                await client.open_session(b"hello", token, ["host-1"])
 
     run(play())
 
