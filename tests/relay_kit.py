@@ -57,7 +57,7 @@ def adapted(kind: str, *, port: int, gateway: str, mirror: str, folder: Path) ->
     return _changed(text, changes | _IDENTITY[kind])
 
 
-_IDENTITY: Final[Mapping[str, Mapping[str, str]]] = (
+_IDENTITY: Final[dict[str, dict[str, str]]] = (
     {"nginx": {}, "haproxy": {}}
     if os.geteuid() == 0
     else {

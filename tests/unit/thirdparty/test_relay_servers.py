@@ -25,7 +25,7 @@ PLAIN_ANSWER, CHUNKED_ANSWER = "message/ohttp-res", "message/ohttp-chunked-res"
 DOWN = "http://127.0.0.1:1"
 LONGEST = LIMITS.request + 256 * 1024
 FRAMING = {"content-length", "transfer-encoding"}
-OWN = {"ours": set(), "nginx": {"date", "connection"}, "haproxy": {"connection"}}
+OWN: dict[str, set[str]] = {"ours": set(), "nginx": {"connection"}, "haproxy": set()}
 """What a program adds to its answers itself, and no configuration takes away."""
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-chunked-res\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -136,7 +136,7 @@ def test_nothing_of_the_client_passes(kind: str, media: str) -> None:
 
 def test_nothing_but_status_media_type_and_body_comes_back(kind: str) -> None:
     mark = canary()
-    names = ("set_cookie", "server", "x_mark", "etag", "date", "via", "alt_svc", "location", "link", "2nd", "content_language", "cache_control", "last_modified", "content_encoding", "connection_mark", "nel", "refresh", "www_authenticate", "x_accel_buffering", "x_accel_limit_rate")  # fmt: skip
+    names = ("set_cookie", "server", "x_mark", "etag", "date", "via", "alt_svc", "location", "link", "2nd", "content_language", "cache_control", "last_modified", "content_encoding", "connection_mark", "nel", "refresh", "www_authenticate", "x_accel_buffering", "x_accel_limit_rate", "X_UPPER", "Set_Cookie2")  # fmt: skip
 
     async def test(place: Place) -> None:
         for media in (PLAIN, CHUNKED):
@@ -149,6 +149,33 @@ def test_nothing_but_status_media_type_and_body_comes_back(kind: str) -> None:
             assert await client.rest() == b"answer"
 
     play(kind, reply(202, b"answer", content_type=PLAIN_ANSWER, **dict.fromkeys(names, mark)), test)
+
+
+def test_a_header_with_an_odd_name_comes_back_through_nginx_alone(kind: str) -> None:
+    """Its module names headers by their first letter. Devices read none of these."""
+
+    async def test(place: Place) -> None:
+        client = await place.post(content_type=PLAIN)
+        assert {"~mark", "!mark"} & set(client.headers) == ({"~mark", "!mark"} if kind == "nginx" else set())
+
+    odd = {"~mark": "1", "!mark": "1"}
+    play(kind, reply(200, b"answer", content_type=PLAIN_ANSWER, **odd), test)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_whole_message_that_is_cut_is_never_whole(kind: str, *, length: bool) -> None:
+    """Ours has taken it in and says so with a status; the others have begun to pass it on."""
+    framing = b"content-length: 9\r\n\r\ncut" if length else b"transfer-encoding: chunked\r\n\r\n3\r\ncut\r\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\n"
+
+    async def test(place: Place) -> None:
+        client = await place.post(content_type=PLAIN)
+        assert client.status == (502 if kind == "ours" else 200)
+        if kind != "ours":
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await client.rest()
+
+    play(kind, raw_answer(head + framing), test)
 
 
 @pytest.mark.parametrize(
