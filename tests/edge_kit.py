@@ -30,7 +30,10 @@ class _Server(uvicorn.Server):
 async def serving(app: asgi.App) -> AsyncIterator[str]:
     """Serve `app` with its lifespan on a free port; gives its URL."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    # The protocol is named, as asyncio sends without delay on sockets only that say that they are of TCP.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
         config = uvicorn.Config(
             app,
             access_log=False,

@@ -67,10 +67,13 @@ class World:
     now: list[float]
     lines: list[str] = field(default_factory=list)
 
-    def client(self, *relays: str, key: int = 0, clock_error: float = 0.0) -> OhttpClient:
-        """A device's client."""
+    def client(
+        self, *relays: str, key: int = 0, clock_error: float = 0.0, flights: bool = False
+    ) -> OhttpClient:
+        """A device's client; with `flights`, for relays that do not stream."""
+        chosen = relays or self.relays
         return OhttpClient(
-            RelayClient(self.network, relays or self.relays),
+            RelayClient(self.network, chosen, flights=chosen if flights else ()),
             KEYS[key].config(),
             clock=lambda: self.now[0] + clock_error,
         )

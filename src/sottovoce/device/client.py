@@ -24,6 +24,7 @@ import msgspec
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.attest.verify import Connection, VerifiedSession, verify_session
 from sottovoce.core.errors import SottovoceError, UnavailableError, UsageError
+from sottovoce.core.hpke import OpenError
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import authorization_value
 from sottovoce.device.answers import AnswerEvent
@@ -37,7 +38,7 @@ from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
 from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
 from sottovoce.device.session import Request, Session
 from sottovoce.device.settings import SettingsStore
-from sottovoce.device.transport import GatewayKeyError, Network, RelayClient
+from sottovoce.device.transport import AlreadyArrivedError, GatewayKeyError, Network, RelayClient
 from sottovoce.device.wallet import Schedule, Stock, Wallet
 
 __all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
@@ -91,6 +92,8 @@ class _Job:
     id: str = field(default_factory=new_report_id)
     time: int = field(default_factory=lambda: int(time.time()))
     relay: str = ""
+    failed: set[str] = field(default_factory=set)
+    """URLs of relays that have failed this request."""
     candidates: tuple[str, ...] = ()
     session: Session | None = None
     verdict: Verdict | None = None
@@ -256,7 +259,7 @@ class Client:
         yield Kept(report_id=job.id)
 
     async def _attempts(self, job: _Job, environment: Environment) -> AsyncGenerator[ClientEvent, None]:
-        """One attempt; a second with a fresh directory where the kept one may be why the first was refused."""
+        """One attempt; a second where a fresh directory, or another relay, may do what the first did not."""
         source, timer = self._directory(environment), _Timer()
         directory, fetched = await source.get(int(self._clock()))
         yield timer.step("directory", _directory_detail(directory, fetched=fetched))
@@ -270,6 +273,14 @@ class Client:
             directory, _ = await source.get(int(self._clock()), fresh=True)
             yield timer.step(
                 "directory", _directory_detail(directory, fetched=True) + ", as the kept one was out of date"
+            )
+            async with aclosing(self._open(job, environment, directory, timer)) as events:
+                async for event in events:
+                    yield event
+        except (AlreadyArrivedError, OpenError):
+            # The gateway has spent the token, and a relay lost or spoilt the answer. Nothing of the user's was in the message.
+            yield timer.step(
+                "relay", "the answer was lost on the way; once more, by another one if there is one"
             )
             async with aclosing(self._open(job, environment, directory, timer)) as events:
                 async for event in events:
@@ -294,12 +305,19 @@ class Client:
             relay.url.rstrip("/").removesuffix("/ohttp"): relay.operator
             for relay in directory.directory.relays
         }
-        relay = RelayClient(self._network, list(operators))
+        flights = [relay.url for relay in directory.directory.relays if not relay.streams]
+        relay = RelayClient(self._network, list(operators), flights=flights, avoid=job.failed)
         ohttp = OhttpClient(relay, directory.ohttp_config, clock=self._clock)
         try:
             job.session = await Session.open(
                 ohttp, authorization=authorization_value(token), candidates=job.candidates
             )
+        except AlreadyArrivedError:
+            job.failed = relay.failed or {relay.used}
+            raise
+        except OpenError:
+            job.failed = relay.failed | {relay.used}
+            raise
         finally:
             job.relay = operators.get(relay.used, "")
         size = len(job.session.offer.evidence)

@@ -3,6 +3,9 @@
 Every request has a `Date`, rounded down to the minute, so that the gateway need not remember it for long (RFC 9458 section 6.5.1).
 A gateway that finds the date wrong says in its sealed answer what time it has; that is used to ask once more, and for
 nothing else (section 6.5.2).
+
+A turn travels by one of two carriers (docs/relays.md): as one streamed exchange, or, where the relay takes in whole messages only, as
+flights, each a request with one answer; the first has the records, the others ask for the rest.
 """
 
 import re
@@ -18,7 +21,7 @@ from sottovoce.core.bhttp_requests import RequestEncoder
 from sottovoce.core.errors import LimitError, ProtocolError, RefusedError, SottovoceError, UnavailableError
 from sottovoce.core.httpdate import format_http_date, parse_http_date
 from sottovoce.core.limits import LIMITS
-from sottovoce.device.transport import RelayClient
+from sottovoce.device.transport import AlreadyArrivedError, NotSentError, RelayClient
 
 __all__ = [
     "CandidatesRefusedError",
@@ -38,6 +41,11 @@ _CHUNK: Final = 16 * 1024 - 64
 """Chunked OHTTP section 6.2: every receiver takes sealed chunks of 16,384 bytes."""
 _DATE_CODE: Final = "peer.protocol.date"
 _MAX_REFUSAL: Final = 4096
+_MORE: Final = b"more"
+_TRUE: Final = b"?1"
+"""RFC 9651 section 3.3.6."""
+_MAX_FLIGHTS: Final = 256
+"""In one turn. A flight brings ten seconds of the answer or 256 KiB of it, and a session lasts ten minutes."""
 
 
 class RemoteTokenError(RefusedError):
@@ -97,20 +105,25 @@ class OhttpClient:
         Raises:
             RemoteTokenError: the token was refused.
             CandidatesRefusedError: the operator serves none of the candidates.
+            AlreadyArrivedError, OpenError: a relay lost or spoilt the answer of a gateway that has spent the token.
             UnavailableError: a relay, the gateway, the router or the CVM is down.
             ProtocolError: the gateway refuses.
         """
         headers = ((b"authorization", authorization), (b"candidates", ", ".join(candidates).encode()))
         response = await self._exchange(b"POST", b"/v1/sessions", first_flight, headers)
         if response.status != _CREATED:
-            raise _error(response.content)
+            error = _error(response.content)
+            if isinstance(error, RemoteTokenSpentError) and self._relay.failed:
+                # The relay before this one did pass the message on, to a gateway on another machine.
+                raise AlreadyArrivedError("the gateway has had this message before", hint="Try again.")
+            raise error
         session = bhttp.header(response.headers, b"session") or b""
         if not _SESSION.fullmatch(session):
             raise ProtocolError("the gateway gave no session")
         return session.decode(), response.content
 
     async def turn(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
-        """Send records; the answer's records as they come.
+        """Send records, once; the answer's records as they come.
 
         Raises:
             SessionGoneError: the session is over.
@@ -118,21 +131,51 @@ class OhttpClient:
             ProtocolError: the gateway refuses.
             DecodeError, OpenError: the answer is cut short or not authentic.
         """
-        try:
-            async with aclosing(self._turn(session, data, self._clock())) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except _DateRefusedError as refused:
-            # The gateway has read the head only, so nothing was passed on.
-            async with aclosing(self._turn(session, data, refused.moment)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        if self._relay.streams:
+            try:
+                async with aclosing(self._stream(session, data)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except NotSentError:
+                # No relay that streams is there; any other can carry flights, and so far nothing was sent.
+                pass
+            else:
+                return
+        async with aclosing(self._flights(session, data)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def close(self, session: str) -> None:
         """End a session; it would end by itself too."""
         await self._exchange(b"DELETE", f"/v1/sessions/{session}".encode(), b"", ())
 
-    async def _turn(self, session: str, data: bytes, moment: float) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
+        try:
+            async with aclosing(self._stream_at(session, data, self._clock())) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except _DateRefusedError as refused:
+            # The gateway has read the head only, so nothing was passed on.
+            async with aclosing(self._stream_at(session, data, refused.moment)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _flights(self, session: str, data: bytes) -> AsyncGenerator[bytes, None]:
+        path = f"/v1/sessions/{session}".encode()
+        headers: bhttp.Headers = ()
+        for _ in range(_MAX_FLIGHTS):
+            # What holds no records may be sent again: the gateway takes a message once.
+            response = await self._exchange(b"POST", path, data, headers, once=bool(data))
+            if response.status != _OK:
+                raise _error(response.content)
+            if response.content:
+                yield response.content
+            if bhttp.header(response.headers, _MORE) != _TRUE:
+                return
+            data, headers = b"", ((_MORE, _TRUE),)
+        raise LimitError("the answer takes more flights than its limit")
+
+    async def _stream_at(self, session: str, data: bytes, moment: float) -> AsyncGenerator[bytes, None]:
         request = _request(b"POST", f"/v1/sessions/{session}".encode(), moment)
         sealer = ohttp_chunked.RequestSealer(self._config)
         plain = RequestEncoder.head(request) + RequestEncoder.data(data) + RequestEncoder.end()
@@ -147,20 +190,20 @@ class OhttpClient:
             yield piece
 
     async def _exchange(
-        self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers
+        self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers, *, once: bool = False
     ) -> bhttp.Response:
         request = _request(method, path, self._clock(), content, headers)
-        response = await self._exchange_once(request)
+        response = await self._exchange_at(request, once=once)
         refused = _date_refused(response.headers, response.content)
         if refused is None:
             return response
-        return await self._exchange_once(_request(method, path, refused.moment, content, headers))
+        return await self._exchange_at(_request(method, path, refused.moment, content, headers), once=once)
 
-    async def _exchange_once(self, request: bhttp.Request) -> bhttp.Response:
+    async def _exchange_at(self, request: bhttp.Request, *, once: bool) -> bhttp.Response:
         encoded = bhttp.encode_request(request)
         encoded += bytes(-len(encoded) % _REQUEST_CLASS)
         sealed, opener = ohttp.seal_request(self._config, encoded)
-        return bhttp.decode_response(opener.open(await self._relay.exchange(sealed)))
+        return bhttp.decode_response(opener.open(await self._relay.exchange(sealed, once=once)))
 
 
 def coarse_date(moment: float) -> int:

@@ -1,30 +1,35 @@
 """How bytes leave the device: to relays, mirrors and the issuer, with headers that are the same for everybody."""
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
 
-from sottovoce.core.errors import LimitError, ProtocolError, UnavailableError
+from sottovoce.core.errors import LimitError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.limits import LIMITS
 
-__all__ = ["GatewayKeyError", "Network", "RelayClient"]
+__all__ = ["AlreadyArrivedError", "GatewayKeyError", "Network", "NotSentError", "RelayClient"]
 
 _CONNECT: Final = 5.0
 _SILENCE: Final = LIMITS.session_idle + 5
 """Seconds without a byte of an answer until it counts as lost: the operator's side has ended the session by then."""
 _SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
 """For public files and tokens."""
+_ANSWERS_WITHIN: Final = 15.0
+"""Seconds without a byte until another relay gets a message that may be sent again. A session opens in well under one."""
 _MAX_PROBLEM: Final = 4 * 1024
 _RESOURCE: Final = "/ohttp"
-_CHUNKED: Final = "message/ohttp-chunked-req"
+_PLAIN: Final = ("message/ohttp-req", "message/ohttp-res")
+_CHUNKED: Final = ("message/ohttp-chunked-req", "message/ohttp-chunked-res")
+"""Media types of a request and of its answer."""
 _KEY_PROBLEM: Final = b'"https://iana.org/assignments/http-problem-types#ohttp-key"'
 """RFC 9458 section 5.3."""
 _OK: Final = 200
-_RETRY: Final = range(500, 600)
+_TOO_EARLY: Final = 425
+_FAILED: Final = range(500, 600)
 
 
 class Network:
@@ -109,37 +114,97 @@ class GatewayKeyError(ProtocolError):
     code = "peer.protocol.ohttp-key"
 
 
-class RelayClient:
-    """Posts sealed messages to one of several relays; another is used when one is down before it has answered.
+class AlreadyArrivedError(ProtocolError):
+    """The gateway has had this very message: a relay passed it on, and lost the answer."""
 
-    `relays` are URLs of relays or of their oblivious resources, `…/ohttp`.
+    code = "peer.protocol.replay"
+
+
+class NotSentError(UnavailableError):
+    """No relay could be connected with, so not a byte of the message was sent."""
+
+
+class RelayClient:
+    """Posts sealed messages to one of several relays, drawn anew for each client: one session has one client.
+
+    `relays` are URLs of relays or of their oblivious resources, `…/ohttp`; those in `flights` do not stream, those in `avoid`
+    have just failed and come last. What happens when a relay fails depends on what was sent (docs/relays.md):
+
+    - where nothing was, another relay gets the message;
+    - a message without content of the user's (`exchange`) goes to another relay whatever the first did: the gateway takes it once;
+    - one with content (`exchange(…, once=True)`, `stream`) is sent once.
     """
 
-    def __init__(self, network: Network, relays: Sequence[str], *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        relays: Sequence[str],
+        *,
+        flights: Collection[str] = (),
+        avoid: Collection[str] = (),
+        rng: random.Random | None = None,
+    ) -> None:
         self._network = network
-        # The choice does not depend on the user, nor on what is sent.
-        bases = [url.rstrip("/").removesuffix(_RESOURCE) for url in relays]
-        self._relays = (rng or random.SystemRandom()).sample(bases, len(bases))
+        # The choice does not depend on the user, nor on what is sent; nothing of it is kept.
+        bases = list(map(_base, relays))
+        drawn = (rng or random.SystemRandom()).sample(bases, len(bases))
+        late = set(map(_base, avoid))
+        self._relays = sorted(drawn, key=lambda relay: relay in late)
+        self._flights = set(map(_base, flights))
         self.used = ""
         """The relay that carried the last message."""
+        self.failed: set[str] = set()
+        """Relays that have failed this client."""
 
-    async def exchange(self, body: bytes) -> bytes:
-        """The answer to a whole message (message/ohttp-req).
+    @property
+    def streams(self) -> bool:
+        """Whether the relay that is next in turn passes chunked messages piece by piece."""
+        return bool(self._relays) and self._relays[0] not in self._flights
+
+    async def exchange(self, body: bytes, *, once: bool = False) -> bytes:
+        """The answer to a whole message (message/ohttp-req), which is sent `once` if it holds content of the user's.
 
         Raises:
             UnavailableError: no relay, or no gateway behind it, answers.
             GatewayKeyError: the gateway does not have the key.
-            ProtocolError: the gateway refuses the message.
+            AlreadyArrivedError: a relay passed the message on and lost the answer.
+            ProtocolError: the gateway, or whoever answers in its place, refuses the message.
         """
-        pieces = [piece async for piece in self._post(body, "message/ohttp-req", "message/ohttp-res")]
-        return b"".join(pieces)
+        error: SottovoceError = _nobody("relay")
+        for relay in list(self._relays):
+            try:
+                return await self._exchange(relay, body, _SILENCE if once else _ANSWERS_WITHIN)
+            except (GatewayKeyError, AlreadyArrivedError):
+                self.used = relay
+                raise
+            except (UnavailableError, PeerError) as failed:
+                self._put_last(relay)
+                if once and not isinstance(failed, NotSentError):
+                    raise
+                # A relay that said something tells more than one that is not there.
+                error = failed if isinstance(error, NotSentError) else error
+        raise _plain(error)
 
-    def stream(self, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def stream(self, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The streamed answer to a chunked message (message/ohttp-chunked-req); raises as `exchange`.
 
-        A `body` that is an iterator is sent as it comes, while the answer is read.
+        A `body` that is an iterator is sent as it comes, while the answer is read: both ways at once.
+
+        Raises:
+            NotSentError: no relay that streams could be connected with.
         """
-        return self._post(body, "message/ohttp-chunked-req", "message/ohttp-chunked-res")
+        for relay in [relay for relay in self._relays if relay not in self._flights]:
+            try:
+                async with self._posted(relay, body, _CHUNKED, _SILENCE) as response:
+                    await _require(response, _CHUNKED[1])
+                    self.used = relay
+                    async with aclosing(_limited(response, LIMITS.stream)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+                    return
+            except NotSentError:
+                self._put_last(relay)
+        raise _nobody("relay")
 
     async def directory(self, name: str) -> bytes:
         """A file of the directory, as a relay's own mirror has it: a document or its proof (`tlog.directoryfiles`).
@@ -148,7 +213,7 @@ class RelayClient:
             UnavailableError: no relay has it.
             LimitError: longer than a directory may be.
         """
-        for relay in self._in_order():
+        for relay in list(self._relays):
             try:
                 data = await self._network.get(
                     f"{relay}/directory/{name}", party="relay", limit=LIMITS.directory
@@ -160,43 +225,50 @@ class RelayClient:
                 return data
         raise UnavailableError("no relay has the directory", party="relay", hint="Try again later.")
 
-    async def _post(
-        self, body: bytes | AsyncIterator[bytes], media: str, answer: str
-    ) -> AsyncGenerator[bytes, None]:
-        headers = {"Content-Type": media}
+    async def _exchange(self, relay: str, body: bytes, silence: float) -> bytes:
+        async with self._posted(relay, body, _PLAIN, silence) as response:
+            await _require(response, _PLAIN[1])
+            answer = b"".join([piece async for piece in _limited(response, LIMITS.stream)])
+        self.used = relay
+        return answer
+
+    @asynccontextmanager
+    async def _posted(
+        self, relay: str, body: bytes | AsyncIterator[bytes], media: tuple[str, str], silence: float
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        headers = {"Content-Type": media[0]}
         if media == _CHUNKED:
             headers["Incremental"] = "?1"
-        party = "relay"
-        for relay in self._in_order():
-            began = False
-            try:
-                async with self._network.session.post(
-                    relay + _RESOURCE, data=body, headers=headers, allow_redirects=False
-                ) as response:
-                    began = not isinstance(body, bytes)
-                    if response.status in _RETRY and not began:
-                        party = "gateway"
-                        self._put_last(relay)
-                        continue
-                    await _require(response, answer)
-                    began, self.used = True, relay
-                    async with aclosing(_limited(response, LIMITS.stream)) as pieces:
-                        async for piece in pieces:
-                            yield piece
-                    return
-            except (aiohttp.ClientError, TimeoutError) as error:
-                # A stream that somebody may have read a part of cannot be sent again.
-                if began or not (isinstance(body, bytes) or isinstance(error, aiohttp.ClientConnectorError)):
-                    raise UnavailableError("the connection was cut", party="relay") from None
-                self._put_last(relay)
-        raise UnavailableError(f"no {party} answers", party=party, hint="Try again later.")
-
-    def _in_order(self) -> list[str]:
-        return list(self._relays)
+        timeout = aiohttp.ClientTimeout(total=LIMITS.session_total, sock_connect=_CONNECT, sock_read=silence)
+        try:
+            async with self._network.session.post(
+                relay + _RESOURCE, data=body, headers=headers, allow_redirects=False, timeout=timeout
+            ) as response:
+                yield response
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise _nobody("relay") from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise UnavailableError("the connection was cut", party="relay") from None
 
     def _put_last(self, relay: str) -> None:
+        self.failed.add(relay)
         self._relays.remove(relay)
         self._relays.append(relay)
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/").removesuffix(_RESOURCE)
+
+
+def _nobody(party: str) -> NotSentError:
+    return NotSentError(f"no {party} answers", party=party, hint="Try again later.")
+
+
+def _plain(error: SottovoceError) -> SottovoceError:
+    """What is said of a message that nobody took."""
+    if isinstance(error, NotSentError):
+        return UnavailableError(str(error), party=error.party, hint=error.hint)
+    return error
 
 
 async def _limited(response: aiohttp.ClientResponse, limit: int) -> AsyncGenerator[bytes, None]:
@@ -211,8 +283,10 @@ async def _require(response: aiohttp.ClientResponse, media: str) -> None:
     kind = response.headers.get("Content-Type", "")
     if response.status == _OK and kind == media:
         return
-    if response.status in _RETRY:
+    if response.status in _FAILED:
         raise UnavailableError("no gateway answers", party="gateway", hint="Try again later.")
+    if response.status == _TOO_EARLY:
+        raise AlreadyArrivedError("the gateway has had this message before", hint="Try again.")
     if kind == "application/problem+json" and _KEY_PROBLEM in await _bounded(response, _MAX_PROBLEM):
         raise GatewayKeyError("the gateway has another key", hint="fetch the directory again")
     raise ProtocolError("the gateway refuses the message", hint="the directory may be out of date")

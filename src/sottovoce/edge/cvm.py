@@ -36,6 +36,11 @@ class CvmConnection(asyncio.Protocol):
         self.is_cut = False
         """Whether the CVM's stream ended within a message."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended; what came before may still be received."""
+        return self._ended
+
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -87,8 +92,8 @@ class CvmConnection(asyncio.Protocol):
         """Say that the turn is complete; raises as `send`."""
         await self._write(END_OF_TURN)
 
-    async def receive(self) -> bytes:
-        """What the CVM has sent so far; nothing at the end of its turn.
+    async def receive(self, enough: int = 1 << 62) -> bytes:
+        """What the CVM has sent so far, at most one message more than `enough` bytes; nothing at the end of its turn.
 
         Raises:
             CvmGoneError: the connection is over.
@@ -99,10 +104,13 @@ class CvmConnection(asyncio.Protocol):
             self._news.clear()
             await self._news.wait()
         pieces = []
-        while self._inbox and self._inbox[0]:
+        while self._inbox and self._inbox[0] and enough > 0:
             pieces.append(self._inbox.popleft())
+            enough -= len(pieces[-1])
         if not pieces:
             self._inbox.popleft()
+        elif self._inbox and self._inbox[0]:
+            return b"".join(pieces)
         self._waiting = 0
         if self._transport is not None and not self._ended:
             self._transport.resume_reading()

@@ -59,8 +59,8 @@ _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
 _MAX_ANSWER: Final = 1024 * 1024
 """A whole answer that is kept until it can be sealed; longer ones are streamed."""
 _ANSWER_CLASS: Final = 16 * 1024
-"""Whole answers to `POST /v1/sessions` are padded to a multiple of this: the length of the evidence would tell the relay
-which host answered (protocol section 1)."""
+"""Whole answers to a POST are padded to a multiple of this: the length of the evidence would tell the relay which host
+answered (protocol section 1), that of a flight how long the answer is."""
 _CHUNK: Final = 16 * 1024 - 64
 """Content of one chunk: its sealed form stays below 16,384 bytes, which every receiver takes (chunked OHTTP section 6.2)."""
 _READ_TIMEOUT: Final = 30.0
@@ -278,7 +278,7 @@ class _Gateway:
         )
         status, whole = 500, bytearray()
         headers: bhttp.Headers = ()
-        async with aclosing(self._inner.answer(head, content())) as parts:
+        async with aclosing(self._inner.answer(head, content(), flight=True)) as parts:
             async for part in parts:
                 if isinstance(part, bhttp.Head):
                     status, headers = part.status, part.headers
@@ -287,7 +287,7 @@ class _Gateway:
                 if len(whole) > _MAX_ANSWER:
                     raise LimitError("an answer is longer than its limit")
         response = bhttp.encode_response(bhttp.Response(status=status, headers=headers, content=bytes(whole)))
-        if request.path == b"/v1/sessions":
+        if request.method == b"POST":
             response += bytes(-len(response) % _ANSWER_CLASS)
         return response
 

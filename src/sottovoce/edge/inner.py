@@ -2,14 +2,16 @@
 
     POST   /v1/sessions        Authorization: PrivateToken …, Candidates: id[, id]    → 201, Session: <id>
     POST   /v1/sessions/{id}                                                          → 200, streamed both ways
+    POST   /v1/sessions/{id}   [More: ?1]                                             → 200, [More: ?1], a flight
     DELETE /v1/sessions/{id}                                                          → 204
 
-An error is an answer with `{"code": "…"}`. The router's own codes are passed on.
+Where the sealed request came as a whole it is a flight, and its answer one too (docs/relays.md): `More` says that the turn goes on, and asks
+for the rest. An error is an answer with `{"code": "…"}`. The router's own codes are passed on.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
@@ -44,6 +46,9 @@ _MAX_FLIGHT: Final = LIMITS.evidence + 64 * 1024
 _MAX_ERROR: Final = 1024
 _REFUSALS: Final = range(400, 600)
 _CREATED, _OK, _NO_CONTENT, _UNAUTHORIZED = 201, 200, 204, 401
+_MORE: Final = "More"
+_TRUE: Final = "?1"
+"""RFC 9651 section 3.3.6."""
 _JSON: Final[bhttp.Headers] = ((b"content-type", b"application/json"),)
 _DATE_PROBLEM: Final = "https://iana.org/assignments/http-problem-types#date"
 """RFC 9458 section 6.5.2."""
@@ -86,15 +91,17 @@ class InnerApi:
         self.http: aiohttp.ClientSession | None = None
         """The pool of connections to the router; set while the gateway runs."""
 
-    async def answer(self, request: RequestHead, content: AsyncIterator[bytes]) -> Parts:
-        """The answer: its head, then pieces of its content.
+    async def answer(
+        self, request: RequestHead, content: AsyncIterator[bytes], *, flight: bool = False
+    ) -> Parts:
+        """The answer: its head, then pieces of its content; one that is soon complete, where `flight` is set.
 
         Raises:
             SottovoceError: after the head, when the rest cannot be had; ClientGoneError at any time.
         """
         began = False
         try:
-            async with aclosing(self._route(request, content)) as answer:
+            async with aclosing(self._route(request, content, flight=flight)) as answer:
                 async for part in answer:
                     began = True
                     yield part
@@ -125,12 +132,12 @@ class InnerApi:
             headers = (*_JSON, (b"www-authenticate", self._admission.challenge(self._clock())))
         return bhttp.Head(status=status, headers=headers), json.dumps(body).encode()
 
-    async def _route(self, request: RequestHead, content: AsyncIterator[bytes]) -> Parts:
+    async def _route(self, request: RequestHead, content: AsyncIterator[bytes], *, flight: bool) -> Parts:
         match = _SESSION.fullmatch(request.path)
         if (request.method, request.path) == (b"POST", _SESSIONS):
             parts = self._open(request, content)
         elif match and request.method == b"POST":
-            parts = self._turn(match[1].decode(), content)
+            parts = self._turn(match[1].decode(), content, _flight_fields(request) if flight else {})
         elif match and request.method == b"DELETE":
             parts = self._close(match[1].decode())
         elif self._echo and request.path == ECHO:
@@ -156,11 +163,13 @@ class InnerApi:
         yield bhttp.Head(status=_CREATED, headers=((b"session", session.encode()),))
         yield answer
 
-    async def _turn(self, session: str, content: AsyncIterator[bytes]) -> Parts:
-        self._count("turns")
-        async with self._ask("POST", f"/sessions/{session}", content) as response:
+    async def _turn(self, session: str, content: AsyncIterator[bytes], fields: Mapping[str, str]) -> Parts:
+        if _MORE not in fields:
+            self._count("turns")
+        async with self._ask("POST", f"/sessions/{session}", content, **fields) as response:
             await _require(response, _OK)
-            yield bhttp.Head(status=_OK, headers=())
+            goes_on = response.headers.get(_MORE) == _TRUE
+            yield bhttp.Head(status=_OK, headers=((b"more", b"?1"),) if goes_on else ())
             async for piece in response.content.iter_any():
                 yield piece
 
@@ -183,6 +192,12 @@ class InnerApi:
                 yield response
         except (aiohttp.ClientError, TimeoutError):
             raise UnavailableError("the router does not answer", party="router") from None
+
+
+def _flight_fields(request: RequestHead) -> Mapping[str, str]:
+    """What the router is told of a flight."""
+    more = bhttp.header(request.headers, b"more") == _TRUE.encode()
+    return {"Flight": _TRUE} | ({_MORE: _TRUE} if more else {})
 
 
 async def _echo(content: AsyncIterator[bytes]) -> Parts:

@@ -2,11 +2,14 @@
 
     POST   /sessions        Candidates: id[, id]    first flight → 201, Session: <id>, the CVM's flight
     POST   /sessions/{id}                           records      → 200, records, both ways at once
+    POST   /sessions/{id}      Flight: ?1           records      → 200, records, More: ?1 where the turn goes on
+    POST   /sessions/{id}      Flight: ?1, More: ?1              → 200, the next of its records
     DELETE /sessions/{id}                                        → 204
     GET    /healthz
 
-It knows which host has which address, and sees ciphertext. A session ends on DELETE, when the CVM closes it, when a
-request is broken off before its end, after 60 s without a byte, and after 10 minutes.
+It knows which host has which address, and sees ciphertext. A flight (docs/relays.md) is answered after ten
+seconds at most, whole, with what the CVM has said by then. A session ends on DELETE, when the CVM closes it, is
+broken off before its end, after 60 s without a byte, and after 10 minutes.
 """
 
 import asyncio
@@ -42,6 +45,12 @@ _MAX_TURN: Final = 16 * 1024 * 1024
 _CONNECT_TIMEOUT: Final = 5.0
 _FLIGHT_TIMEOUT: Final = 30.0
 _SWEEP: Final = 1.0
+_FLIGHT_WAIT: Final = 10.0
+"""A flight's answer is on its way by then: servers that buffer give up after 15 s (some CDNs) to 60 s (nginx)."""
+_MAX_FLIGHT_ANSWER: Final = 256 * 1024
+"""Twice what ten seconds bring at the cadence of an answer, and with one message of the CVM's more still below what a whole
+Binary HTTP message may hold."""
+_TRUE: Final = b"?1"
 
 
 class HostAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,6 +77,12 @@ class SessionBusyError(ProtocolError):
     """A session takes one request at a time."""
 
     code = "peer.protocol.session-busy"
+
+
+class NoTurnError(ProtocolError):
+    """There is no answer of which more could be asked for."""
+
+    code = "peer.protocol.turn"
 
 
 class RouterFullError(UnavailableError):
@@ -100,6 +115,10 @@ class _Session:
     busy: bool = False
     asked: bool = False
     """Whether the request of the turn went out whole."""
+    flying: bool = False
+    """Whether a turn goes on that is carried in flights."""
+    carried: int = 0
+    """Bytes of that turn's answer so far."""
 
 
 class Router:
@@ -136,6 +155,10 @@ class Router:
         if (method, path) == ("POST", "/sessions"):
             candidates = parse_candidates(asgi.header(scope, b"candidates"))
             await self._open(candidates, RequestBody(receive, LIMITS.first_flight), answer)
+        elif match and method == "POST" and asgi.header(scope, b"flight") == _TRUE:
+            more = asgi.header(scope, b"more") == _TRUE
+            # Who asks for more has nothing to say.
+            await self._flight(match[1], RequestBody(receive, 0 if more else _MAX_BODY), answer, more=more)
         elif match and method == "POST":
             await self._turn(match[1], RequestBody(receive, _MAX_BODY), answer)
         elif match and method == "DELETE":
@@ -181,13 +204,13 @@ class Router:
         for host in here:
             with contextlib.suppress(CvmGoneError):
                 return host, await connect(
-                    self._hosts[host], timeout=_CONNECT_TIMEOUT, lost=lambda: self._end(name, "ended_by_cvm")
+                    self._hosts[host], timeout=_CONNECT_TIMEOUT, lost=lambda: self._lost(name)
                 )
         raise CvmGoneError("no candidate's CVM answers", party="orchestrator")
 
     async def _turn(self, name: str, body: RequestBody, answer: "_Answer") -> None:
         session = self._session(name)
-        if session.busy:
+        if session.busy or session.flying:
             raise SessionBusyError("the session has a request already")
         session.busy, session.asked = True, False
         self._count("turns")
@@ -200,6 +223,53 @@ class Router:
         if not session.asked:
             self._end(name, "broken_off")
         await answer.end()
+
+    async def _flight(self, name: str, body: RequestBody, answer: "_Answer", *, more: bool) -> None:
+        session = self._session(name)
+        if session.busy or (session.flying and not more):
+            raise SessionBusyError("the session has a request already")
+        if more and not session.flying:
+            raise NoTurnError("there is no turn that goes on")
+        session.busy = session.flying = True
+        try:
+            data = await body.whole()
+            if not more:
+                self._count("turns")
+                session.carried = 0
+                await session.connection.send(data)
+                await session.connection.end_turn()
+            reply, session.flying = await run_beside(self._collect(session), body.watch())
+        except BaseException:
+            self._end(name, "broken_off")
+            raise
+        session.busy, session.used = False, self._clock()
+        if session.connection.is_over and not session.flying:
+            self._end(name, "ended_by_cvm")
+        goes_on = ((b"more", _TRUE),) if session.flying else ()
+        await asgi.respond(answer.send, 200, reply, *goes_on, kind=b"application/octet-stream")
+
+    @staticmethod
+    async def _collect(session: _Session) -> tuple[bytes, bool]:
+        """What the CVM says until its turn is over, time is up or it is enough; and whether the turn goes on."""
+        reply, end = bytearray(), asyncio.get_running_loop().time() + _FLIGHT_WAIT
+        while len(reply) < _MAX_FLIGHT_ANSWER:
+            try:
+                async with asyncio.timeout_at(end):
+                    piece = await session.connection.receive(_MAX_FLIGHT_ANSWER - len(reply))
+            except TimeoutError:
+                return bytes(reply), True
+            except CvmGoneError:
+                # As in a streamed turn: the session may end with the CVM's last record.
+                if session.connection.is_cut or not (session.carried or reply):
+                    raise
+                return bytes(reply), False
+            if not piece:
+                return bytes(reply), False
+            reply += piece
+            session.carried += len(piece)
+            if session.carried > _MAX_TURN:
+                raise LimitError("the CVM's answer is longer than its limit")
+        return bytes(reply), True
 
     async def _request(self, session: _Session, body: RequestBody) -> None:
         async for piece in body.pieces():
@@ -225,6 +295,12 @@ class Router:
         if session is None:
             raise UnknownSessionError("there is no such session", hint="open a new one")
         return session
+
+    def _lost(self, name: str) -> None:
+        session = self._sessions.get(name)
+        # What the CVM said before it closed is still to be fetched.
+        if session is None or not session.flying:
+            self._end(name, "ended_by_cvm")
 
     def _end(self, name: str, why: str) -> None:
         session = self._sessions.pop(name, None)

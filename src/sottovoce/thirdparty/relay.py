@@ -112,6 +112,8 @@ class _Relay:
         if (method, path) == ("POST", _PATH):
             media = asgi.header(scope, b"content-type")
             body = RequestBody(receive, _MAX_REQUEST)
+            if int(asgi.header(scope, b"content-length") or 0) > _MAX_REQUEST:
+                raise LimitError("request longer than its limit")
             if media == _PLAIN:
                 await self._relay(self._head(media) + _with_length(await _in_time(body)), body, answer)
             elif media == _CHUNKED:

@@ -34,6 +34,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{128}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _VISIBILITY: Final = re.compile(r"public|private")
+_FLIGHT: Final = re.compile(r"flight")
 _PATH: Final = re.compile(r"[^\x00-\x1f]{0,2048}")
 """A path in an artifact; what is allowed in it, `tlog.artifacts` says."""
 ROLES: Final = ("orchestrator", "predictor", "guard")
@@ -64,6 +65,9 @@ class _Reader:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise self._bad(name)
         return value
+
+    def has(self, name: str) -> bool:
+        return name in self._members
 
     def integer(self, name: str) -> int:
         value = self._members.pop(name, None)
@@ -382,6 +386,13 @@ class Relay:
 
     operator: str
     url: str
+    streams: bool = True
+    """Whether it passes chunked messages piece by piece; one that does not has `"carrier": "flight"` in its entry."""
+
+    def members(self) -> dict[str, str]:
+        """The members of its JSON object."""
+        carrier = {} if self.streams else {"carrier": "flight"}
+        return {"operator": self.operator, "url": self.url} | carrier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,7 +499,7 @@ class Directory:
                     {"epoch": k.epoch, "token_type": k.token_type, "key": k.key} for k in self.token_keys
                 ],
                 "issuer": self.issuer,
-                "relays": [{"operator": r.operator, "url": r.url} for r in self.relays],
+                "relays": [relay.members() for relay in self.relays],
                 "hosts": [host.members() for host in self.hosts],
                 "revocations": self.revocations.members(),
                 "log": {"origin": self.log_origin, "quorum": self.log_quorum},
@@ -509,6 +520,8 @@ def _token_key(value: Any) -> TokenKey:
 
 def _relay(value: Any) -> Relay:
     reader = _Reader(value, "relay")
-    relay = Relay(operator=reader.text("operator", _OPERATOR), url=reader.text("url", _URL))
+    operator, url = reader.text("operator", _OPERATOR), reader.text("url", _URL)
+    # Absent for a relay that streams, which is the rule, so that documents made before there were others are still canonical.
+    flight = reader.has("carrier") and bool(reader.text("carrier", _FLIGHT))
     reader.end()
-    return relay
+    return Relay(operator=operator, url=url, streams=not flight)

@@ -192,6 +192,9 @@ def test_a_member_of_another_type_is_refused(kind: str, place: str) -> None:
         ("directory", "relays.0.url", "ftp://relay.example/"),
         ("directory", "relays.0.url", "https://relay.example/?user=1"),
         ("directory", "relays.0.url", "https://user@relay.example/"),
+        ("directory", "relays.0.carrier", ""),
+        ("directory", "relays.0.carrier", "stream"),
+        ("directory", "relays.0.carrier", ["flight"]),
         ("directory", "relays.0.operator", ""),
         ("directory", "relays.0.operator", "x" * 81),
         ("directory", "relays.0.operator", "a\nb"),
@@ -249,6 +252,14 @@ def test_a_release_lives_from_one_second_to_twenty_one_days() -> None:
 def test_a_directory_without_keys_relays_or_hosts_is_refused(member: str) -> None:
     with pytest.raises(DecodeError):
         Directory.parse(changed(DIRECTORY, member, []))
+
+
+def test_a_relay_says_when_it_does_not_stream() -> None:
+    directory = Directory.parse(changed(DIRECTORY, "relays.0.carrier", "flight"))
+    assert [relay.streams for relay in directory.relays] == [False]
+    assert b'"carrier":"flight"' in directory.encode()
+    assert [relay.streams for relay in DIRECTORY.relays] == [True]
+    assert b"carrier" not in DIRECTORY.encode()
 
 
 def test_a_directory_lists_a_host_once() -> None:
