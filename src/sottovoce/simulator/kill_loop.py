@@ -80,7 +80,7 @@ class Counts:
     """Tokens that were written down and opened nothing, as the gateway or the store died in between."""
     refused_again: int = 0
     """Tries of accepted tokens that were refused as spent, all of them if nothing is wrong."""
-    unavailable: Counter[str] = field(default_factory=Counter)
+    unavailable: dict[str, int] = field(default_factory=dict)
     """Refusals because the store or a gateway was down, by code; such a token was tried again."""
 
 
@@ -259,7 +259,7 @@ class _Loop:
             outcome = await self._spend(http, self._random.choice(self._gateways), number)
             if outcome in {_ACCEPTED, _SPENT}:
                 return outcome
-            self._counts.unavailable[outcome] += 1
+            self._counts.unavailable[outcome] = self._counts.unavailable.get(outcome, 0) + 1
             await asyncio.sleep(0.01)
         raise ConfigError(
             f"a token could not be settled, at last {outcome}", hint="neither accepted nor spent"
