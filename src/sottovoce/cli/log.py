@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from sottovoce.cli.judging import GOOD, NOT_GOOD, Judging
 from sottovoce.cli.main import Context
 from sottovoce.cli.output import output
 
 if TYPE_CHECKING:
+    from sottovoce.core.errors import SottovoceError
     from sottovoce.device.environment import Environment
     from sottovoce.thirdparty.findings import Use
     from sottovoce.thirdparty.logreader import LogReader
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["log"]
 
-NOTHING, FOUND, UNUSABLE, WRONG_USE = 0, 1, 2, 3
 _LIMIT: Final = 16 * 1024 * 1024
 _EXPORT_LIMIT: Final = 256 * 1024 * 1024
 """A device's export holds the evidence of every session."""
@@ -36,30 +37,12 @@ _CODES: Final = (
 _SHOWN: Final = 100
 
 
-class _Log(click.Group):
-    """Wrong use of these commands has an exit code of its own."""
+class _Log(Judging):
+    def is_verdict(self, error: "SottovoceError") -> bool:
+        """A proof that does not verify is the log's doing."""
+        from sottovoce.core.errors import CryptoError
 
-    def make_context(self, *args: Any, **more: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **more)
-        except click.UsageError as error:
-            error.show()
-            sys.exit(WRONG_USE)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from sottovoce.attest.verdict import printable
-        from sottovoce.core.errors import CryptoError, SottovoceError
-
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            error.show()
-            sys.exit(WRONG_USE)
-        except SottovoceError as error:
-            click.echo(printable(f"sottovoce: {error} [{error.code}]"), err=True)
-            if error.hint:
-                click.echo(printable(f"  {error.hint}"), err=True)
-            sys.exit(FOUND if isinstance(error, CryptoError) else UNUSABLE)
+        return isinstance(error, CryptoError)
 
 
 @click.group(cls=_Log, epilog=_CODES)
@@ -160,7 +143,7 @@ def show(
     with output():
         click.echo(json.dumps(shown, indent=2) if as_json else _shown_text(shown))
     if shown["fault"]:
-        sys.exit(FOUND)
+        sys.exit(NOT_GOOD)
 
 
 async def _look(
@@ -474,7 +457,7 @@ def monitor(
     watcher = Monitor(folder or context.home / "monitor", pinned.log_policy())
     store = artifacts or next(iter(pinned.mirrors), None)
     found = asyncio.run(_watch(watcher, url, artifacts=store, **more))
-    sys.exit(FOUND if found else NOTHING)
+    sys.exit(NOT_GOOD if found else GOOD)
 
 
 async def _watch(

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from sottovoce.cli.judging import GOOD, NOT_GOOD, Judging
 from sottovoce.cli.main import Context
 from sottovoce.cli.output import output
 
 if TYPE_CHECKING:
     from sottovoce.attest.policyfile import VerifierPolicy
     from sottovoce.attest.verdict import Verdict
+    from sottovoce.core.errors import SottovoceError
 
 __all__ = ["verify"]
 
-ACCEPTED, REFUSED, UNUSABLE, WRONG_USE = 0, 1, 2, 3
 _LIMIT: Final = 16 * 1024 * 1024
 _STDIN: Final = "sottovoce.cli.verify.stdin"
 _EXPORT_LIMIT: Final = 256 * 1024 * 1024
@@ -25,31 +26,10 @@ _EXPORT_LIMIT: Final = 256 * 1024 * 1024
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _Verify(click.Group):
-    """Wrong use of these commands has an exit code of its own."""
-
-    def make_context(self, *args: Any, **more: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **more)
-        except click.UsageError as error:
-            error.show()
-            sys.exit(WRONG_USE)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from sottovoce.attest.verdict import printable
-        from sottovoce.core.errors import SottovoceError
-
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            error.show()
-            sys.exit(WRONG_USE)
-        except SottovoceError as error:
-            click.echo(printable(f"sottovoce: {error} [{error.code}]"), err=True)
-            if error.hint:
-                click.echo(printable(f"  {error.hint}"), err=True)
-            # A directory that is refused is the operator's doing, not the file's.
-            sys.exit(REFUSED if error.code.startswith("directory") else UNUSABLE)
+class _Verify(Judging):
+    def is_verdict(self, error: "SottovoceError") -> bool:
+        """A directory that is refused is the operator's doing, not the file's."""
+        return error.code.startswith("directory")
 
 
 @click.group(cls=_Verify, epilog="Exit codes: 0 accepted, 1 refused, 2 unusable input, 3 wrong use.")
@@ -306,7 +286,7 @@ def session(
     verdicts = [(one.id, one.time, recheck(one, pins, demands)) for one in reports]
     with output():
         _show_reports(verdicts, policy.name, simulated=pins.simulated, as_json=as_json)
-    sys.exit(ACCEPTED if all(verdict.accepted for _, _, verdict in verdicts) else REFUSED)
+    sys.exit(GOOD if all(verdict.accepted for _, _, verdict in verdicts) else NOT_GOOD)
 
 
 def _show_reports(
@@ -438,7 +418,7 @@ def _conclude(
             click.echo(json.dumps(_document(platform, verdict, policy, now, simulated=simulated), indent=2))
         else:
             _print(platform, verdict, policy, now, simulated=simulated)
-    sys.exit(ACCEPTED if verdict.accepted else REFUSED)
+    sys.exit(GOOD if verdict.accepted else NOT_GOOD)
 
 
 def _document(platform: str, verdict: "Verdict", policy: str, now: int, *, simulated: bool) -> dict[str, Any]:

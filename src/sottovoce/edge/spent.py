@@ -21,10 +21,19 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from sottovoce.core.errors import ConfigError, ProtocolError, SottovoceError, UsageError
-from sottovoce.edge.database import StoreError, StoreSlowError
+from sottovoce.edge.database import StoreError, StoreFullError, StoreSlowError
 from sottovoce.edge.storeurl import StoreUrl, parse_store_url
 
-__all__ = ["Refusal", "SpentStore", "SpentTokens", "TokenExpired", "TokenSpent", "open_spent", "open_store"]
+__all__ = [
+    "Refusal",
+    "SpentStore",
+    "SpentTokens",
+    "TokenExpired",
+    "TokenSpent",
+    "open_spent",
+    "open_store",
+    "refusal",
+]
 
 _DIGEST: Final = 32
 _EPOCHS: Final = 1 << 32
@@ -50,6 +59,21 @@ class TokenExpired(ProtocolError):  # noqa: N818 - as TokenSpent
 
 Refusal = SottovoceError | None
 """Why a token is refused: `TokenSpent`, `TokenExpired`, `StoreFullError`; None where it is recorded now and was not before."""
+
+_NEW, _SPENT, _EXPIRED, _FULL = 0, 1, 2, 3
+
+
+def refusal(outcome: int) -> Refusal:
+    """What the scripts that run inside a store answer for a token: 0 recorded, 1 spent, 2 expired, 3 no room."""
+    if outcome == _NEW:
+        return None
+    if outcome == _SPENT:
+        return TokenSpent("the token was spent before")
+    if outcome == _EXPIRED:
+        return TokenExpired("the token's epoch is over")
+    if outcome == _FULL:
+        return StoreFullError("the store holds as many tokens as it may", hint="raise tokens in its URL")
+    return StoreError("the store gave an unknown answer")
 
 
 class SpentStore(Protocol):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sottovoce.core.errors import UsageError
-from sottovoce.edge.database import StoreError, StoreFullError, StoreUnknownError, StoreUnsafeError
+from sottovoce.edge.database import StoreError, StoreUnknownError, StoreUnsafeError
 from sottovoce.edge.postgres import dial, typed_errors
-from sottovoce.edge.spent import Refusal, TokenExpired, TokenSpent
+from sottovoce.edge.spent import Refusal, refusal
 from sottovoce.edge.storeurl import StoreUrl
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["PostgresSpent"]
 _LOCK: Final = 8317995080211460212
 """The advisory lock that parts spending from closing an epoch; in ASCII "sottospt"."""
 _CHUNK: Final = 10_000
-_NEW, _SPENT, _EXPIRED, _FULL, _OTHER, _UNSAFE = 0, 1, 2, 3, -1, -2
+_OTHER, _UNSAFE = -1, -2
 
 # The lock comes before the horizon is read, in statements of their own: a statement sees what was committed when it began. Without it
 # a gateway could read the horizon, another one close and forget the epoch, and the first write the token a second time.
@@ -158,7 +158,7 @@ class PostgresSpent:
             raise StoreError("the store gave another number of answers")
         outcomes: list[Refusal] = [None] * len(tokens)
         for number, outcome in zip(order, answer, strict=True):
-            outcomes[number] = _refusal(outcome)
+            outcomes[number] = refusal(outcome)
         return outcomes
 
     async def expire(self, before: int) -> int:
@@ -235,15 +235,3 @@ def _raise(number: int) -> None:
         "the store's server could lose a token that it confirmed",
         hint="set fsync and full_page_writes on, and make the tables LOGGED",
     )
-
-
-def _refusal(number: int) -> Refusal:
-    if number == _NEW:
-        return None
-    if number == _SPENT:
-        return TokenSpent("the token was spent before")
-    if number == _EXPIRED:
-        return TokenExpired("the token's epoch is over")
-    if number == _FULL:
-        return StoreFullError("the store holds as many tokens as it may", hint="raise tokens in its URL")
-    return StoreError("the store gave an unknown answer")

@@ -32,14 +32,14 @@ from sottovoce.edge.database import (
     StoreUnknownError,
     StoreUnsafeError,
 )
-from sottovoce.edge.spent import Refusal, TokenExpired, TokenSpent
+from sottovoce.edge.spent import Refusal, refusal
 from sottovoce.edge.storeurl import StoreUrl
 
 __all__ = ["RedisSpent"]
 
 _PREFIX: Final = "sottovoce:spent:"
 _STATE: Final = _PREFIX + "state"
-_NEW, _SPENT, _EXPIRED, _FULL, _OTHER = 0, 1, 2, 3, -1
+_OTHER = -1
 
 # KEYS: state, then a token's set for each token. ARGV: id, limit, then epoch and digest of each token.
 _SPEND: Final = """
@@ -141,7 +141,7 @@ class RedisSpent:
         if answer == [_OTHER]:
             await self._drop()
             raise StoreUnknownError("the store is gone, or another one is in its place")
-        return [_refusal(number) for number in answer]
+        return [refusal(number) for number in answer]
 
     async def expire(self, before: int) -> int:
         """As `SpentStore.expire`, on a connection of its own."""
@@ -290,15 +290,3 @@ async def _close(client: Redis) -> None:
         # At once: nobody waits for the server to say goodbye.
         await connection.disconnect(nowait=True)
     await client.aclose()
-
-
-def _refusal(number: int) -> Refusal:
-    if number == _NEW:
-        return None
-    if number == _SPENT:
-        return TokenSpent("the token was spent before")
-    if number == _EXPIRED:
-        return TokenExpired("the token's epoch is over")
-    if number == _FULL:
-        return StoreFullError("the store holds as many tokens as it may", hint="raise tokens in its URL")
-    return StoreError("the store gave an unknown answer")
