@@ -59,7 +59,8 @@ PARTIES: Final = {
 ENVIRONMENT: Final = "simulated"
 SERVICE, ISSUER = "gateway.simulated.invalid", "issuer.simulated.invalid"
 PURPOSE: Final = "inference"
-_QUOTA: Final = 1000
+_QUOTA: Final = 4000
+"""Tokens an account and day: a device fetches 128 at a time, and the attack lab does so a dozen times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
