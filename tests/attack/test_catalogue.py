@@ -17,10 +17,11 @@ from sottovoce.cli import attack as command
 from sottovoce.cli.attack import attack
 
 ROOT = Path(__file__).parents[2]
-HELPERS = {"attack", "between", "lab", "rogue", "stage"}
-ROWS = {"2", "4", "7", "8", "9", "10", "19", "20", "21", "27", "28", "B"}
+HELPERS = {"attack", "between", "lab", "mirrors", "rogue", "stage"}
+ROWS = {"1", "2", "3", "4", "5", "7", "8", "9", "10", "19", "20", "21", "27", "28", "B"}
 CODES = {
     "config.artifact",
+    "directory.refused",
     "peer.decode",
     "peer.limit",
     "peer.tls",

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,10 @@ from e2e.conftest import Device, small_model
 from sottovoce.attacks import NAMES, find
 from sottovoce.attacks.lab import CONTROL, Lab
 from sottovoce.attest.verdict import Checklist, Status
+from sottovoce.device import directory
 from sottovoce.simulator.world import World
+from sottovoce.tlog.policy import LogPolicy
+from sottovoce.tlog.proof import LoggedEntry, Proof
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 RUN = [name for name in NAMES if find(name).runs]
@@ -86,3 +90,26 @@ def test_the_command(tmp_path: Path) -> None:
     assert "Control:" in done.stderr
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("name", ["own-token-key", "own-ohttp-key"])
+def test_a_device_that_compares_and_proves_nothing_takes_a_directory_of_its_own(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, taken = directory.accept, []
+
+    def believe(first: bytes, _: bytes, proof: bytes, **rest: Any) -> directory.VerifiedDirectory:
+        accepted = genuine(first, first, proof, **rest)
+        taken.append(first)
+        return accepted
+
+    def prove(proof: bytes, _: bytes, log: LogPolicy, *, now: int | None) -> LoggedEntry:
+        checkpoint = log.verify_checkpoint(Proof.parse(proof).note, now=now)
+        return LoggedEntry(entry=b"", index=0, checkpoint=checkpoint)
+
+    monkeypatch.setattr("sottovoce.device.directory_fetch.accept", believe)
+    monkeypatch.setattr(directory, "verify_proof", prove)
+    results = list(find(name).run(lab))
+    # The genuine one first, then the one of its own by either way.
+    assert len(set(taken)) == 2
+    assert all("directory.refused" not in result.outcome.stopped_by for result in results)

@@ -1,13 +1,11 @@
 """Each thing that can go wrong, as a person meets it: one clear line, an exit code of its own, and nothing lost."""
 
 import contextlib
-import http.server
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import CHATS, Device, nobody_connects, without
+from sottovoce.attacks.mirrors import serving
 from sottovoce.cli.exits import EXIT_CODES
 from sottovoce.core.tokens import epoch_at
 from sottovoce.device.issuance import QuotaUsedError
@@ -172,24 +171,8 @@ def test_an_expired_directory(device: Device) -> None:
 def another_mirror(world: World, changes: Mapping[str, bytes] | None = None) -> Iterator[str]:
     """A mirror that serves the world's files, but some changed."""
     files = {path.name: path.read_bytes() for path in (world.folder / "mirror").iterdir()}
-    files |= changes or {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = files[self.path.lstrip("/")]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(files | dict(changes or {})) as url:
+        yield url
 
 
 def test_a_mirror_that_shows_this_device_another_directory(world: World, device: Device) -> None:

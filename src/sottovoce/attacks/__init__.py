@@ -21,8 +21,11 @@ ATTACKS: Final = ("replay", "tampered-code", "tampered-settings", "tampered-mode
 """Names of the attacks, as `sottovoce demo --attack` takes them."""
 
 NAMES: Final = (
+    "own-token-key",
     "false-issuer",
+    "own-ohttp-key",
     "linked-issuance",
+    "telltale-traces",
     "replay",
     "concurrent-session",
     "inflated-patch-level",

@@ -26,6 +26,7 @@ from sottovoce.core.errors import SottovoceError, UnavailableError
 from sottovoce.core.tokens import epoch_at
 from sottovoce.device.chats import Chat, Message
 from sottovoce.device.client import Client
+from sottovoce.device.environment import Environment
 from sottovoce.device.reports import Report, ReportStore
 from sottovoce.device.settings import SettingsStore
 from sottovoce.edge.logclient import LogClient
@@ -34,6 +35,7 @@ from sottovoce.simulator.operator import host_of
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.tlog.entries import Directory, Host, Release
+from sottovoce.tlog.note import SigningKey
 
 if TYPE_CHECKING:
     from sottovoce.simulator.world import World
@@ -159,6 +161,11 @@ class Lab:
             concurrent=lambda: self._record(machine),
         )
 
+    @property
+    def directory_key(self) -> SigningKey:
+        """The operator's, which signs directories."""
+        return self._state.directory
+
     def _prove(self, entry: bytes) -> Logged:
         if entry not in self._proofs:
             self._proofs[entry] = self._log.prove(entry)
@@ -254,6 +261,16 @@ class Lab:
             gateways.stop()
 
     # The device.
+
+    def ask_anew(self, environment: Environment) -> frozenset[str]:
+        """A new device that pins `environment` asks for a summary: what it refuses for, or nothing."""
+        before = self.home
+        self.home = self._device()
+        environment.install(self.home)
+        try:
+            return self.ask()
+        finally:
+            self.home = before
 
     def ask(self) -> frozenset[str]:
         """The genuine client asks for a summary: what it refuses for, or nothing."""
