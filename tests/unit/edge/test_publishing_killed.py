@@ -1,0 +1,84 @@
+"""Publishing, killed (SIGKILL) at moments drawn at random, hundreds of times: what the mirror has is good at each of them."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import directory_kit as kit
+from sottovoce.device.directory import accept
+from sottovoce.edge.files import write_whole
+from sottovoce.tlog.directoryfiles import HISTORY, note_name, proof_name
+
+KILLS, A_DOCUMENT = 300, 12
+
+
+def publish(log: kit.Log, folder: Path, note: bytes) -> None:
+    kit.publisher(log, folder).publish(note, kit.NOON)
+
+
+def seen(log: kit.Log, folder: Path) -> set[int]:
+    """The epochs whose documents a device gets from the mirror; each must be good."""
+    epochs = set()
+    for epoch in (kit.TODAY, kit.TODAY + 1):
+        note = folder / note_name(epoch)
+        if note.exists():
+            now = kit.NOON + (epoch - kit.TODAY) * 86_400 // 2
+            proof, history = (folder / proof_name(epoch)).read_bytes(), (folder / HISTORY).read_bytes()
+            accepted = accept(
+                note.read_bytes(), note.read_bytes(), proof, key=kit.KEY.verifier, log=log.log.policy(),
+                now=now, last=None, history=history,
+            )  # fmt: skip
+            assert accepted.directory.epoch == epoch
+            epochs.add(epoch)
+    return epochs
+
+
+def killed_after(seconds: float, log: kit.Log, folder: Path, note: bytes) -> bool:
+    """Whether publishing, in a process of its own, was killed before it was done."""
+    process = multiprocessing.get_context("fork").Process(target=publish, args=(log, folder, note))
+    process.start()
+    process.join(seconds)
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_the_mirror_is_good_whenever_publishing_is_killed(tmp_path: Path) -> None:
+    draw = random.Random(3)  # noqa: S311 - the test must repeat
+    kills = late = 0
+    cut: set[frozenset[str]] = set()
+    for number in range(KILLS // A_DOCUMENT):
+        log, folder = kit.Log(), tmp_path / str(number)
+        publish(log, folder, kit.note(kit.TODAY))
+        # What the log has acknowledged stays: another test kills that.
+        log.append(kit.directory(kit.TODAY + 1).encode())
+        note = kit.note(kit.TODAY + 1)
+        began = time.monotonic()
+        publish(log, tmp_path / f"measured-{number}", note)
+        lasts = time.monotonic() - began
+        for _ in range(A_DOCUMENT):
+            kills += killed_after(draw.uniform(0, 1.5 * lasts), log, folder, note)
+            late += kit.TODAY + 1 in seen(log, folder)
+            assert kit.TODAY in seen(log, folder)
+            cut.add(frozenset(path.name for path in folder.iterdir()))
+        publish(log, folder, note)
+        assert seen(log, folder) == {kit.TODAY, kit.TODAY + 1}
+    # It was killed most times, before and after the document was there, and in between.
+    assert kills > KILLS // 3
+    assert 0 < late < KILLS
+    assert len(cut) > 2
+
+
+def test_the_loop_sees_a_document_that_comes_before_its_proof(tmp_path: Path) -> None:
+    log, folder = kit.Log(), tmp_path / "mirror"
+    publish(log, folder, kit.note(kit.TODAY))
+    write_whole(folder / note_name(kit.TODAY + 1), kit.note(kit.TODAY + 1))
+    try:
+        seen(log, folder)
+    except OSError:
+        return
+    raise AssertionError("a document without a proof was taken")
