@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -223,15 +223,20 @@ def whole(case: Case) -> Parts:
     return {"verify_session": lambda: verify_session(arguments[0], **arguments[1])}
 
 
-def cpu_ms(parts: Parts, runs: int = 1) -> dict[str, float]:
-    """CPU time of each, milliseconds; the median of so many runs."""
+def lowest_tenth(values: Sequence[float]) -> float:
+    """The tenth percentile. Other programs on the machine only ever add to a time, so it is near what the code costs on a core of its own."""
+    return sorted(values)[len(values) // 10]
+
+
+def cpu_ms(parts: Parts, runs: int = 1, of: Callable[[Sequence[float]], float] = median) -> dict[str, float]:
+    """CPU time of each, milliseconds, of so many runs."""
     times: dict[str, list[float]] = {}
     for _ in range(runs):
         for name, act in parts.items():
             began = time.process_time_ns()
             act()
             times.setdefault(name, []).append((time.process_time_ns() - began) / 1e6)
-    return {name: median(values) for name, values in times.items()}
+    return {name: of(values) for name, values in times.items()}
 
 
 def child(path: Path, what: str, runs: int) -> None:
@@ -300,11 +305,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for title, case in cases.items():
-            row: dict[str, Any] = {"cold": {}, "warm": {}}
+            row: dict[str, Any] = {"cold": {}, "warm": {}, "warm_free": {}}
             for what, parts in (("whole", whole), ("parts", parts_of)):
                 if what == "parts" or "evidence" in case:
                     row["cold"] |= fresh(case, what, folder)
                     row["warm"] |= cpu_ms(parts(case), WARM)
+                    row["warm_free"] |= cpu_ms(parts(case), WARM, lowest_tenth)
             result[title] = row
         result |= instructions(cases["simulated"], folder)
     show(result)
@@ -319,7 +325,7 @@ def _bounds(title: str) -> str:
 
 def show(result: Mapping[str, Any]) -> None:
     """Print the table."""
-    print(f"{'CPU time, ms':42}{'cold':>8}{'warm':>8}")
+    print(f"{'CPU time, ms; warm: median, lowest tenth':42}{'cold':>8}{'warm':>8}{'':8}")
     for title, row in result.items():
         if not isinstance(row, dict):
             continue
@@ -328,7 +334,7 @@ def show(result: Mapping[str, Any]) -> None:
             bound = (
                 f"   ({_bounds(title)})" if name in ("verify_session", "verify_quote", "verify_gpus") else ""
             )
-            print(f"  {name:40}{value:8.2f}{row['warm'][name]:8.3f}{bound}")
+            print(f"  {name:40}{value:8.2f}{row['warm'][name]:8.3f}{row['warm_free'][name]:8.3f}{bound}")
     if "warm_instructions" in result:
         print(f"{'instructions of a warm verification':42}{result['warm_instructions'] / 1e6:16.2f} million")
     else:
