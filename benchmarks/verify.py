@@ -224,7 +224,7 @@ def whole(case: Case) -> Parts:
 
 
 def lowest_tenth(values: Sequence[float]) -> float:
-    """The tenth percentile. Other programs on the machine only ever add to a time, so it is near what the code costs on a core of its own."""
+    """The tenth percentile. Other programs only ever add to a time, so it shows how noisy the machine was. Bounds are for the median."""
     return sorted(values)[len(values) // 10]
 
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sottovoce.attacks.attack import Attack, Outcome, Result
+from sottovoce.attacks.mirrors import Silent, listening
 from sottovoce.core import ristretto
 from sottovoce.core.errors import SottovoceError, UnavailableError
 from sottovoce.core.privatetokens import BatchRequest, BatchResponse, PrivateTokenKey, issue_batch
@@ -156,8 +156,8 @@ def _public_keys(port: int) -> dict[int, TokenKey]:
 def _standing_in(port: int, change: Callable[[bytes, bytes], bytes]) -> Iterator[str]:
     """An issuer that has the one at `port` answer, and changes its answers; gives its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(Silent):
+        def do_POST(self) -> None:  # noqa: N802 - http.server's name
             body = self.rfile.read(int(self.headers["Content-Length"]))
             names = ("Authorization", "Content-Type")
             status, answer = _ask(port, "POST", self.path, body, {name: self.headers[name] for name in names})
@@ -167,18 +167,8 @@ def _standing_in(port: int, change: Callable[[bytes, bytes], bytes]) -> Iterator
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url
 
 
 def _stock(lab: "Lab") -> int:

@@ -19,27 +19,22 @@ from sottovoce.tlog.entries import Directory
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["serving", "show_directory"]
+__all__ = ["Silent", "listening", "serving", "show_directory"]
 
 _REFUSED: Final = frozenset({"directory.refused"})
 
 
+class Silent(BaseHTTPRequestHandler):
+    """Writes no line for each request."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
 @contextmanager
-def serving(files: Mapping[str, bytes]) -> Iterator[str]:
-    """Serves `files` by their names, in any folder, as mirrors and relays do; gives the URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = files.get(self.path.rpartition("/")[2])
-            self.send_response(404 if data is None else 200)
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            self.wfile.write(data or b"")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def listening(handler: type[Silent]) -> Iterator[str]:
+    """A server of the attacker's on loopback; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -48,6 +43,22 @@ def serving(files: Mapping[str, bytes]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def serving(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Serves `files` by their names, in any folder, as mirrors and relays do; gives the URL."""
+
+    class Handler(Silent):
+        def do_GET(self) -> None:
+            data = files.get(self.path.rpartition("/")[2])
+            self.send_response(404 if data is None else 200)
+            self.send_header("Content-Length", str(len(data or b"")))
+            self.end_headers()
+            self.wfile.write(data or b"")
+
+    with listening(Handler) as url:
+        yield url
 
 
 def show_directory(lab: "Lab", forge: Callable[[Directory], Directory]) -> Iterator[Result]:
