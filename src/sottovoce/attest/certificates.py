@@ -6,7 +6,7 @@ chain needs is read: the signed bytes, the key, the names, the validity and the 
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -39,20 +39,20 @@ class _Extensions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A parsed certificate; nothing is verified yet. Times are unix seconds."""
+    """A parsed certificate; nothing is verified yet. Times are unix seconds. Its bytes say all: two are equal if those are."""
 
     der: bytes
-    signed: bytes
-    signature_algorithm: bytes
-    signature: bytes
-    serial: int
-    issuer: bytes
-    subject: bytes
-    not_before: int
-    not_after: int
-    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-    extensions: Mapping[bytes, bytes]
-    critical: frozenset[bytes]
+    signed: bytes = field(compare=False)
+    signature_algorithm: bytes = field(compare=False)
+    signature: bytes = field(compare=False)
+    serial: int = field(compare=False)
+    issuer: bytes = field(compare=False)
+    subject: bytes = field(compare=False)
+    not_before: int = field(compare=False)
+    not_after: int = field(compare=False)
+    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey = field(compare=False)
+    extensions: Mapping[bytes, bytes] = field(compare=False)
+    critical: frozenset[bytes] = field(compare=False)
 
     @classmethod
     def parse(cls, data: bytes) -> "Certificate":
@@ -99,17 +99,7 @@ class Certificate:
         Raises:
             DecodeError: there is not exactly one.
         """
-        found = [
-            value
-            for name, value in map(_attribute, der.values(_content(self.subject)))
-            if name == _COMMON_NAME
-        ]
-        if len(found) != 1:
-            raise DecodeError("the certificate has not exactly one common name")
-        try:
-            return found[0].decode("ascii")
-        except UnicodeDecodeError:
-            raise DecodeError("the certificate has a common name outside ASCII") from None
+        return _common_name(self.subject)
 
     @property
     def is_authority(self) -> bool:
@@ -163,6 +153,17 @@ class Certificate:
         if value is None:
             raise DecodeError("the certificate lacks an extension")
         return value
+
+
+@functools.lru_cache(maxsize=64)
+def _common_name(name: bytes) -> str:
+    found = [value for kind, value in map(_attribute, der.values(_content(name))) if kind == _COMMON_NAME]
+    if len(found) != 1:
+        raise DecodeError("the certificate has not exactly one common name")
+    try:
+        return found[0].decode("ascii")
+    except UnicodeDecodeError:
+        raise DecodeError("the certificate has a common name outside ASCII") from None
 
 
 def _content(sequence: bytes) -> bytes:

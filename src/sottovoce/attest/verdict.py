@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sottovoce.core.errors import PeerError, UsageError, VerificationError
 
@@ -67,41 +67,37 @@ class Rule:
     risk: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(NamedTuple):
     """One line of a verdict: a rule under its stable `id`, what was found, and what was wanted."""
 
-    section: str
     id: str
-    title: str
+    rule: Rule
     status: Status
     found: str
     wanted: str
-    source: str
-    risk: str
 
     @property
     def text(self) -> str:
         """The whole line as text but for its status and section; nothing in it can steer a terminal."""
         wanted = f"wanted: {self.wanted}; " if self.wanted != _NOTHING else ""
-        return printable(f"{self.title}: {self.found} ({wanted}from: {self.source}) [{self.id}]")
+        return printable(f"{self.rule.title}: {self.found} ({wanted}from: {self.rule.source}) [{self.id}]")
 
     @property
     def gain(self) -> str:
         """What a check that does not hold leaves open, as a sentence; empty for one that holds, or that nobody looked at."""
-        return gained(self.status.value, self.risk)
+        return gained(self.status.value, self.rule.risk)
 
     def to_json(self) -> dict[str, str]:
         """The line as a JSON object."""
         return {
-            "section": self.section,
+            "section": self.rule.section,
             "id": self.id,
-            "title": self.title,
+            "title": self.rule.title,
             "status": self.status.value,
             "found": self.found,
             "wanted": self.wanted,
-            "source": self.source,
-            "risk": self.risk,
+            "source": self.rule.source,
+            "risk": self.rule.risk,
         }
 
 
@@ -156,7 +152,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """The lines as text, whole; one that does not hold ends with what an attacker could do for that."""
         return [
-            f"{c.status.value:<11} {c.section:<5} {'; '.join(filter(None, (c.text, c.gain)))}"
+            f"{c.status.value:<11} {c.rule.section:<5} {'; '.join(filter(None, (c.text, c.gain)))}"
             for c in self.checks
         ]
 
@@ -180,7 +176,7 @@ class VerificationRefused(VerificationError):  # noqa: N818 - it says what was d
         first = verdict.failed[0]
         # What was found is the peer's, so it stands in the verdict only.
         super().__init__(
-            f"refused: check {first.section} failed: {first.title}",
+            f"refused: check {first.rule.section} failed: {first.rule.title}",
             check=first.id,
             hint=HINTS.get(first.id, _HINT),
         )
@@ -245,18 +241,10 @@ class Checklist:
     def _put(self, check: str, status: Status, found: str, wanted: str) -> None:
         if check in self._left_out and status is not Status.NOT_CHECKED:
             status, wanted = Status.NOT_CHECKED, "nothing: the policy leaves it out"
-        rule = self._rules[check]
         if check in self._lines:
             raise UsageError("a check was recorded twice")
         self._lines[check] = Check(
-            section=rule.section,
-            id=check,
-            title=rule.title,
-            status=status,
-            found=found,
-            wanted=wanted,
-            source=rule.source,
-            risk=rule.risk,
+            id=check, rule=self._rules[check], status=status, found=found, wanted=wanted
         )
 
     def verdict(self, *, without: Iterable[str] = ()) -> Verdict:
@@ -268,6 +256,8 @@ class Checklist:
             if check not in self._lines:
                 failed = Status.RELAXED if check in self._relaxed else Status.FAIL
                 self._put(check, failed, _UNREACHED, "checked")
-        place = {check: number for number, check in enumerate(self._rules)}
-        order = sorted(self._lines.values(), key=lambda line: (_numbers(line.section), place[line.id]))
-        return Verdict(checks=tuple(order), relaxed=tuple(sorted(self._relaxed | self._lowered)))
+        found = [self._lines[check] for check in self._rules if check in self._lines]
+        found.sort(
+            key=lambda line: _numbers(line.rule.section)
+        )  # stable: within a section, as the rules stand
+        return Verdict(checks=tuple(found), relaxed=tuple(sorted(self._relaxed | self._lowered)))

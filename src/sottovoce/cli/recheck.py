@@ -75,12 +75,9 @@ def _agreement(report: Report, verdict: Verdict) -> Check:
     if not judged:
         differs.append("it holds no verdict")
     return Check(
-        section=_AGREES.section,
         id="report-agrees",
-        title=_AGREES.title,
+        rule=_AGREES,
         status=Status.FAIL if differs else Status.PASS,
         found=f"differs: {', '.join(differs)}" if differs else f"{len(judged)} lines",
         wanted="the verdict that the evidence has",
-        source=_AGREES.source,
-        risk=_AGREES.risk,
     )

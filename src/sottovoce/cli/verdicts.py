@@ -59,9 +59,9 @@ def show_verdict(out: Console, verdict: Verdict) -> None:
 
 def _line(check: Check, *, whole: bool) -> Text:
     status = (f"  {check.status.value:<11} ", _STYLES[check.status])
-    title = f"{check.title}: "
+    title = f"{check.rule.title}: "
     rest = check.text.removeprefix(title) if whole else printable(check.found)
-    return Text.assemble(status, (f"{check.section:<5}", "dim"), title, (rest, "dim"))
+    return Text.assemble(status, (f"{check.rule.section:<5}", "dim"), title, (rest, "dim"))
 
 
 def show_conclusion(out: Console, verdict: Verdict, what: str) -> None:

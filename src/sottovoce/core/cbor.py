@@ -86,7 +86,9 @@ def _take(data: bytes, at: int, count: int) -> bytes:
 
 
 def _argument(data: bytes, at: int) -> tuple[int, int, int]:
-    initial = _take(data, at, 1)[0]
+    if at >= len(data):
+        raise DecodeError("CBOR ends too early")
+    initial = data[at]
     major, info = initial >> 5, initial & 0x1F
     if info < _DIRECT:
         return major, info, at + 1

@@ -59,7 +59,7 @@ def test_good_evidence_passes_every_line() -> None:
         "release-log-seen",
         "host-log-seen",
     ]
-    sections = [check.section for check in verified.verdict.checks]
+    sections = [check.rule.section for check in verified.verdict.checks]
     assert set(sections) == {f"6.{number}" for number in range(1, 13)}
 
 
@@ -530,7 +530,7 @@ def test_lines_of_text_are_whole_and_print() -> None:
     assert line.endswith(
         " [policy-smt]; without it, an attacker could watch the CVM from a thread on the same core"
     )
-    check = replace(caught.value.verdict.failed[0], found="\x1b[2J\n\u202eyes ✓")
+    check = caught.value.verdict.failed[0]._replace(found="\x1b[2J\n\u202eyes ✓")
     assert (
         Verdict(checks=(check,))
         .lines()[0]

@@ -70,6 +70,17 @@ def test_stale_and_future_checkpoints(now: int) -> None:
         verify_proof(PROOF, b"entry 4", LOG.policy(), now=now)
 
 
+def test_a_proof_that_is_remembered_still_grows_old_and_is_of_one_entry_and_one_policy() -> None:
+    policy = LOG.policy()
+    verify_proof(PROOF, b"entry 4", policy, now=NOW)
+    with pytest.raises(CheckpointAgeError):
+        verify_proof(PROOF, b"entry 4", policy, now=NOW + 86_401)
+    with pytest.raises(InclusionError):
+        verify_proof(PROOF, b"entry 5", policy, now=NOW)
+    with pytest.raises(OriginError):
+        verify_proof(PROOF, b"entry 4", MemoryLog("log.example/test").policy(), now=NOW)
+
+
 def test_without_a_clock_only_the_age_is_left_out() -> None:
     assert verify_proof(PROOF, b"entry 4", LOG.policy(), now=None).index == 4
 

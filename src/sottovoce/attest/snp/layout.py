@@ -212,5 +212,5 @@ def _require_zero(data: bytes, version: int, reserved: int) -> None:
         (SIGNED_SIZE + _COMPONENT_USED, SIGNED_SIZE + _COMPONENT),
         (SIGNED_SIZE + _COMPONENT + _COMPONENT_USED, REPORT_SIZE),
     ]
-    if reserved or any(any(data[start:end]) for start, end in spans):
+    if reserved or any(data.count(0, start, end) != end - start for start, end in spans):
         raise DecodeError("the SNP report has reserved bytes that are not zero")

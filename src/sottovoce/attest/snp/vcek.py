@@ -5,6 +5,7 @@
 1.3.6.1.4.1.3704.1.4   hardware id         64 bytes; 8 on Turin       .3.9 FMC (Turin)
 """
 
+import functools
 from typing import Final
 
 from sottovoce.attest.certificates import Certificate, oid
@@ -42,6 +43,8 @@ def hardware_id(vcek: Certificate, *, turin: bool) -> bytes:
     return vcek.octets(_HARDWARE_ID, TURIN_CHIP_ID if turin else CHIP_ID)
 
 
+# A device meets the same few chips again and again; failures are not kept.
+@functools.lru_cache(maxsize=64)
 def certified_tcb(vcek: Certificate, *, turin: bool) -> Tcb:
     """The patch levels for which the vendor has issued this certificate.
 

@@ -196,6 +196,8 @@ def _validity(der: bytes) -> tuple[int, int]:
     return certificate.not_before, certificate.not_after
 
 
+# The same platform shows the same chain in every quote; failures are not kept.
+@functools.lru_cache(maxsize=16)
 def _require_plain(chain: bytes, root: bytes) -> None:
     """Refuse certificates that could be read in two ways: the library does not look at the root, nor at what is between blocks.
 

@@ -115,7 +115,7 @@ def test_declared_gpus_that_are_shown() -> None:
     (declared_line,) = (check for check in verdict.checks if check.id == "accelerators")
     assert declared_line.found == "2 HOPPER shown, 2 HOPPER declared"
     assert declared_line.wanted == "those that the release declares"
-    sections = [check.section for check in verdict.checks]
+    sections = [check.rule.section for check in verdict.checks]
     assert sections == sorted(sections, key=lambda name: [int(one) for one in name.split(".")])
 
 

@@ -65,7 +65,7 @@ def test_a_good_device_passes_every_line_that_can_be_checked(architecture: str) 
     }[architecture]
     found = {check.id.rpartition("/")[2] for check in verdict.checks if check.status is Status.NOT_CHECKED}
     assert found == open_lines | {"nvidia-revocation-service"}
-    assert {check.section for check in verdict.checks} == {"6.11"}
+    assert {check.rule.section for check in verdict.checks} == {"6.11"}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -73,7 +73,7 @@ def test_each_rule_has_a_line_under_its_device(architecture: str) -> None:
     verdict = judge(shown(device(architecture)), rims(architecture))
     rules, name = (SWITCH_RULES, "switch-0") if architecture == "LS10" else (GPU_RULES, "gpu-0")
     assert [check.id for check in verdict.checks] == [f"{name}/{rule}" for rule in rules] + list(LIST_RULES)
-    assert all(check.title.startswith(f"{name}: ") for check in verdict.checks if "/" in check.id)
+    assert all(check.rule.title.startswith(f"{name}: ") for check in verdict.checks if "/" in check.id)
 
 
 @pytest.mark.parametrize(
