@@ -21,6 +21,7 @@ from statistics import median
 from benchmarks.edge import cpu_seconds, party
 
 from sottovoce.core import ristretto
+from sottovoce.core.genericbatch import begin_public_batch
 from sottovoce.core.privatetokens import BatchRequest, PrivateTokenKey, begin_batch, issue_batch
 from sottovoce.core.tokens import (
     TokenChallenge,
@@ -31,6 +32,7 @@ from sottovoce.core.tokens import (
     parse_authorization,
     verify_token,
 )
+from sottovoce.device.schedule import Schedule
 from sottovoce.edge import issuer
 from sottovoce.edge.accounts import Accounts
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
@@ -38,9 +40,12 @@ from sottovoce.edge.rsa import generate_token_key, load_token_key
 from sottovoce.edge.spent_sqlite import SqliteSpent
 
 RUNS, GROUP, EPOCH = 300, 16, 20000
+REFILL = Schedule().batch
+"""What a device asks for in one request."""
 BATCHES, LARGE = 12, 256
 SERVED, CONNECTIONS, PROCESSES = 2400, 8, (1, 2)
 SINGLE_TYPE = "application/private-token-request"
+GENERIC_TYPE = "application/private-token-generic-batch-request"
 BATCH_TYPE = "application/private-token-amortized-batch-request"
 CHALLENGE = TokenChallenge(issuer_name=b"issuer.example", origin_info=b"service.example")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system without a disk, to see what the disk costs
@@ -239,10 +244,17 @@ def serve(
 def served(folder: Path) -> dict[str, float]:
     """Tokens a second of CPU time, and of wall time, by the number of processes."""
     _, key = load_token_key(folder / "key.pem")
-    loads = {"single": (1, SINGLE_TYPE, [begin(key, CHALLENGE)[0] for _ in range(SERVED)])}
+    loads = {
+        "single": (1, SINGLE_TYPE, [begin(key, CHALLENGE)[0] for _ in range(SERVED)]),
+        f"generic{REFILL}": (
+            REFILL,
+            GENERIC_TYPE,
+            [begin_public_batch(key, CHALLENGE, REFILL)[0] for _ in range(CONNECTIONS * 5)],
+        ),
+    }
     if ristretto.is_available():
         public, challenge = load_batch_key(folder / "batch.key").public, replace(CHALLENGE, token_type=5)
-        for size in (GROUP, LARGE):
+        for size in (GROUP, REFILL, LARGE):
             made = [
                 begin_batch(public, challenge, size)[0] for _ in range(max(CONNECTIONS * 4, SERVED // size))
             ]
@@ -287,9 +299,11 @@ CPU_ROWS = (
     ),
 )
 SERVED_ROWS = (
-    ("single", "type 2", "bound 800"),
-    (f"batch{GROUP}", f"type 5, {GROUP} a batch", "bound 5,000"),
-    (f"batch{LARGE}", f"type 5, {LARGE} a batch", "bound 5,000"),
+    ("single", "type 2, one by one", ""),
+    (f"generic{REFILL}", f"type 2, {REFILL} a request", "bound 800"),
+    (f"batch{GROUP}", f"type 5, {GROUP} a request", ""),
+    (f"batch{REFILL}", f"type 5, {REFILL} a request", "bound 5,000"),
+    (f"batch{LARGE}", f"type 5, {LARGE} a request", ""),
 )
 
 
@@ -305,7 +319,7 @@ def print_cpu(result: dict[str, float]) -> None:
             if (rate := result.get(f"served{count}_{name}_per_cpu_s")) is not None:
                 wall = result[f"served{count}_{name}_per_s"]
                 print(
-                    f"{count} process(es), {title:24}{rate:8,.0f} tokens a CPU second ({bound}){wall:10,.0f} a second"
+                    f"{count} process(es), {title:24}{rate:8,.0f} tokens a CPU second {f' ({bound})' if bound else '':16}{wall:10,.0f} a second"
                 )
 
 

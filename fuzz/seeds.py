@@ -18,6 +18,7 @@ from sottovoce.attest.snp import certtable
 from sottovoce.core import bhttp, hpke
 from sottovoce.core.challenges import TokenChallenge
 from sottovoce.core.frames import encode_message
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.link import encode_turn
 from sottovoce.core.ohttp_keys import KeyConfig, encode_key_configs
 from sottovoce.core.privatetokens import BatchRequest, BatchResponse, SingleRequest, SingleResponse
@@ -303,6 +304,8 @@ def batches() -> list[bytes]:
         BatchResponse(evaluated=elements, proof=proof).encode(),
         SingleRequest(truncated_key_id=1, blinded=elements[0]).encode(),
         SingleResponse(evaluated=elements[0], proof=proof).encode(),
+        GenericBatchRequest(requests=(b"\0\2\7" + bytes(256), b"\0\5\7" + elements[0])).encode(),
+        GenericBatchResponse(responses=((2, bytes(256)), None, (5, bytes(96)))).encode(),
     ]
 
 

@@ -34,6 +34,7 @@ from sottovoce.core.authscheme import parse_fields
 from sottovoce.core.challenges import TokenChallenge, parse_challenges
 from sottovoce.core.errors import ConfigError, DecodeError, PeerError, SottovoceError
 from sottovoce.core.frames import FrameReader
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.httpdate import parse_http_date
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.link import LinkReader
@@ -206,6 +207,12 @@ TARGETS: Final[Mapping[str, Target]] = {
     "token-request": Target(parse=TokenRequest.decode, seeds=seeds.tokens, encode=TokenRequest.encode),
     "batch-request": Target(parse=BatchRequest.decode, seeds=seeds.batches, encode=BatchRequest.encode),
     "batch-response": Target(parse=BatchResponse.decode, seeds=seeds.batches, encode=BatchResponse.encode),
+    "generic-request": Target(
+        parse=GenericBatchRequest.decode, seeds=seeds.batches, encode=GenericBatchRequest.encode
+    ),
+    "generic-response": Target(
+        parse=GenericBatchResponse.decode, seeds=seeds.batches, encode=GenericBatchResponse.encode
+    ),
     "single-request": Target(parse=SingleRequest.decode, seeds=seeds.batches, encode=SingleRequest.encode),
     "single-response": Target(parse=SingleResponse.decode, seeds=seeds.batches, encode=SingleResponse.encode),
     "token-challenge": Target(

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sottovoce.core import ristretto
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.privatetokens import BatchRequest, PrivateTokenKey, begin_batch, issue_batch
 from sottovoce.core.tokens import PendingToken, Token, TokenChallenge, TokenKey, TokenRequest, begin
 from sottovoce.edge.rsa import BlindSigner
@@ -52,6 +53,14 @@ def key(number: int = 0) -> TokenKey:
 def answer(request: bytes, number: int = 0) -> bytes:
     """What an honest issuer answers."""
     return signer(number).blind_sign(TokenRequest.decode(request).blinded)
+
+
+def answer_all(request: bytes, *numbers: int) -> bytes:
+    """What an honest issuer with these keys answers to several requests in one, whichever key each of them names."""
+    by_id = {key(number).truncated_id: number for number in numbers}
+    requests = GenericBatchRequest.decode(request).requests
+    answers = (answer(one, by_id[TokenRequest.decode(one).truncated_key_id]) for one in requests)
+    return GenericBatchResponse(responses=tuple((2, one) for one in answers)).encode()
 
 
 def pending(number: int = 0) -> tuple[bytes, PendingToken]:

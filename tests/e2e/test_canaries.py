@@ -181,6 +181,7 @@ def _requests(canary: str) -> Iterator[tuple[str, str, dict[str, str], bytes]]:
             "message/ohttp-req",
             "message/ohttp-chunked-req",
             "application/private-token-request",
+            "application/private-token-generic-batch-request",
             canary,
         ):
             headers = {

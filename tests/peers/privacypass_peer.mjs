@@ -1,7 +1,7 @@
 // The other side of test_privacypass.py: @cloudflare/privacypass-ts as client, issuer and origin.
 // One JSON object a line in, one out: {"do": name, ...} → its result, or {"error": true}.
 import { createInterface } from 'node:readline';
-import { publicVerif, TOKEN_TYPES, AuthorizationHeader, WWWAuthenticateHeader } from '@cloudflare/privacypass-ts';
+import { genericBatched, publicVerif, TOKEN_TYPES, AuthorizationHeader, WWWAuthenticateHeader } from '@cloudflare/privacypass-ts';
 
 const { BlindRSAMode, Client, Issuer, Origin, TokenRequest, getPublicKeyBytes } = publicVerif;
 const { BLIND_RSA } = TOKEN_TYPES;
@@ -41,6 +41,29 @@ const actions = {
     },
     async issue({ request }) {
         const response = await state.issuer.issue(TokenRequest.deserialize(BLIND_RSA, bytes(request)));
+        return { response: hex(response.serialize()) };
+    },
+    // Several requests in one.
+    async requests({ header, count }) {
+        const [offer] = WWWAuthenticateHeader.parse(header);
+        state.clients = Array.from({ length: Number(count) }, () => new Client(BlindRSAMode.PSS));
+        const requests = [];
+        for (const client of state.clients) {
+            requests.push(new genericBatched.TokenRequest(await client.createTokenRequest(offer.challenge, offer.tokenKey)));
+        }
+        return { request: hex(new genericBatched.Client().createTokenRequest(requests).serialize()) };
+    },
+    async finalizeAll({ response }) {
+        const { tokenResponses } = new genericBatched.Client().deserializeTokenResponse(bytes(response));
+        const tokens = [];
+        for (const [number, client] of state.clients.entries()) {
+            tokens.push(hex((await client.finalize(tokenResponses[number].tokenResponse)).serialize()));
+        }
+        return { tokens };
+    },
+    async issueAll({ request }) {
+        const issuer = new genericBatched.Issuer(state.issuer);
+        const response = await issuer.issue(genericBatched.BatchedTokenRequest.deserialize(bytes(request)));
         return { response: hex(response.serialize()) };
     },
     async redeem({ header }) {

@@ -14,6 +14,7 @@ import asgi
 import token_kit
 from sottovoce.core.challenges import challenge_value, parse_challenges
 from sottovoce.core.events import EventLog
+from sottovoce.core.genericbatch import begin_public_batch
 from sottovoce.core.tokens import (
     EPOCH_SECONDS,
     Token,
@@ -64,21 +65,25 @@ def peer() -> Iterator[Peer]:
     peer.stop()
 
 
-def test_their_client_our_issuer_and_origin(peer: Peer, tmp_path: Path) -> None:
-    key_file, database = tmp_path / "key.pem", str(tmp_path / "accounts.db")
+def issued(folder: Path, request: str, kind: str) -> str:
+    """What our issuer answers to a request of the media type `kind`."""
+    key_file, database = folder / "key.pem", str(folder / "accounts.db")
     key_file.write_bytes(token_kit.pem())
     account = enrol(database, "peer")
     config = Config(database=database, keys=[KeyFile(epoch=TODAY, path=str(key_file))], quota=10)
     app = create_app(config, log=EventLog(lambda _: None), clock=lambda: float(TODAY * EPOCH_SECONDS))
-    key, challenge = token_kit.key(), token_kit.CHALLENGE
-
-    request = peer.ask("request", header=challenge_value(challenge, key).decode())["request"]
-    headers = {"authorization": f"Bearer {account}", "content-type": "application/private-token-request"}
+    headers = {"authorization": f"Bearer {account}", "content-type": f"application/private-token-{kind}"}
     answer = asyncio.run(
         asgi.fetch(app, "POST", "/token-request", headers=headers, body=bytes.fromhex(request))
     )
     assert answer.status == 200
-    made = peer.ask("finalize", response=answer.body.hex())
+    return answer.body.hex()
+
+
+def test_their_client_our_issuer_and_origin(peer: Peer, tmp_path: Path) -> None:
+    key, challenge = token_kit.key(), token_kit.CHALLENGE
+    request = peer.ask("request", header=challenge_value(challenge, key).decode())["request"]
+    made = peer.ask("finalize", response=issued(tmp_path, request, "request"))
 
     token = Token.decode(bytes.fromhex(made["token"]))
     assert parse_authorization(made["quoted"].encode()) == token
@@ -89,7 +94,8 @@ def test_their_client_our_issuer_and_origin(peer: Peer, tmp_path: Path) -> None:
 def test_their_client_refuses_what_our_issuer_did_not_sign(peer: Peer) -> None:
     header = challenge_value(token_kit.CHALLENGE, token_kit.key()).decode()
     request = bytes.fromhex(peer.ask("request", header=header)["request"])
-    assert "error" in peer.ask("finalize", response=(bytes(1) + token_kit.answer(request)[1:]).hex())
+    answer = token_kit.answer(request)
+    assert "error" in peer.ask("finalize", response=(answer[:-1] + bytes([answer[-1] ^ 1])).hex())
 
 
 def test_our_client_their_issuer_and_origin(peer: Peer) -> None:
@@ -106,6 +112,25 @@ def test_our_client_their_issuer_and_origin(peer: Peer) -> None:
     token = pending.finish(bytes.fromhex(peer.ask("issue", request=request.hex())["response"]))
     verify_token(token, key, challenge)
     assert peer.ask("redeem", header=authorization_value(token).decode()) == {"valid": True}
+
+
+def test_several_requests_in_one_their_client_our_issuer(peer: Peer, tmp_path: Path) -> None:
+    header = challenge_value(token_kit.CHALLENGE, token_kit.key()).decode()
+    request = peer.ask("requests", header=header, count="3")["request"]
+    made = peer.ask("finalizeAll", response=issued(tmp_path, request, "generic-batch-request"))
+    tokens = [Token.decode(bytes.fromhex(token)) for token in made["tokens"]]
+    assert len({token.nonce for token in tokens}) == 3
+    for token in tokens:
+        verify_token(token, token_kit.key(), token_kit.CHALLENGE)
+
+
+def test_several_requests_in_one_our_client_their_issuer(peer: Peer) -> None:
+    offer = peer.ask("offer", issuer="issuer.example", origin="service.example")
+    key = TokenKey.parse(bytes.fromhex(offer["key"]))
+    request, pending = begin_public_batch(key, token_kit.CHALLENGE, 3)
+    tokens = pending.finish(bytes.fromhex(peer.ask("issueAll", request=request.hex())["response"]))
+    for token in tokens:
+        assert peer.ask("redeem", header=authorization_value(token).decode()) == {"valid": True}
 
 
 def test_their_origin_and_ours_refuse_the_same_token(peer: Peer) -> None:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 import token_kit
 from fixtures_dir import need
 from sottovoce.core import voprf
+from sottovoce.core.errors import DecodeError
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.privatetokens import (
     BatchRequest,
     BatchResponse,
@@ -121,24 +123,40 @@ def _check_batch(vector: Vector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [("generic_ts", 4), ("generic_batched_tokens_v6_go", 4), ("generic_batched_tokens_v6_rs", 2)],
+    ("name", "count", "whole"),
+    [
+        ("generic_ts", 4, 0),
+        ("generic_batched_tokens_v6_go", 4, 2),
+        ("generic_batched_tokens_v6_rs", 2, 0),
+    ],
 )
-def test_tokens_of_type_2_out_of_generic_batches(name: str, count: int) -> None:
-    """Generic batches are not spoken here (none of them holds type 5); their tokens of type 2 are ordinary ones."""
-    tokens = 0
+def test_several_requests_in_one(name: str, count: int, whole: int) -> None:
+    """Type 1, of which most of these batches hold some, is not spoken here; nor is the form before draft 4, with a length for each request.
+
+    The tokens of type 2 are checked in all of them.
+    """
+    tokens = read = 0
     for vector in _load(f"privacypass/batched/{name}.json"):
-        for one in vector["issuance"]:
-            if int(one.get("type") or one["token_type"], 16) != 2:
-                continue
-            tokens += 1
-            _check_generic(
-                one, bytes.fromhex(vector["token_request"]), bytes.fromhex(vector["token_response"])
-            )
-    assert tokens == count
+        types = [int(one.get("type") or one["token_type"], 16) for one in vector["issuance"]]
+        request, response = (bytes.fromhex(vector[part]) for part in ("token_request", "token_response"))
+        of_type_2 = [one for one in vector["issuance"] if int(one.get("type") or one["token_type"], 16) == 2]
+        made = [_check_generic(one, request, response) for one in of_type_2]
+        tokens += len(made)
+        if set(types) != {2} or name == "generic_ts":
+            with pytest.raises(DecodeError):
+                GenericBatchRequest.decode(request)
+            continue
+        read += 1
+        assert GenericBatchRequest(requests=tuple(asked for asked, _ in made)).encode() == request
+        assert GenericBatchRequest.decode(request).encode() == request
+        answers = tuple((2, answer) for _, answer in made)
+        assert GenericBatchResponse(responses=answers).encode() == response
+        assert GenericBatchResponse.decode(response).responses == answers
+    assert (tokens, read) == (count, whole)
 
 
-def _check_generic(one: Vector, requests: bytes, responses: bytes) -> None:
+def _check_generic(one: Vector, requests: bytes, responses: bytes) -> tuple[bytes, bytes]:
+    """One token of type 2: its request and the issuer's answer."""
     key = TokenKey.parse(bytes.fromhex(one["pkS"]))
     challenge = TokenChallenge.decode(bytes.fromhex(one["token_challenge"]))
     request, pending = begin(
@@ -156,3 +174,4 @@ def _check_generic(one: Vector, requests: bytes, responses: bytes) -> None:
     token = pending.finish(response)
     assert token.encode().hex() == one["token"]
     verify_token(token, key, challenge)
+    return request, response

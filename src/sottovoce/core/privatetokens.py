@@ -25,6 +25,8 @@ __all__ = [
     "MAX_BATCH",
     "MAX_BATCH_REQUEST",
     "MAX_BATCH_RESPONSE",
+    "SINGLE_REQUEST_LENGTH",
+    "SINGLE_RESPONSE_LENGTH",
     "BatchRequest",
     "BatchResponse",
     "PendingTokens",
@@ -44,7 +46,8 @@ _TYPE: Final = PRIVATE_TOKEN_TYPE.to_bytes(2, "big")
 _NE: Final = 32
 _NONCE: Final = 32
 _HEAD: Final = 3
-_SINGLE_RESPONSE: Final = _NE + voprf.PROOF_LENGTH
+SINGLE_REQUEST_LENGTH: Final = _HEAD + _NE
+SINGLE_RESPONSE_LENGTH: Final = _NE + voprf.PROOF_LENGTH
 _PREFIX: Final = 2
 """Bytes of the length of `MAX_BATCH` elements."""
 MAX_BATCH_REQUEST: Final = _HEAD + _PREFIX + _NE * MAX_BATCH
@@ -240,7 +243,7 @@ class SingleRequest:
         Raises:
             DecodeError: another token type or length.
         """
-        if len(data) != _HEAD + _NE or data[:2] != _TYPE:
+        if len(data) != SINGLE_REQUEST_LENGTH or data[:2] != _TYPE:
             raise DecodeError("not a token request of type 5")
         return cls(truncated_key_id=data[2], blinded=data[_HEAD:])
 
@@ -272,7 +275,7 @@ class SingleResponse:
         Raises:
             DecodeError: another length.
         """
-        if len(data) != _SINGLE_RESPONSE:
+        if len(data) != SINGLE_RESPONSE_LENGTH:
             raise DecodeError("not a token response of type 5")
         return cls(evaluated=data[:_NE], proof=data[_NE:])
 

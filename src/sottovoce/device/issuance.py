@@ -1,7 +1,6 @@
 """Fetching tokens (RFC 9578): the device's authenticated channel to the issuer.
 
-Of which type they are is the environment's choice, the same for all its devices. Of type 2 each token takes a request; of type 5
-all tokens of one key take one, which brings one proof.
+Of which type they are is the environment's choice, the same for all its devices. All tokens of one key take one request.
 
 This is the one place where the device says who it is, so nothing else happens here, and it happens on the wallet's
 schedule, never because a token is about to be used.
@@ -14,8 +13,9 @@ from typing import Final
 
 from sottovoce.core.challenges import TokenChallenge
 from sottovoce.core.errors import ConfigError, ProtocolError, RefusedError, UnavailableError
+from sottovoce.core.genericbatch import MAX_GENERIC_RESPONSE
 from sottovoce.core.privatetokens import MAX_BATCH_RESPONSE
-from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, RESPONSE_LENGTH, TOKEN_TYPE
+from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE
 from sottovoce.device.directory import VerifiedDirectory
 from sottovoce.device.environment import Environment
 from sottovoce.device.transport import Network
@@ -24,15 +24,14 @@ from sottovoce.device.wallet import Wallet
 __all__ = ["AccountRefusedError", "QuotaUsedError", "refill"]
 
 _REQUEST_TYPES: Final = {
-    TOKEN_TYPE: "application/private-token-request",
+    TOKEN_TYPE: "application/private-token-generic-batch-request",
     PRIVATE_TOKEN_TYPE: "application/private-token-amortized-batch-request",
 }
-_LIMITS: Final = {TOKEN_TYPE: 4096, PRIVATE_TOKEN_TYPE: MAX_BATCH_RESPONSE}
+_LIMITS: Final = {TOKEN_TYPE: MAX_GENERIC_RESPONSE, PRIVATE_TOKEN_TYPE: MAX_BATCH_RESPONSE}
 """Bytes of an answer; a refusal has a few."""
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
 """An enrolment key, or an ID token."""
 _OK, _UNAUTHORISED, _TOO_MANY = 200, 401, 429
-_AT_A_TIME: Final = 4
 
 
 class AccountRefusedError(RefusedError):
@@ -78,24 +77,14 @@ async def refill(
     batch = await asyncio.to_thread(wallet.begin_batch, keys, challenge, now)
     url = environment.issuer.rstrip("/") + "/token-request"
     headers = {"Content-Type": _REQUEST_TYPES[token_type], "Authorization": f"Bearer {key}"}
-    gate = asyncio.Semaphore(_AT_A_TIME)
-
-    async def ask(request: bytes) -> bytes:
-        async with gate:
-            status, body = await network.post(
-                url, request, party="issuer", headers=headers, limit=_LIMITS[token_type]
-            )
-        # A batch's answer says its own length, which is read before its proof is.
-        if status == _OK and (token_type != TOKEN_TYPE or len(body) == RESPONSE_LENGTH):
-            return body
-        raise _refusal(status)
-
-    tasks = [asyncio.ensure_future(ask(request)) for request in batch.requests]
-    try:
-        responses = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    responses = []
+    for request in batch.requests:
+        status, body = await network.post(
+            url, request, party="issuer", headers=headers, limit=_LIMITS[token_type]
+        )
+        if status != _OK:
+            raise _refusal(status)
+        responses.append(body)
     return await asyncio.to_thread(wallet.finish_batch, batch, responses, now)
 
 

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, RefusedError, UsageError
+from sottovoce.core.genericbatch import begin_public_batch
 from sottovoce.core.privatetokens import PublicTokenKey, begin_batch
 from sottovoce.core.tokens import (
     EPOCH_SECONDS,
     Token,
     TokenChallenge,
     TokenKey,
-    begin,
     epoch_at,
 )
 from sottovoce.device.schedule import Plan, Schedule
@@ -95,8 +95,8 @@ class PendingBatch:
     """The secret half of one refill's requests; finished once.
 
     Attributes:
-        token_type: 2, with a request for each token, or 5, with one for each epoch.
-        requests: as they are posted; the answers go to `Wallet.finish_batch` in this order.
+        token_type: 2 or 5.
+        requests: as they are posted, one for each epoch; the answers go to `Wallet.finish_batch` in this order.
     """
 
     __slots__ = ("_pending", "requests", "token_type")
@@ -129,18 +129,13 @@ class PendingBatch:
         ]
 
 
-def _begin(
-    epoch: int, key: TokenKey | PublicTokenKey, challenge: TokenChallenge, count: int
-) -> list[_Pending]:
-    if isinstance(key, PublicTokenKey):
-        request, tokens = begin_batch(key, challenge, count)
-        return [_Pending(epoch=epoch, request=request, finish=tokens.finish)]
-    return [_begin_one(epoch, key, challenge) for _ in range(count)]
-
-
-def _begin_one(epoch: int, key: TokenKey, challenge: TokenChallenge) -> _Pending:
-    request, token = begin(key, challenge)
-    return _Pending(epoch=epoch, request=request, finish=lambda response: (token.finish(response),))
+def _begin(epoch: int, key: TokenKey | PublicTokenKey, challenge: TokenChallenge, count: int) -> _Pending:
+    request, tokens = (
+        begin_batch(key, challenge, count)
+        if isinstance(key, PublicTokenKey)
+        else begin_public_batch(key, challenge, count)
+    )
+    return _Pending(epoch=epoch, request=request, finish=tokens.finish)
 
 
 class Wallet:
@@ -197,11 +192,7 @@ class Wallet:
         epochs = [epoch for epoch in self._schedule.epochs(now) if epoch in keys]
         if not epochs:
             raise UsageError("no token key of today or tomorrow", hint="refresh the directory")
-        begun = [
-            pending
-            for epoch in epochs
-            for pending in _begin(epoch, keys[epoch], challenge, self._schedule.batch)
-        ]
+        begun = [_begin(epoch, keys[epoch], challenge, self._schedule.batch) for epoch in epochs]
         with self._lock, transaction(self._connection, self._path):
             self._write_plan(self._schedule.begun(self._plan(), now, self._draw))
         return PendingBatch(challenge.token_type, begun)

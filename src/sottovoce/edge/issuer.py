@@ -4,8 +4,8 @@
     GET  /.well-known/private-token-issuer-directory
     GET  /healthz
 
-A request for type 2 or 5 has RFC 9578's media type; a batch of type 5 has that of draft-ietf-privacypass-batched-tokens-08 section 5.
-Which type it is stands in its first two bytes.
+A request for one token has RFC 9578's media type, and its type in its first two bytes. A batch of type 5 has that of
+draft-ietf-privacypass-batched-tokens-08 section 5, several requests of either type that of its section 6.
 
 It keeps, per account and day, how many tokens were signed: no request, no answer, no time of day, and it logs
 counts by the hour. Any number of processes may serve one issuer: what they share is the keys' files and the accounts' store.
@@ -28,6 +28,7 @@ from sottovoce.core import asgi
 from sottovoce.core.authscheme import to_base64url
 from sottovoce.core.errors import ConfigError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
+from sottovoce.core.genericbatch import MAX_GENERIC_REQUEST, GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.privatetokens import (
     MAX_BATCH_REQUEST,
     BatchRequest,
@@ -60,6 +61,8 @@ _REQUEST_TYPE: Final = b"application/private-token-request"
 _RESPONSE_TYPE: Final = b"application/private-token-response"
 _BATCH_REQUEST_TYPE: Final = b"application/private-token-amortized-batch-request"
 _BATCH_RESPONSE_TYPE: Final = b"application/private-token-amortized-batch-response"
+_GENERIC_REQUEST_TYPE: Final = b"application/private-token-generic-batch-request"
+_GENERIC_RESPONSE_TYPE: Final = b"application/private-token-generic-batch-response"
 _DIRECTORY_TYPE: Final = b"application/private-token-issuer-directory"
 _BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_.-]{1,8192})")
 _COUNTS_KEPT: Final = 7
@@ -118,6 +121,12 @@ class _UnknownKeyError(ProtocolError):
     code = "token.key"
 
 
+class _NoneIssuedError(ProtocolError):
+    """One request of several names no key of today, or cannot be signed, so that none is answered."""
+
+    code = "token.batch"
+
+
 class _MediaTypeError(ProtocolError):
     """The request has another media type."""
 
@@ -128,6 +137,7 @@ _STATUS: Final[tuple[tuple[type[SottovoceError], int, str], ...]] = (
     (AccountUnknownError, 401, "refused_account"),
     (QuotaError, 429, "refused_quota"),
     (_MediaTypeError, 415, "refused_request"),
+    (_NoneIssuedError, 400, "refused_request"),  # batched tokens, section 6.2
     (PeerError, 422, "refused_request"),  # RFC 9578 section 6.2
     (SottovoceError, 503, "failed"),
 )
@@ -211,6 +221,33 @@ class _Keys:
         return _Work(
             sign=lambda: issue_batch(key, request), tokens=len(request.blinded), kind=_BATCH_RESPONSE_TYPE
         )
+
+    def understand_generic(self, body: bytes, now: int) -> _Work:
+        """The work for several TokenRequests, each as if it came alone. All are signed, or none.
+
+        Raises:
+            DecodeError: it is not such a request.
+            _NoneIssuedError: one of them names no key of today.
+        """
+        requests = GenericBatchRequest.decode(body).requests
+        try:
+            works = [self.understand(request, now) for request in requests]
+        except _UnknownKeyError:
+            raise _NoneIssuedError("one request of the batch names no key of today") from None
+        return _Work(
+            sign=lambda: _sign_all([work.sign for work in works], requests),
+            tokens=len(works),
+            kind=_GENERIC_RESPONSE_TYPE,
+        )
+
+
+def _sign_all(signs: Sequence[Callable[[], bytes]], requests: Sequence[bytes]) -> bytes:
+    try:
+        answers = [sign() for sign in signs]
+    except PeerError:
+        raise _NoneIssuedError("one request of the batch cannot be signed") from None
+    types = [int.from_bytes(request[:2], "big") for request in requests]
+    return GenericBatchResponse(responses=tuple(zip(types, answers, strict=True))).encode()
 
 
 def _issue_single(key: PrivateTokenKey, request: SingleRequest) -> bytes:
@@ -337,6 +374,8 @@ class _Issuer:
                 return self._keys.understand(await asgi.read_body(receive, REQUEST_LENGTH), now)
             case kind if kind == _BATCH_REQUEST_TYPE:
                 return self._keys.understand_batch(await asgi.read_body(receive, MAX_BATCH_REQUEST), now)
+            case kind if kind == _GENERIC_REQUEST_TYPE:
+                return self._keys.understand_generic(await asgi.read_body(receive, MAX_GENERIC_REQUEST), now)
         raise _MediaTypeError("not a token request")
 
     async def _count(self, bearer: str, now: int, tokens: int = 1) -> None:

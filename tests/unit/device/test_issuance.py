@@ -15,7 +15,7 @@ import asgi
 import edge_kit
 import token_kit
 from sottovoce.core import ristretto
-from sottovoce.core.errors import DecodeError, LimitError, ProtocolError, SottovoceError
+from sottovoce.core.errors import DecodeError, LimitError, SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.core.privatetokens import BatchRequest, PrivateTokenKey, begin_batch, issue_batch
 from sottovoce.core.tokens import EPOCH_SECONDS, Token, TokenSignatureError, verify_token
@@ -194,11 +194,34 @@ def test_an_honest_issuer_of_that_kind_is_believed(tmp_path: Path) -> None:
         assert fetched(tmp_path, wallet, rogue(_honest), 5) == 8
 
 
-@pytest.mark.parametrize("length", [255, 257])
-def test_an_answer_of_type_2_of_another_length(tmp_path: Path, length: int) -> None:
+def _signed(request: bytes) -> bytes:
+    return token_kit.answer_all(request, *EPOCHS)
+
+
+def test_an_honest_issuer_of_type_2_is_believed(tmp_path: Path) -> None:
     office(tmp_path)
-    with wallet_of(tmp_path) as wallet, pytest.raises(ProtocolError):
-        fetched(tmp_path, wallet, rogue(lambda _: bytes(length)), 2)
+    with wallet_of(tmp_path) as wallet:
+        assert fetched(tmp_path, wallet, rogue(_signed), 2) == 8
+
+
+REFUSED_OF_TYPE_2: list[tuple[Change, type[SottovoceError]]] = [
+    (lambda _: bytes(256), DecodeError),
+    (lambda request: _signed(request)[:-1], DecodeError),
+    (lambda request: _signed(request) + b"\0", DecodeError),
+    (lambda request: _signed(request)[:-1] + bytes([_signed(request)[-1] ^ 1]), TokenSignatureError),
+    (lambda _: bytes(1 << 18), LimitError),
+]
+
+
+@pytest.mark.parametrize(("answer", "error"), REFUSED_OF_TYPE_2)
+def test_of_an_issuance_of_type_2_with_one_wrong_answer_nothing_is_kept(
+    tmp_path: Path, answer: Change, error: type[SottovoceError]
+) -> None:
+    office(tmp_path)
+    with wallet_of(tmp_path) as wallet:
+        with pytest.raises(error):
+            fetched(tmp_path, wallet, rogue(answer), 2)
+        assert wallet.count(NOON) == 0
 
 
 # The wallet's file

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import token_kit
 from sottovoce.core.errors import ConfigError, DecodeError, SottovoceError, UsageError
-from sottovoce.core.tokens import EPOCH_SECONDS, Token, TokenRequest, TokenSignatureError, verify_token
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
+from sottovoce.core.tokens import EPOCH_SECONDS, Token, TokenSignatureError, verify_token
 from sottovoce.device.wallet import (
     PendingBatch,
     Schedule,
@@ -45,8 +46,14 @@ def begin(wallet: Wallet, now: int = NOON) -> PendingBatch:
 
 def answers(batch: PendingBatch) -> list[bytes]:
     """What an honest issuer answers, whichever key each request names."""
-    numbers = {token_kit.key(number).truncated_id: number for number in (-1, 0, 1, 2)}
-    return [token_kit.answer(r, numbers[TokenRequest.decode(r).truncated_key_id]) for r in batch.requests]
+    return [token_kit.answer_all(request, -1, 0, 1, 2) for request in batch.requests]
+
+
+def changed(answer: bytes, at: int, to: tuple[int, bytes] | None) -> bytes:
+    """The answer with one token's part put in another's place."""
+    responses = list(GenericBatchResponse.decode(answer).responses)
+    responses[at] = to
+    return GenericBatchResponse(responses=tuple(responses)).encode()
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_refill_from_requests_to_tokens(path: Path) -> None:
     wallet = new(path)
     batch = begin(wallet)
-    assert [len(request) for request in batch.requests] == [259] * 8
+    assert [len(request) for request in batch.requests] == [2 + 4 * 259] * 2
     assert wallet.finish_batch(batch, answers(batch), NOON) == 8
     assert wallet.stock(NOON) == Stock(ready=4, waiting=4)
     today = wallet.take(NOON)
@@ -69,7 +76,8 @@ def test_a_refill_from_requests_to_tokens(path: Path) -> None:
 def test_a_batch_has_its_size_whatever_is_left(path: Path) -> None:
     wallet = new(path)
     wallet.add(tokens(7), TODAY, NOON)
-    assert len(begin(wallet).requests) == 8
+    requests = begin(wallet).requests
+    assert [len(GenericBatchRequest.decode(request).requests) for request in requests] == [4, 4]
 
 
 def test_one_bad_signature_and_nothing_is_kept(path: Path) -> None:
@@ -77,7 +85,7 @@ def test_one_bad_signature_and_nothing_is_kept(path: Path) -> None:
     for bad in range(8):
         batch = begin(wallet)
         responses = answers(batch)
-        responses[bad] = bytes(256)
+        responses[bad // 4] = changed(responses[bad // 4], bad % 4, (2, bytes(256)))
         with pytest.raises(TokenSignatureError):
             wallet.finish_batch(batch, responses, NOON)
         assert wallet.count(NOON) == 0
@@ -86,9 +94,21 @@ def test_one_bad_signature_and_nothing_is_kept(path: Path) -> None:
 def test_answers_in_another_order_are_refused(path: Path) -> None:
     wallet = new(path)
     batch = begin(wallet)
-    first, second, *rest = answers(batch)
+    first, second = answers(batch)
     with pytest.raises(TokenSignatureError):
-        wallet.finish_batch(batch, [second, first, *rest], NOON)
+        wallet.finish_batch(batch, [second, first], NOON)
+    assert wallet.count(NOON) == 0
+
+
+@pytest.mark.parametrize("part", [None, (5, bytes(96))])
+def test_an_answer_to_a_part_of_a_batch_is_refused_as_it_could_mark_a_device(
+    path: Path, part: tuple[int, bytes] | None
+) -> None:
+    wallet = new(path)
+    batch = begin(wallet)
+    first, second = answers(batch)
+    with pytest.raises(DecodeError, match="every token request"):
+        wallet.finish_batch(batch, [first, changed(second, 1, part)], NOON)
     assert wallet.count(NOON) == 0
 
 

@@ -19,6 +19,7 @@ from ohttp_world import gateway_config
 from sottovoce.core.challenges import parse_challenges
 from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.events import EventLog
+from sottovoce.core.genericbatch import MAX_GENERIC_REQUEST, GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.privatetokens import (
     MAX_BATCH_REQUEST,
     BatchRequest,
@@ -46,6 +47,7 @@ NOON = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2
 DIRECTORY = "/.well-known/private-token-issuer-directory"
 BATCH = "application/private-token-amortized-batch-request"
 SINGLE = "application/private-token-request"
+GENERIC = "application/private-token-generic-batch-request"
 CHALLENGE = token_kit.BATCH_CHALLENGE
 
 
@@ -185,6 +187,53 @@ def test_two_keys_for_one_epoch_or_with_one_id(office: Office, again: tuple[int,
     config = msgspec.structs.replace(office.config, batch_keys=files)
     with pytest.raises(ConfigError):
         create_app(config, log=EventLog(office.lines.append))
+
+
+# Several requests in one
+
+
+def several(*requests: bytes) -> bytes:
+    return GenericBatchRequest(requests=requests).encode()
+
+
+def test_several_requests_of_both_types_in_one(office: Office) -> None:
+    key = token_kit.batch_key(TODAY)
+    public = [token_kit.pending(epoch) for epoch in (TODAY, TODAY + 1)]
+    private, secret = begin_single(key.public, CHALLENGE)
+    answer = office.post(several(public[0][0], private, public[1][0]), GENERIC)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/private-token-generic-batch-response"
+    assert answer.headers["cache-control"] == "no-store"
+    first, second, third = GenericBatchResponse.decode(answer.body).responses
+    for response, (_, pending), epoch in zip((first, third), public, (TODAY, TODAY + 1), strict=True):
+        assert response is not None
+        assert response[0] == 2
+        verify_token(pending.finish(response[1]), token_kit.key(epoch), token_kit.CHALLENGE)
+    assert second is not None
+    assert second[0] == 5
+    verify_token(secret.finish_single(second[1]), key, CHALLENGE)
+
+
+def test_several_requests_count_as_many_tokens_as_they_are_all_or_none(office: Office) -> None:
+    one = token_kit.pending(TODAY)[0]
+    assert code(office.post(several(*[one] * 21), GENERIC)) == (429, "quota")
+    assert office.post(several(*[one] * 20), GENERIC).status == 200
+    assert office.post(several(one), GENERIC).status == 429
+
+
+def test_several_requests_of_which_one_is_bad(office: Office) -> None:
+    good, of_then = (token_kit.pending(epoch)[0] for epoch in (TODAY, TODAY + 7))
+    assert code(office.post(several(good, of_then), GENERIC)) == (400, "token.batch")
+    assert code(office.post(several(good, good[:3] + b"\xff" * 256), GENERIC)) == (400, "token.batch")
+    private = token_kit.batch_key(TODAY).public.truncated_id
+    no_element = bytes([0, 5, private]) + b"\xff" * 32
+    assert code(office.post(several(good, no_element), GENERIC)) == (400, "token.batch")
+    for body in (b"", b"\0", several(good)[:-1], several(good) + b"\0", good):
+        assert code(office.post(body, GENERIC)) == (422, "peer.decode")
+    assert code(office.post(bytes(MAX_GENERIC_REQUEST + 1), GENERIC)) == (422, "peer.limit")
+    assert code(office.post(several(good))) == (422, "peer.decode"), "under another media type"
+    office.account = "A" * 43
+    assert code(office.post(several(good), GENERIC)) == (401, "refused.account")
 
 
 # Key files

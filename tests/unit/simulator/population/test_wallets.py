@@ -34,7 +34,11 @@ class AnyToken(PendingBatch):
     """A batch whose answers need no issuer."""
 
     def finish(self, _):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        return [(one.epoch, Token.decode(b"\x00\x02" + os.urandom(352))) for one in self._pending or []]
+        return [
+            (one.epoch, Token.decode(b"\x00\x02" + os.urandom(352)))
+            for one in self._pending or []
+            for _ in range(SCHEDULE.batch)
+        ]
 
 
 def play_real(wallet: Wallet, wishes: list[int]) -> tuple[list[int], list[tuple[bool, int]]]:
