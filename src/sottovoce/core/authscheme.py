@@ -73,7 +73,9 @@ def _add(parameters: dict[bytes, bytes], match: re.Match[bytes]) -> None:
     if name in parameters:
         raise DecodeError("authentication parameter given twice")
     quoted = match[3]
-    parameters[name] = match[2] if quoted is None else re.sub(rb"\\(.)", rb"\1", quoted)
+    if quoted is not None and b"\\" in quoted:
+        quoted = re.sub(rb"\\(.)", rb"\1", quoted)
+    parameters[name] = match[2] if quoted is None else quoted
 
 
 def _next(value: bytes, at: int) -> int:
