@@ -34,7 +34,7 @@ from sottovoce.core.tokens import (
 )
 from sottovoce.device.schedule import Schedule
 from sottovoce.edge import issuer
-from sottovoce.edge.accounts import Accounts
+from sottovoce.edge.accounts_sqlite import Accounts
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
 from sottovoce.edge.rsa import generate_token_key, load_token_key
 from sottovoce.edge.spent_sqlite import SqliteSpent

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sottovoce.edge.spent import SpentStore, open_store
+from sottovoce.edge.spent import open_store
 from sottovoce.edge.spent_postgres import PostgresSpent
 from sottovoce.edge.spent_redis import RedisSpent
+from sottovoce.edge.spentstore import SpentStore
 from sottovoce.edge.storeurl import parse_store_url
 from sottovoce.simulator.servers import PostgresServer, RedisServer
 

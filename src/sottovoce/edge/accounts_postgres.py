@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from sottovoce.core.errors import UsageError
-from sottovoce.edge.accounts import AccountUnknownError, QuotaError, key_hash, new_key, require_name
+from sottovoce.edge.accountstore import AccountUnknownError, QuotaError, key_hash, new_key, require_name
 from sottovoce.edge.database import StoreSlowError
 from sottovoce.edge.postgres import dial, typed_errors
 from sottovoce.edge.storeurl import StoreUrl

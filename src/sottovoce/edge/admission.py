@@ -26,7 +26,8 @@ from sottovoce.core.tokens import (
     verify_token,
 )
 from sottovoce.edge.database import StoreError
-from sottovoce.edge.spent import TokenExpired, open_spent
+from sottovoce.edge.spent import open_spent
+from sottovoce.edge.spentstore import TokenExpired
 
 __all__ = ["Admission", "TokenMalformedError", "TokenMissingError"]
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sottovoce.core.errors import ConfigError
-from sottovoce.edge.accounts import AccountStore, AccountUnknownError
+from sottovoce.edge.accountstore import AccountStore, AccountUnknownError
 
 __all__ = ["Attester", "Attesters", "EnrolmentKeys", "OidcConfig"]
 

@@ -29,7 +29,7 @@ from sottovoce.edge.bodies import ClientGoneError
 from sottovoce.edge.candidates import parse_candidates
 from sottovoce.edge.database import StoreError
 from sottovoce.edge.replays import RequestDateError
-from sottovoce.edge.spent import TokenExpired, TokenSpent
+from sottovoce.edge.spentstore import TokenExpired, TokenSpent
 
 __all__ = ["ECHO", "InnerApi", "Parts", "RouterRefusedError"]
 

@@ -46,7 +46,8 @@ from sottovoce.core.tokens import (
     TokenRequest,
     epoch_at,
 )
-from sottovoce.edge.accounts import AccountStore, AccountUnknownError, QuotaError, enrol, open_accounts
+from sottovoce.edge.accounts import enrol, open_accounts
+from sottovoce.edge.accountstore import AccountStore, AccountUnknownError, QuotaError
 from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcConfig
 from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.issuerkeys import read_issuer_folder

@@ -30,7 +30,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sottovoce.core.errors import ConfigError, SottovoceError
-from sottovoce.edge.accounts import AccountUnknownError
+from sottovoce.edge.accountstore import AccountUnknownError
 from sottovoce.edge.attesters import OidcConfig
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sottovoce.core.errors import UsageError
 from sottovoce.edge.database import StoreError, StoreUnknownError, StoreUnsafeError
 from sottovoce.edge.postgres import dial, typed_errors
-from sottovoce.edge.spent import Refusal, refusal
+from sottovoce.edge.spentstore import Refusal, refusal
 from sottovoce.edge.storeurl import StoreUrl
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from sottovoce.edge.database import (
     StoreUnknownError,
     StoreUnsafeError,
 )
-from sottovoce.edge.spent import Refusal, refusal
+from sottovoce.edge.spentstore import Refusal, refusal
 from sottovoce.edge.storeurl import StoreUrl
 
 __all__ = ["RedisSpent"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.edge import database
-from sottovoce.edge.spent import Refusal, TokenExpired, TokenSpent
+from sottovoce.edge.spentstore import Refusal, TokenExpired, TokenSpent
 
 __all__ = ["SqliteSpent"]
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import ConfigError, UsageError
-from sottovoce.edge.accounts import AccountStore, AccountUnknownError, QuotaError, enrol, open_accounts
+from sottovoce.edge.accounts import enrol, open_accounts
+from sottovoce.edge.accountstore import AccountStore, AccountUnknownError, QuotaError
 from sottovoce.edge.database import StoreDownError, StoreError, StoreSlowError
 from store_kit import Place, place
 

@@ -40,7 +40,7 @@ from sottovoce.edge import gateway, issuer
 from sottovoce.edge.admission import Admission
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
 from sottovoce.edge.issuer import Config, KeyFile, create_app, enrol
-from sottovoce.edge.spent import TokenExpired, TokenSpent
+from sottovoce.edge.spentstore import TokenExpired, TokenSpent
 
 TODAY = 20000
 NOON = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2

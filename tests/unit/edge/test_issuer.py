@@ -14,7 +14,7 @@ from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS, TokenKey, TokenRequest, begin, verify_token
 from sottovoce.edge import issuer
-from sottovoce.edge.accounts import Accounts
+from sottovoce.edge.accounts_sqlite import Accounts
 from sottovoce.edge.issuer import Config, KeyFile, create_app, enrol
 from sottovoce.edge.rsa import BlindSigner
 

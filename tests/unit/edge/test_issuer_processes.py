@@ -11,7 +11,7 @@ import token_kit
 from sottovoce.core import ristretto
 from sottovoce.core.privatetokens import begin_batch
 from sottovoce.core.tokens import EPOCH_SECONDS, Token, verify_token
-from sottovoce.edge.accounts import Accounts
+from sottovoce.edge.accounts_sqlite import Accounts
 from sottovoce.edge.issuer import Config, KeyFile, enrol
 from sottovoce.simulator.toml import write_config
 

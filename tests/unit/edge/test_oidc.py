@@ -24,7 +24,8 @@ from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS, begin
 from sottovoce.edge import issuer, oidc
-from sottovoce.edge.accounts import AccountUnknownError, enrol
+from sottovoce.edge.accounts import enrol
+from sottovoce.edge.accountstore import AccountUnknownError
 from sottovoce.edge.attesters import Attesters, OidcConfig
 from sottovoce.edge.issuer import Config, KeyFile, create_app
 from sottovoce.edge.oidc import IdTokenError, OpenIdConnect, ProviderError

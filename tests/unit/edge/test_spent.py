@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sottovoce.core.errors import ConfigError, SottovoceError, UsageError
 from sottovoce.edge.database import StoreError, StoreFullError, StoreSlowError
-from sottovoce.edge.spent import Refusal, SpentTokens, TokenExpired, TokenSpent, open_spent, open_store
+from sottovoce.edge.spent import SpentTokens, open_spent, open_store
+from sottovoce.edge.spentstore import Refusal, TokenExpired, TokenSpent
 from sottovoce.edge.storeurl import parse_store_url
 from store_kit import EPOCH, KINDS, Place, digest, place
 

@@ -22,9 +22,10 @@ from sottovoce.edge.database import (
     StoreUnknownError,
     StoreUnsafeError,
 )
-from sottovoce.edge.spent import SpentTokens, TokenSpent, open_spent, open_store
+from sottovoce.edge.spent import SpentTokens, open_spent, open_store
 from sottovoce.edge.spent_postgres import PostgresSpent
 from sottovoce.edge.spent_redis import RedisSpent
+from sottovoce.edge.spentstore import TokenSpent
 from sottovoce.edge.storeurl import parse_store_url
 from sottovoce.simulator.servers import USER, PostgresServer, RedisServer, find_program
 from store_kit import EPOCH, SERVERS, Place, digest, empty, place

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.edge.database import StoreCorruptError, StoreError, StoreFullError
-from sottovoce.edge.spent import Refusal, TokenSpent
 from sottovoce.edge.spent_sqlite import SqliteSpent
+from sottovoce.edge.spentstore import Refusal, TokenSpent
 from store_kit import EPOCH, digest
 
 TOKENS = 1_000_000
