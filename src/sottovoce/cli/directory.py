@@ -54,7 +54,7 @@ _MIRROR = click.option(
     "--mirror", "mirrors", multiple=True, required=True, type=_FOLDER, help="A mirror's folder; one or more."
 )
 _EPOCH = click.option(
-    "--epoch", required=True, type=click.IntRange(min=0), help="The UTC day's number since 1970."
+    "--epoch", required=True, type=click.IntRange(0, 9_999_999), help="The UTC day's number since 1970."
 )
 
 
@@ -89,7 +89,7 @@ def issuer_keys(folder: Path, epoch: int, *, type_5: bool, out: Path) -> None:
 
     public = make_issuer_keys(folder, epoch, type_5=type_5)
     _write(out, public.encode())
-    gone = forget_issuer_keys(folder, int(time.time()))
+    gone = forget_issuer_keys(folder, int(time.time()), made=epoch)
     click.echo(f"The issuer's keys of epoch {epoch} are in {folder}; {gone} old ones were deleted.")
 
 
@@ -115,7 +115,7 @@ def gateway_keys(
     for one in issuers:
         lay_token_keys(folder, _public(one), secrets=issuer_folder)
     _write(out, make_gateway_keys(folder, epoch).encode())
-    gone = forget_gateway_keys(folder, int(time.time()))
+    gone = forget_gateway_keys(folder, int(time.time()), made=epoch)
     click.echo(f"The gateway's keys of epoch {epoch} are in {folder}; {gone} old ones were deleted.")
 
 
@@ -203,6 +203,8 @@ def sign(document: Path, *, key_file: Path, current: Path | None, yes: bool, gap
     from sottovoce.tlog.entries import Directory
     from sottovoce.tlog.note import ED25519, SigningKey
 
+    if out.resolve() in {path.resolve() for path in (key_file, document, current) if path}:
+        raise ConfigError("the signed directory would replace what it is made from", hint="another --out")
     try:
         key = SigningKey.parse(_read(key_file).decode())
         prepared = Directory.parse(_read(document))
@@ -280,11 +282,16 @@ def publish(
     """Check NOTE as `check` does, enter it in the log, and put it on the mirrors. After a crash, give the same command again."""
     from sottovoce.core.errors import ConfigError
     from sottovoce.edge.logclient import LogClient
-    from sottovoce.edge.publishing import Mirror
+    from sottovoce.edge.publishing import Mirror, SecondDirectoryError
 
     pins, data = _pins(context, environment), _read(note)
     signed = _signed(note, pins)
     log = LogClient(log_url, _read(secret).decode(errors="replace").strip())
+    for folder in mirrors:
+        if Mirror(folder=folder).notes().get(signed.epoch) not in {None, data}:
+            raise SecondDirectoryError(
+                "this epoch has another directory already", hint=f"looked at {folder}; nothing was published"
+            )
     earlier = {epoch: one for epoch, one in Mirror(folder=mirrors[0]).notes().items() if epoch < signed.epoch}
     if not earlier and not first:
         raise ConfigError(
@@ -448,6 +455,7 @@ def _all_faults(
             before,
             policy=pins.log_policy(),
             entries=log.entries(),
+            now=int(time.time()),
             gateways={url: get(url, "/ohttp-keys", "gateway") for url in gateways},
             issuer=get(issuer, "/.well-known/private-token-issuer-directory", "issuer"),
         ),

@@ -17,7 +17,7 @@ class Limits:
     json_depth: int = 16
     """Directory documents nest four deep."""
     directory: int = 1024 * 1024
-    """About 4,000 hosts."""
+    """Of each file of a directory. The document is an entry of the log, which takes 64 KiB: about 280 hosts."""
     request: int = 256 * 1024
     """1,000 messages of an ordinary chat."""
     answer: int = 64 * 1024

@@ -9,6 +9,7 @@
 """
 
 import base64
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -59,10 +60,11 @@ class LogForked(DirectoryRefused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastSeen:
-    """What this device accepted last."""
+    """What this device accepted last: the epoch, SHA-256 of the document (empty in records of before), and the tree head."""
 
     epoch: int
     checkpoint: VerifiedCheckpoint
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,13 +230,22 @@ def _continues(
     directory: Directory, checkpoint: VerifiedCheckpoint, last: LastSeen, history: History | None
 ) -> None:
     if directory.epoch < last.epoch:
-        raise DirectoryRefused("the directory is older than the last one")
+        raise DirectoryRefused(
+            "the directory is older than the last one",
+            hint="Was this device's clock ahead? Then it holds tomorrow's, and today's is refused until then.",
+        )
+    if directory.epoch == last.epoch and last.digest not in {"", _digest(directory)}:
+        raise DirectoryRefused("the directory is a second one for its day: there is one for everybody")
     seen = last.checkpoint
     if checkpoint.origin != seen.origin:
         return  # what this device pins has changed
     if checkpoint.size < seen.size:
         raise DirectoryRefused("the log was rolled back since this device last saw it")
     _linked(seen, checkpoint, history, "this device has seen and is shown")
+
+
+def _digest(directory: Directory) -> str:
+    return hashlib.sha256(directory.encode()).hexdigest()
 
 
 def draw_candidates(
@@ -260,6 +271,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     size: _Count
     root: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     time: _Count
+    digest: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
 
 
 def load_last_seen(path: Path) -> LastSeen | None:
@@ -277,7 +289,7 @@ def load_last_seen(path: Path) -> LastSeen | None:
     checkpoint = VerifiedCheckpoint(
         origin=record.origin, size=record.size, root=bytes.fromhex(record.root), time=record.time
     )
-    return LastSeen(epoch=record.epoch, checkpoint=checkpoint)
+    return LastSeen(epoch=record.epoch, checkpoint=checkpoint, digest=record.digest)
 
 
 def save_last_seen(path: Path, accepted: VerifiedDirectory) -> None:
@@ -293,6 +305,7 @@ def save_last_seen(path: Path, accepted: VerifiedDirectory) -> None:
         size=seen.size,
         root=seen.root.hex(),
         time=seen.time,
+        digest=_digest(accepted.directory),
     )
     write_private(path, msgspec.json.encode(record))
 

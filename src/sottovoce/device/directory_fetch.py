@@ -34,7 +34,7 @@ from sottovoce.device.directory import (
     save_last_seen,
 )
 from sottovoce.device.environment import Environment
-from sottovoce.device.files import write_private
+from sottovoce.device.files import exclusive, write_private
 from sottovoce.device.schedule import Draw
 from sottovoce.device.transport import Network, RelayClient
 from sottovoce.tlog.checkpoint import Checkpoint
@@ -57,6 +57,17 @@ class _KeptDirectory:
     accepted: VerifiedDirectory
     is_due: bool
     """Whether it is time for a fresh one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answers:
+    """What came by the two ways, and the consistency file; nothing is verified yet."""
+
+    note: bytes
+    second: bytes
+    proof: bytes
+    second_proof: bytes
+    history: bytes | None
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,18 +111,21 @@ class DirectorySource:
         if kept is not None and not kept.is_due:
             return kept.accepted, False
         try:
-            accepted = await self._fetch(now, last)
+            answers = await self._fetch(now)
         except UnavailableError:
             if kept is None:
                 raise
             # Every check of it was made again just now; it has a few hours at most.
             self._write(kept.accepted, now + self._draw.randint(*_RETRY))
             return kept.accepted, False
-        save_last_seen(self._seen, accepted)
-        self._write(accepted, refresh_time(accepted.directory.epoch, now, self._draw))
+        # Another process of this device may have accepted one while this one waited for the network.
+        with exclusive(self._kept.parent):
+            accepted = self._judged(answers, now, load_last_seen(self._seen))
+            save_last_seen(self._seen, accepted)
+            self._write(accepted, refresh_time(accepted.directory.epoch, now, self._draw))
         return accepted, True
 
-    async def _fetch(self, now: int, last: LastSeen | None) -> VerifiedDirectory:
+    async def _fetch(self, now: int) -> "_Answers":
         epoch, relay = epoch_at(now), RelayClient(self._network, self._environment.relays)
         mirrored = asyncio.ensure_future(self._mirror(epoch))
         ways = [asyncio.ensure_future(relay.directory(name(epoch))) for name in (note_name, proof_name)]
@@ -130,15 +144,25 @@ class DirectorySource:
         history = None
         if newest:
             history = shown if _head(shown) == newest else await self._history(newest)
+        return _Answers(note=note, second=second, proof=proof, second_proof=second_proof, history=history)
+
+    def _judged(self, answers: "_Answers", now: int, last: LastSeen | None) -> VerifiedDirectory:
+        proof, second_proof = answers.proof, answers.second_proof
         try:
             accepted = self._accept(
-                note, second, proof, now, last, second_proof=second_proof, history=history
+                answers.note,
+                answers.second,
+                proof,
+                now,
+                last,
+                second_proof=second_proof,
+                history=answers.history,
             )
         except LogForked as error:
             self._keep_fork(proof, second_proof, now)
             hint = f"{self._fork} has the signed tree heads: they prove it to anybody"
             raise LogForked(str(error), hint=hint) from None
-        if accepted.directory.epoch != epoch:
+        if accepted.directory.epoch != epoch_at(now):
             raise DirectoryRefused("the directory is of another epoch than its name says")
         return accepted
 

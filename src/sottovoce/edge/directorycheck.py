@@ -15,12 +15,12 @@ import msgspec
 
 from sottovoce.core.authscheme import from_base64url
 from sottovoce.core.errors import DecodeError, SottovoceError, UsageError
-from sottovoce.core.limits import LIMITS
 from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
 from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
-from sottovoce.tlog.entries import Directory, Release
+from sottovoce.tlog.entries import Directory, Release, kind_of
 from sottovoce.tlog.policy import LogPolicy
+from sottovoce.tlog.tiles import MAX_ENTRY
 
 __all__ = ["DirectoryFaultyError", "Fault", "document_faults", "surrounding_faults"]
 
@@ -64,8 +64,8 @@ def _validity(new: Directory) -> Iterator[Fault]:
         yield Fault(
             code="validity", text="it is valid for another time than its day and an hour on each side"
         )
-    if len(new.encode()) > LIMITS.directory:
-        yield Fault(code="size", text=f"it is longer than {LIMITS.directory} bytes: no device reads it")
+    if len(new.encode()) > MAX_ENTRY:
+        yield Fault(code="size", text=f"it is longer than {MAX_ENTRY} bytes: the log does not take it")
 
 
 def _token_keys(new: Directory) -> Iterator[Fault]:
@@ -166,16 +166,20 @@ def surrounding_faults(
     entries: Collection[bytes],
     gateways: Mapping[str, bytes],
     issuer: bytes | None,
+    now: int,
 ) -> list[Fault]:
     """What is wrong with `new` beside what there is.
 
     `entries` are the log's; `gateways` what each gives as `/ohttp-keys`, by its URL; `issuer` its directory of keys (RFC 9578 section 4),
-    None where it was not asked.
+    None where it was not asked. `now` is unix seconds.
     """
+    # Past its grace nobody uses the keys of the one before, and a gateway drops them.
+    in_use = current if current is not None and now < current.not_after else None
     return [
         *_log(new, policy),
         *_entered(new, frozenset(entries)),
-        *(fault for url, answer in gateways.items() for fault in _gateway(new, current, url, answer)),
+        *_second(new, entries),
+        *(fault for url, answer in gateways.items() for fault in _gateway(new, in_use, url, answer)),
         *(() if issuer is None else _issuer(new, issuer)),
     ]
 
@@ -212,6 +216,22 @@ def _entered(new: Directory, entries: frozenset[bytes]) -> Iterator[Fault]:
                 code="releases",
                 text=f"no release of {role} on {platform} that the log has is good until its day is over: enter one",
             )
+
+
+def _second(new: Directory, entries: Collection[bytes]) -> Iterator[Fault]:
+    """Another document of its epoch in the log, though no mirror has it: monitors see two, for good."""
+    for entry in entries:
+        if entry != new.encode() and _epoch(entry) == new.epoch:
+            yield Fault(
+                code="epoch", text="the log has another directory for its day already: publish that one"
+            )
+
+
+def _epoch(entry: bytes) -> int | None:
+    try:
+        return Directory.parse(entry).epoch if kind_of(entry) == "directory" else None
+    except DecodeError:
+        return None
 
 
 def _releases(entries: Collection[bytes]) -> Iterator[tuple[str, Release]]:
@@ -268,7 +288,10 @@ def _issuer(new: Directory, answer: bytes) -> Iterator[Fault]:
 
 
 def _configs(directory: Directory) -> Sequence[KeyConfig]:
-    return decode_key_configs(base64.b64decode(directory.ohttp_key_configs))
+    try:
+        return decode_key_configs(base64.b64decode(directory.ohttp_key_configs, validate=True))
+    except binascii.Error:
+        raise DecodeError("the OHTTP keys are not base64") from None
 
 
 def _name(config: KeyConfig) -> tuple[int, int]:

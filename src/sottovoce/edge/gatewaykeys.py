@@ -181,17 +181,22 @@ def lay_token_keys(folder: Path, issuer: PublicKeys, *, secrets: Path | None = N
             _lay(folder / name, load_batch_key(secrets / name).secret_bytes())
 
 
-def forget_gateway_keys(folder: Path, now: float) -> int:
+def forget_gateway_keys(folder: Path, now: float, *, made: int) -> int:
     """Delete OHTTP keys that no gateway takes any more, and token keys of the days before yesterday; how many.
 
-    Nobody can then open what was sealed to them.
+    Nobody can then open what was sealed to them. `made` is the epoch for which keys were made, a day ahead: as with the issuer's, what is
+    not old by it either stays.
 
     Raises:
         ConfigError: the folder cannot be read.
     """
     ohttp, tokens = epoch_files(folder, _OHTTP), [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
-    over = [path for path, match in ohttp if now >= (int(match[1]) + 1) * EPOCH_SECONDS + OHTTP_KEPT + _LATE]
-    over += [path for path, match in tokens if int(match[1]) < epoch_at(int(now)) - 1]
+    over = [
+        path
+        for path, match in ohttp
+        if now >= (int(match[1]) + 1) * EPOCH_SECONDS + OHTTP_KEPT + _LATE and int(match[1]) < made - 1
+    ]
+    over += [path for path, match in tokens if int(match[1]) < min(epoch_at(int(now)) - 1, made - 2)]
     for path in over:
         path.unlink(missing_ok=True)
     return len(over)

@@ -62,14 +62,17 @@ def make_issuer_keys(folder: Path, epoch: int, *, type_5: bool) -> PublicKeys:
     return PublicKeys(party="issuer", epoch=epoch, token_keys=keys)
 
 
-def forget_issuer_keys(folder: Path, now: int) -> int:
+def forget_issuer_keys(folder: Path, now: int, *, made: int) -> int:
     """Delete the keys of the days before yesterday; how many.
+
+    `made` is the epoch for which keys were made, two days ahead: what is not old by it either stays, as a clock that is wrong must not
+    cost a key that devices count on.
 
     Raises:
         ConfigError: the folder cannot be read.
     """
     found = [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
-    over = [path for path, match in found if int(match[1]) < epoch_at(now) - 1]
+    over = [path for path, match in found if int(match[1]) < min(epoch_at(now) - 1, made - 3)]
     for path in over:
         path.unlink(missing_ok=True)
     return len(over)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -108,5 +109,5 @@ def load_token_key(path: Path | str) -> tuple[BlindSigner, TokenKey]:
         return signer, TokenKey(rsa=signer.public)
     except OSError:
         raise ConfigError("the token key cannot be read", hint=hint) from None
-    except (ValueError, TypeError, DecodeError):
+    except (ValueError, TypeError, DecodeError, UnsupportedAlgorithm):
         raise ConfigError("the token key is not RSA of 2048 bits in PEM", hint=hint) from None

@@ -117,8 +117,8 @@ class WorldState:
             self.token_keys(epoch)
         for epoch in (today, today + 1):
             self.ohttp_keys(epoch)
-        forget_issuer_keys(self.issuer_keys, now)
-        forget_gateway_keys(self.gateway_keys, now)
+        forget_issuer_keys(self.issuer_keys, now, made=today + 2)
+        forget_gateway_keys(self.gateway_keys, now, made=today + 1)
         if now - record.revocation_list > _WEEK:
             crl = SimulatedVendor.revocation_list(self.vendor.ark_key, now=now)
             self.vendor, record.revocation_list = replace(self.vendor, crl=crl), now

@@ -212,6 +212,26 @@ def test_what_is_signed_is_shown_and_asked_for(operator: Operator) -> None:
     assert operator.key.read_text() not in asked.output
 
 
+def test_the_signed_document_replaces_neither_key_nor_document(operator: Operator) -> None:
+    keys = ("--keys", operator.folder / f"issuer-{TODAY}.json")
+    document = operator.prepare(TODAY, *keys, "--changes", operator.changes)
+    before = operator.key.read_bytes(), document.read_bytes()
+    for out in (operator.key, document, operator.folder / "mirror" / ".." / operator.key.name):
+        with pytest.raises(ConfigError, match="would replace"):
+            operator.run("sign", document, "--key", operator.key, "--yes", "--out", out)
+    assert (operator.key.read_bytes(), document.read_bytes()) == before
+
+
+def test_of_several_mirrors_all_are_looked_at_before_one_is_changed(operator: Operator) -> None:
+    operator.enter()
+    note = operator.first()
+    there = operator.folder / "second-mirror" / note_name(TODAY)
+    there.write_bytes(b"another directory")
+    with pytest.raises(SottovoceError, match="another directory already"):
+        operator.publish(note, "--first")
+    assert list((operator.folder / "mirror").iterdir()) == []
+
+
 def test_a_document_that_would_lock_devices_out_is_not_signed(operator: Operator) -> None:
     note = operator.first()
     document = operator.prepare(TODAY + 1, "--current", note)

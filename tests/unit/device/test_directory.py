@@ -1,6 +1,7 @@
 import base64
 import collections
 import dataclasses
+import hashlib
 import inspect
 import json
 import random
@@ -282,7 +283,8 @@ def seen(world: World, **changes: Any) -> LastSeen:
     """That this device accepted `world` before, with changes to what it saw of the log."""
     accepted = world.accept()
     checkpoint = dataclasses.replace(accepted.checkpoint, **changes)
-    return LastSeen(epoch=accepted.directory.epoch, checkpoint=checkpoint)
+    digest = hashlib.sha256(accepted.directory.encode()).hexdigest()
+    return LastSeen(epoch=accepted.directory.epoch, checkpoint=checkpoint, digest=digest)
 
 
 def test_the_same_directory_and_a_grown_log_continue_what_was_seen() -> None:
@@ -488,6 +490,18 @@ def test_without_a_host_there_is_no_candidate() -> None:
 
 
 # What was seen last
+
+
+def test_a_second_document_for_a_day_is_refused_whoever_has_logged_it() -> None:
+    world = World()
+    last = seen(world)
+    other = dataclasses.replace(last, digest="0" * 64)
+    with pytest.raises(DirectoryRefused, match="a second one for its day"):
+        world.accept(last=other)
+    assert world.accept(last=dataclasses.replace(last, digest="")).directory == DIRECTORY, (
+        "a record of before"
+    )
+    assert world.accept(last=dataclasses.replace(other, epoch=TODAY - 1)).directory == DIRECTORY
 
 
 def test_what_was_accepted_is_remembered(tmp_path: Path) -> None:

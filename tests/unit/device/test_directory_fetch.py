@@ -340,3 +340,24 @@ def test_a_clock_that_was_set_back_has_the_directory_fetched(device: Device, wor
     device.get(now=NOON)
     device.network.show(world, now=NOON - 6 * 3600)
     assert device.get(now=NOON - 6 * 3600)[1]
+
+
+def test_what_another_process_of_this_device_accepts_meanwhile_counts(
+    device: Device, world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    newer = Device(tmp_path / "other", world)
+    world.log.append(b"more")
+    newer.network.show(world)
+    newer.get()
+    record = (newer.home / "last-directory.json").read_bytes()
+    asked = device.network.get
+
+    async def slow(url: str, **more: Any) -> bytes:
+        (device.home / "last-directory.json").write_bytes(record)
+        return await asked(url, **more)
+
+    device.network.get = slow  # type: ignore[method-assign]
+    with pytest.raises(DirectoryRefused, match="rolled back"):
+        device.get()
+    assert (device.home / "last-directory.json").read_bytes() == record

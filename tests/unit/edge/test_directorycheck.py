@@ -116,6 +116,7 @@ def around(new: Directory = NEXT, **changes: Any) -> list[str]:
             "https://g.example": base64.b64decode(configs(gateway_key(TODAY), gateway_key(TODAY + 1)))
         },
         "issuer": issuer_directory(TODAY, TODAY + 1),
+        "now": NOW.not_after - 1,
     } | changes
     return [f"{fault.code}: {fault.text}" for fault in surrounding_faults(new, NOW, **given)]
 
@@ -268,3 +269,25 @@ def test_changes_that_no_device_could_read(spoil: Callable[[dict[str, Any]], obj
     spoil(data)
     with pytest.raises(ConfigError, match="no directory can be made of this"):
         next_directory(plan(changes=convert(data)))
+
+
+def test_past_its_grace_the_gateway_need_not_have_the_old_keys() -> None:
+    only_new = {"https://g.example": base64.b64decode(configs(gateway_key(TODAY + 1)))}
+    assert around(gateways=only_new)[0].startswith("gateway: ")
+    assert around(gateways=only_new, now=NOW.not_after) == []
+
+
+def test_a_document_of_its_day_that_is_only_in_the_log_is_a_second_one() -> None:
+    other = changed(log_quorum=NEXT.log_quorum + 1)
+    assert other.epoch == NEXT.epoch
+    found = around(entries=[*kit.entries(), other.encode(), b"no entry", NEXT.encode()])
+    assert found == ["epoch: the log has another directory for its day already: publish that one"]
+
+
+def test_it_has_room_in_the_log() -> None:
+    many = changed(issuer="x" * (1 << 16))
+    assert any(fault.code == "size" for fault in document_faults(many, NOW))
+
+
+def test_keys_that_are_no_base64_are_a_fault_and_no_exception() -> None:
+    assert "ohttp-keys" in {fault.code for fault in document_faults(changed(ohttp_key_configs="A"), NOW)}

@@ -96,13 +96,24 @@ def test_old_keys_are_deleted_when_nobody_takes_them(tmp_path: Path) -> None:
         lay_token_keys(tmp_path, issuer_keys(epoch))
         make_issuer_keys(tmp_path, epoch, type_5=False)
     before = names(tmp_path)
-    assert gatewaykeys.forget_gateway_keys(tmp_path, END + OHTTP_KEPT) == 0
-    assert issuerkeys.forget_issuer_keys(tmp_path, END + GRACE) == 0
+    assert gatewaykeys.forget_gateway_keys(tmp_path, END + OHTTP_KEPT, made=TODAY + 2) == 0
+    assert issuerkeys.forget_issuer_keys(tmp_path, END + GRACE, made=TODAY + 3) == 0
     assert names(tmp_path) == before
-    assert gatewaykeys.forget_gateway_keys(tmp_path, END + OHTTP_KEPT + 3600) == 2
-    assert gatewaykeys.forget_gateway_keys(tmp_path, END + EPOCH_SECONDS) == 1
-    assert issuerkeys.forget_issuer_keys(tmp_path, END + EPOCH_SECONDS) == 1
+    assert gatewaykeys.forget_gateway_keys(tmp_path, END + OHTTP_KEPT + 3600, made=TODAY + 2) == 2
+    assert gatewaykeys.forget_gateway_keys(tmp_path, END + EPOCH_SECONDS, made=TODAY + 3) == 1
+    assert issuerkeys.forget_issuer_keys(tmp_path, END + EPOCH_SECONDS, made=TODAY + 4) == 1
     assert not [name for name in names(tmp_path) if f"-{TODAY}" in name]
+
+
+def test_a_clock_that_is_ahead_deletes_no_key_in_use(tmp_path: Path) -> None:
+    for epoch in (TODAY, TODAY + 1):
+        make_gateway_keys(tmp_path, epoch)
+        lay_token_keys(tmp_path, issuer_keys(epoch))
+        make_issuer_keys(tmp_path, epoch, type_5=False)
+    before, wrong = names(tmp_path), END + 9 * EPOCH_SECONDS
+    assert gatewaykeys.forget_gateway_keys(tmp_path, wrong, made=TODAY + 1) == 0
+    assert issuerkeys.forget_issuer_keys(tmp_path, wrong, made=TODAY + 2) == 0
+    assert names(tmp_path) == before
 
 
 def test_another_key_for_a_day_is_not_laid_over_the_first(tmp_path: Path) -> None:
