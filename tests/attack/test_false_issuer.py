@@ -8,7 +8,8 @@ import pytest
 import token_kit
 from sottovoce.attacks.false_issuer import TRIES, FalseAnswer, Forger
 from sottovoce.core import blindrsa, voprf
-from sottovoce.core.errors import CryptoError
+from sottovoce.core.errors import CryptoError, SottovoceError
+from sottovoce.core.genericbatch import GenericBatchResponse, PendingPublicTokens
 from sottovoce.core.privatetokens import BatchRequest, PublicTokenKey, issue_batch
 from sottovoce.core.tokens import (
     EPOCH_SECONDS,
@@ -24,6 +25,7 @@ TODAY = 20000
 NOON = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2
 COUNT = 4
 TYPE_2 = [one for one in TRIES if one.token_type == 2]
+FORGED = [one for one in TYPE_2 if "token.signature" in one.wanted]
 TYPE_5 = [one for one in TRIES if one.token_type == 5]
 
 
@@ -48,7 +50,7 @@ def begin(wallet: Wallet, token_type: int) -> PendingBatch:
 
 def genuine(request: bytes, token_type: int) -> bytes:
     if token_type == 2:
-        return token_kit.answer(request)
+        return token_kit.answer_all(request, 0)
     return issue_batch(token_kit.batch_key(), BatchRequest.decode(request))
 
 
@@ -56,17 +58,19 @@ def refill(wallet: Wallet, forger: Forger, one: FalseAnswer) -> list[Token]:
     """What a device has after a refill at a false issuer."""
     batch = begin(wallet, one.token_type)
     answers = [genuine(request, one.token_type) for request in batch.requests]
-    for number in range(1 if one.once else len(answers)):
-        answers[number] = one.change(forger, batch.requests[number], answers[number])
-    wallet.finish_batch(batch, answers, NOON)
-    return [wallet.take(NOON) for _ in range(COUNT)]
+    answers = [
+        one.change(forger, request, answer) for request, answer in zip(batch.requests, answers, strict=True)
+    ]
+    kept = wallet.finish_batch(batch, answers, NOON)
+    return [wallet.take(NOON) for _ in range(kept)]
 
 
 @pytest.mark.parametrize("one", TRIES, ids=lambda one: one.tries)
 def test_it_is_refused_and_nothing_is_kept(wallet: Wallet, forger: Forger, one: FalseAnswer) -> None:
     with closing(wallet):
-        with pytest.raises(TokenSignatureError):
+        with pytest.raises(SottovoceError) as caught:
             refill(wallet, forger, one)
+        assert {caught.value.code} == one.wanted
         assert wallet.count(NOON) == 0
 
 
@@ -78,7 +82,7 @@ def is_of(token: Token, key: VerificationKey) -> bool:
     return True
 
 
-@pytest.mark.parametrize("one", TYPE_2, ids=lambda one: one.tries)
+@pytest.mark.parametrize("one", FORGED, ids=lambda one: one.tries)
 def test_a_device_that_verifies_no_signature_keeps_it(
     wallet: Wallet, forger: Forger, one: FalseAnswer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +90,21 @@ def test_a_device_that_verifies_no_signature_keeps_it(
         weakened.setattr(blindrsa.PublicKey, "verify", lambda *_: None)
         tokens = refill(wallet, forger, one)
     good = [is_of(token, token_kit.key()) for token in tokens]
-    assert good.count(False) == (1 if one.once else COUNT)
+    assert good.count(False) == (1 if "one token" in one.tries else COUNT)
+
+
+def test_a_device_that_takes_a_part_of_a_batch_has_fewer_tokens_than_any_other(
+    wallet: Wallet, forger: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = (one for one in TYPE_2 if one not in FORGED)
+
+    def finish(pending: PendingPublicTokens, response: bytes) -> tuple[Token, ...]:
+        answers = zip(pending._tokens or (), GenericBatchResponse.decode(response).responses, strict=True)
+        return tuple(token.finish(answer[1]) for token, answer in answers if answer)
+
+    with closing(wallet), monkeypatch.context() as weakened:
+        weakened.setattr(PendingPublicTokens, "finish", finish)
+        assert len(refill(wallet, forger, one)) == COUNT - 1
 
 
 def test_a_marked_token_is_known_again(

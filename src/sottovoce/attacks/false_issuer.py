@@ -9,12 +9,11 @@ import base64
 import http.client
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -24,6 +23,7 @@ from sottovoce.attacks.attack import Attack, Outcome, Result
 from sottovoce.attacks.mirrors import Silent, listening
 from sottovoce.core import ristretto
 from sottovoce.core.errors import SottovoceError, UnavailableError
+from sottovoce.core.genericbatch import GenericBatchRequest, GenericBatchResponse
 from sottovoce.core.privatetokens import BatchRequest, BatchResponse, PrivateTokenKey, issue_batch
 from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey, TokenRequest
 from sottovoce.device.client import Client
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ATTACK", "TRIES", "FalseAnswer", "Forger"]
 
 _REFUSED: Final = frozenset({"token.signature"})
+_PARTIAL: Final = frozenset({"peer.decode"})
 _DIRECTORY: Final = "/.well-known/private-token-issuer-directory"
 _TIMEOUT: Final = 20.0
 _OK: Final = 200
@@ -73,6 +74,16 @@ class Forger:
         """Random bytes in the form of an answer of type 2."""
         return b"\0" + secrets.token_bytes(len(answer) - 1)
 
+    def none_for_one(self, _: bytes, answer: bytes) -> bytes:
+        """The genuine answers, but for the first request's: so many tokens as no other device has."""
+        genuine = GenericBatchResponse.decode(answer)
+        return GenericBatchResponse(responses=(None, *genuine.responses[1:])).encode()
+
+    def public_order(self, _: bytes, answer: bytes) -> bytes:
+        """The genuine answers of type 2 from last to first."""
+        genuine = GenericBatchResponse.decode(answer)
+        return GenericBatchResponse(responses=genuine.responses[::-1]).encode()
+
     def another_key(self, request: bytes, _: bytes) -> bytes:
         """A batch of its own key, with a proof that is good for that key."""
         return issue_batch(self.secret, BatchRequest.decode(request))
@@ -103,31 +114,57 @@ class Forger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FalseAnswer:
-    """What is made of a request's body and the genuine answer to it; with `once` of one request of a refill only."""
+    """What is made of a request's body and the genuine answer to it, and what that is to be refused for."""
 
     token_type: int
     tries: str
     change: Callable[[Forger, bytes, bytes], bytes]
-    once: bool = False
+    wanted: frozenset[str] = _REFUSED
+
+
+_Change = Callable[[Forger, bytes, bytes], bytes]
+
+
+def _each(change: _Change, *, only_first: bool = False) -> _Change:
+    """The change made to each signature of a batch of type 2, or to the first one."""
+
+    def changed(forger: Forger, body: bytes, answer: bytes) -> bytes:
+        asked, told = GenericBatchRequest.decode(body).requests, GenericBatchResponse.decode(answer).responses
+        responses = [
+            (token_type, signed if only_first and number else change(forger, request, signed))
+            for number, (request, (token_type, signed)) in enumerate(
+                zip(asked, filter(None, told), strict=True)
+            )
+        ]
+        return GenericBatchResponse(responses=tuple(responses)).encode()
+
+    return changed
 
 
 TRIES: Final = tuple(
-    FalseAnswer(token_type=token_type, tries=f"type {token_type}: {tries}", change=change, once=once)
-    for token_type, tries, change, once in (
-        (TOKEN_TYPE, "another key", Forger.another_rsa_key, False),
-        (TOKEN_TYPE, "another key for one token of a refill", Forger.another_rsa_key, True),
-        (TOKEN_TYPE, "the genuine signature with a mark", Forger.marked, False),
-        (TOKEN_TYPE, "noise", Forger.noise, False),
-        (PRIVATE_TOKEN_TYPE, "another key, with its proof", Forger.another_key, False),
+    FalseAnswer(token_type=token_type, tries=f"type {token_type}: {tries}", change=change, wanted=wanted)
+    for token_type, tries, change, wanted in (
+        (TOKEN_TYPE, "another key", _each(Forger.another_rsa_key), _REFUSED),
+        (
+            TOKEN_TYPE,
+            "another key for one token of a batch",
+            _each(Forger.another_rsa_key, only_first=True),
+            _REFUSED,
+        ),
+        (TOKEN_TYPE, "the genuine signatures with a mark", _each(Forger.marked), _REFUSED),
+        (TOKEN_TYPE, "the genuine signatures in another order", Forger.public_order, _REFUSED),
+        (TOKEN_TYPE, "noise", _each(Forger.noise), _REFUSED),
+        (TOKEN_TYPE, "no answer for one token of a batch", Forger.none_for_one, _PARTIAL),
+        (PRIVATE_TOKEN_TYPE, "another key, with its proof", Forger.another_key, _REFUSED),
         (
             PRIVATE_TOKEN_TYPE,
             "another key for one token, under the genuine proof",
             Forger.another_key_for_one,
-            False,
+            _REFUSED,
         ),
-        (PRIVATE_TOKEN_TYPE, "the genuine answers, with another key's proof", Forger.another_proof, False),
-        (PRIVATE_TOKEN_TYPE, "the genuine answers in another order", Forger.another_order, False),
-        (PRIVATE_TOKEN_TYPE, "noise", Forger.batch_noise, False),
+        (PRIVATE_TOKEN_TYPE, "the genuine answers, with another key's proof", Forger.another_proof, _REFUSED),
+        (PRIVATE_TOKEN_TYPE, "the genuine answers in another order", Forger.another_order, _REFUSED),
+        (PRIVATE_TOKEN_TYPE, "noise", Forger.batch_noise, _REFUSED),
     )
 )
 
@@ -197,17 +234,6 @@ def _refilled(lab: "Lab", token_type: int, change: Callable[[bytes, bytes], byte
     return code, _stock(lab) - before
 
 
-def _false(forger: Forger, one: FalseAnswer) -> Callable[[bytes, bytes], bytes]:
-    left = threading.Semaphore(1)
-
-    def change(request: bytes, answer: bytes) -> bytes:
-        if one.once and not left.acquire(blocking=False):
-            return answer
-        return one.change(forger, request, answer)
-
-    return change
-
-
 def _live(lab: "Lab") -> Iterator[Result]:
     forger = Forger(genuine=_public_keys(lab.world.port("issuer")))
     types = [TOKEN_TYPE, PRIVATE_TOKEN_TYPE] if ristretto.is_available() else [TOKEN_TYPE]
@@ -219,16 +245,16 @@ def _live(lab: "Lab") -> Iterator[Result]:
         for one in TRIES:
             if one.token_type != token_type:
                 continue
-            code, kept = _refilled(lab, token_type, _false(forger, one))
+            code, kept = _refilled(lab, token_type, partial(one.change, forger))
             stopped_by = frozenset() if kept else frozenset({code})
-            yield Result(tries=one.tries, wanted=_REFUSED, outcome=Outcome(stopped_by=stopped_by))
+            yield Result(tries=one.tries, wanted=one.wanted, outcome=Outcome(stopped_by=stopped_by))
 
 
 ATTACK: Final = Attack(
     name="false-issuer",
     row="2",
     who="the issuer, which knows the account and would know its tokens again at the gateway",
-    tries="tokens signed with another key, marked, or noise, for one device: all of a refill, or one of them",
-    stopped_by=("token.signature",),
+    tries="tokens signed with another key, marked, or noise, for one device: all of a batch, or one of them; or one token fewer",
+    stopped_by=("peer.decode", "token.signature"),
     live=_live,
 )
