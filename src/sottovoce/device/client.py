@@ -44,7 +44,7 @@ from sottovoce.device.wallet import Schedule, Stock, Wallet
 __all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
 
 Feature = Literal["summary", "rewrite"]
-_OUT_OF_DATE: Final = frozenset({"host", "release-log-seen", "host-log-seen"})
+_OUT_OF_DATE: Final = frozenset({"host", "release-log-seen", "host-log-seen", "log-fork"})
 """Checks that fail when the directory is older than what the service shows. A fresh one is then tried once."""
 
 

@@ -26,7 +26,14 @@ from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKE
 from sottovoce.device.files import write_private
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Directory, Host
-from sottovoce.tlog.history import ForkError, History, NotListedError, TreeHead, require_one_log
+from sottovoce.tlog.history import (
+    ForkError,
+    History,
+    NotListedError,
+    TreeHead,
+    UnprovedForkError,
+    require_one_log,
+)
 from sottovoce.tlog.note import Note, VerifierKey
 from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
 from sottovoce.tlog.proof import Proof, verify_proof
@@ -53,9 +60,17 @@ class DirectoryRefused(SottovoceError):  # noqa: N818 - it says what was done
 
 
 class LogForked(DirectoryRefused):
-    """The log has signed two histories, and this device holds a tree head of each."""
+    """The log has signed two histories, and this device holds a tree head of each.
+
+    Attributes:
+        proved: whether the two heads alone prove it, as they are of one size. Else the mirror's consistency file could be wrong.
+    """
 
     code = "directory.fork"
+
+    def __init__(self, message: str, *, proved: bool, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.proved = proved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +201,7 @@ def _one_log(proofs: Sequence[bytes], log: LogPolicy, last: LastSeen | None, his
                 elif history is not None and history.head.origin == log.origin:
                     history.require(one, other)
             except ForkError as error:
-                raise LogForked(str(error)) from None
+                raise LogForked(str(error), proved=not isinstance(error, UnprovedForkError)) from None
             except NotListedError:
                 continue  # what must be proved and is not is refused below
 

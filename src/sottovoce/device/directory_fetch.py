@@ -34,7 +34,7 @@ from sottovoce.device.directory import (
     save_last_seen,
 )
 from sottovoce.device.environment import Environment
-from sottovoce.device.files import exclusive, write_private
+from sottovoce.device.files import DiskError, exclusive, write_private
 from sottovoce.device.schedule import Draw
 from sottovoce.device.transport import Network, RelayClient
 from sottovoce.tlog.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ class DirectorySource:
         """The accepted directory, and whether it was fetched now. `fresh` does not use what is kept.
 
         Raises:
-            LogForked: the log has two histories; what was shown of both is kept in `fork.json`.
+            LogForked: the log has two histories, or a mirror's consistency file is wrong; what was shown is kept in `fork.json`.
             DirectoryRefused: another rule of section 3 does not hold.
             UnavailableError: no mirror or no relay has it, and none is kept that is still valid.
             ConfigError: the record of the last directory is damaged.
@@ -147,35 +147,43 @@ class DirectorySource:
         return _Answers(note=note, second=second, proof=proof, second_proof=second_proof, history=history)
 
     def _judged(self, answers: "_Answers", now: int, last: LastSeen | None) -> VerifiedDirectory:
-        proof, second_proof = answers.proof, answers.second_proof
         try:
             accepted = self._accept(
                 answers.note,
                 answers.second,
-                proof,
+                answers.proof,
                 now,
                 last,
-                second_proof=second_proof,
+                second_proof=answers.second_proof,
                 history=answers.history,
             )
         except LogForked as error:
-            self._keep_fork(proof, second_proof, now)
-            hint = f"{self._fork} has the signed tree heads: they prove it to anybody"
-            raise LogForked(str(error), hint=hint) from None
+            kept = self._keep_fork(answers, now, proved=error.proved)
+            raise LogForked(str(error), proved=error.proved, hint=kept) from None
         if accepted.directory.epoch != epoch_at(now):
             raise DirectoryRefused("the directory is of another epoch than its name says")
         return accepted
 
-    def _keep_fork(self, proof: bytes, second_proof: bytes, now: int) -> None:
-        """What was shown now, beside what was accepted last; the first such file stays."""
+    def _keep_fork(self, answers: _Answers, now: int, *, proved: bool) -> str:
+        """Keep what was shown now, beside what was accepted last; what proves a fork is not replaced. Says where it is."""
         before = b""
-        with suppress(OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error):
+        unreadable = (OSError, msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error)
+        with suppress(*unreadable):
             kept = msgspec.json.decode(self._kept.read_bytes(), type=_Kept)
             before = base64.b64decode(kept.proof, validate=True)
-        if not self._fork.exists():
-            shown = {"accepted": before, "mirror": proof, "relay": second_proof}
-            texts = {name: base64.b64encode(data).decode() for name, data in shown.items()}
-            write_private(self._fork, msgspec.json.encode({"time": now, **texts}))
+        there = None
+        with suppress(*unreadable):
+            there = msgspec.json.decode(self._fork.read_bytes(), type=dict[str, object])
+        try:
+            if there is None or (proved and not there.get("proved")):
+                shown = {"accepted": before, "mirror": answers.proof, "relay": answers.second_proof}
+                texts = {name: base64.b64encode(data).decode() for name, data in shown.items()}
+                write_private(self._fork, msgspec.json.encode({"time": now, "proved": proved, **texts}))
+        except DiskError:
+            return "The signed tree heads could not be kept: the disk is full."
+        if proved:
+            return f"{self._fork} has the signed tree heads: they prove it to anybody"
+        return f"{self._fork} has the signed tree heads. `sottovoce log compare` tells a fork from a mirror's wrong file."
 
     def _accept(
         self,

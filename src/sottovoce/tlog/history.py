@@ -23,7 +23,15 @@ from sottovoce.core.errors import CryptoError, DecodeError
 from sottovoce.tlog import merkle
 from sottovoce.tlog.checkpoint import Checkpoint
 
-__all__ = ["MAX_HEADS", "ForkError", "History", "NotListedError", "TreeHead", "require_one_log"]
+__all__ = [
+    "MAX_HEADS",
+    "ForkError",
+    "History",
+    "NotListedError",
+    "TreeHead",
+    "UnprovedForkError",
+    "require_one_log",
+]
 
 _HEADER: Final = "sottovoce/1 consistency"
 _OLD: Final = re.compile(r"old ([1-9][0-9]{0,18})")
@@ -37,6 +45,10 @@ class ForkError(CryptoError):
     """The log has signed two histories. The two tree heads are the proof of it; the text has their sizes."""
 
     code = "peer.crypto.fork"
+
+
+class UnprovedForkError(ForkError):
+    """The log has signed two histories, or the consistency file is wrong: nobody signs that, so the mirror alone could have spoilt it."""
 
 
 class NotListedError(CryptoError):
@@ -114,7 +126,8 @@ class History:
         """Check that the log of `new` continues that of `old`.
 
         Raises:
-            ForkError: it does not.
+            ForkError: they are of one size, and differ.
+            UnprovedForkError: the proof in this file does not hold.
             NotListedError: this file says nothing about the two.
         """
         if old.size > new.size:
@@ -123,7 +136,12 @@ class History:
             raise NotListedError("the consistency file is of another tree head")
         if old.origin != new.origin or (old.size != new.size and old.size not in self.paths):
             raise NotListedError("the consistency file has no proof from that tree head")
-        require_one_log(old, new, self.paths.get(old.size, ()))
+        try:
+            require_one_log(old, new, self.paths.get(old.size, ()))
+        except ForkError as error:
+            if old.size == new.size:
+                raise
+            raise UnprovedForkError(f"{error}; or the mirror's consistency file is wrong") from None
 
 
 def require_one_log(old: TreeHead, new: TreeHead, path: Sequence[bytes]) -> None:

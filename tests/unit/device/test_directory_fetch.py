@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sottovoce.device.transport import Network
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.directoryfiles import note_name, proof_name
+from sottovoce.tlog.history import History
 from sottovoce.tlog.proof import Proof
 
 NOTE, PROOF = note_name(TODAY), proof_name(TODAY)
@@ -156,6 +157,32 @@ def test_what_was_seen_is_compared_after_a_restart(device: Device, world: World)
     assert json.loads(seen)["size"] == 3
     device.network.show(world)
     assert device.get(fresh=True)[0].checkpoint.size == 4
+
+
+def test_a_mirror_that_spoils_its_file_proves_nothing_and_hides_no_fork(device: Device, world: World) -> None:
+    device.get()
+    world.log.append(b"more")
+    good = History.parse(world.history())
+    spoilt = History(head=good.head, paths={size: (bytes(32),) for size in good.paths})
+    device.network.show(world, history=spoilt.encode())
+    with pytest.raises(LogForked, match="or the mirror's consistency file is wrong") as caught:
+        device.get(fresh=True)
+    assert not caught.value.proved
+    assert "log compare" in caught.value.hint
+    assert not json.loads((device.home / "fork.json").read_bytes())["proved"]
+    fork = World()
+    fork.log.key, fork.log.witnesses = world.log.key, world.log.witnesses
+    fork.log.leaves[1] = bytes(32)
+    device.network.show(fork)
+    with pytest.raises(LogForked, match="two tree heads of size 3") as caught:
+        device.get(fresh=True)
+    assert caught.value.proved
+    kept = (device.home / "fork.json").read_bytes()
+    assert json.loads(kept)["proved"]
+    device.network.show(world, history=spoilt.encode())
+    with pytest.raises(LogForked):
+        device.get(fresh=True)
+    assert (device.home / "fork.json").read_bytes() == kept
 
 
 def test_the_relay_shows_another_history_than_the_mirror(device: Device, world: World) -> None:
