@@ -79,12 +79,19 @@ class Configs:
     """The configurations of the world in `folder`."""
 
     def __init__(
-        self, folder: Path, state: WorldState, model: ModelFile, *, report_delay: float = 0.0
+        self,
+        folder: Path,
+        state: WorldState,
+        model: ModelFile,
+        *,
+        report_delay: float = 0.0,
+        directory_seconds: float = 300.0,
     ) -> None:
         self._folder = folder
         self._state = state
         self._model = model
         self._report_delay = report_delay
+        self._directory_seconds = directory_seconds
 
     def address(self, party: str) -> str:
         """Where `party` listens, as ADDRESS:PORT."""
@@ -210,7 +217,11 @@ class Configs:
         return cdn.Config(folder=str(self._folder / "mirror"))
 
     def _relay(self, _: str) -> msgspec.Struct:
-        return relay.Config(gateway=self.url("gateway") + "/ohttp", mirror=self.url("mirror"))
+        return relay.Config(
+            gateway=self.url("gateway") + "/ohttp",
+            mirror=self.url("mirror"),
+            directory_seconds=self._directory_seconds,
+        )
 
     def _issuer(self, _: str) -> msgspec.Struct:
         database = str(self._folder / "accounts.sqlite")

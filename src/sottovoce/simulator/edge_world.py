@@ -34,6 +34,8 @@ __all__ = ["EdgeWorld"]
 _SERVICES: Final = tuple(name for name in PARTIES if name not in MACHINES)
 _NO_MODEL: Final = ModelFile(name="none", path=Path("none"), sha256="", bytes=0)
 """There is no machine to load one."""
+_LOOK: Final = 0.3
+"""Seconds between two looks of a relay at its mirror: some minutes of this world's."""
 
 
 class EdgeWorld:
@@ -44,7 +46,7 @@ class EdgeWorld:
         self.folder = folder
         self._clock = clock
         self._state = WorldState(folder, now=int(clock()))
-        self._configs = Configs(folder, self._state, _NO_MODEL)
+        self._configs = Configs(folder, self._state, _NO_MODEL, directory_seconds=_LOOK)
         self._parties = Parties(folder / "logs", program=("sottovoce.simulator.clock", str(clock_file)))
         self._hosts: list[Host] = []
 

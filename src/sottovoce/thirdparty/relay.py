@@ -1,7 +1,7 @@
 """An oblivious relay (RFC 9458 section 6): passes sealed messages on, and nothing that says from whom.
 
     POST /ohttp                         → the gateway
-    GET  /directory/directory-<epoch>.note    ← the relay's own mirror: a device's second way to the directory
+    GET  /directory/directory-<epoch>.note    ← copies from the relay's own mirror: a device's second way to the directory
     GET  /directory/directory-<epoch>.proof
     GET  /healthz
 
@@ -12,7 +12,7 @@ pass piece by piece in both directions. When one side leaves, the other is cut o
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from sottovoce.core.errors import LimitError, ProtocolError, SottovoceError, Una
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
 from sottovoce.thirdparty.bodies import ClientGoneError, RequestBody
+from sottovoce.thirdparty.directorycopies import DirectoryCopies
 from sottovoce.thirdparty.upstream import Connection, Upstream, UpstreamError
 from sottovoce.tlog.directoryfiles import is_public
 
@@ -37,7 +38,6 @@ _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
 """The longest request with its padding, frames, TLS records and chunks."""
 _MAX_ANSWER: Final = 1024 * 1024
 _READ_TIMEOUT: Final = 30.0
-_OK: Final = 200
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +47,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """URL of the gateway's oblivious resource."""
     mirror: str
     """URL under which the directory's files are."""
+    directory_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """How often the mirror is asked, on average: not when a device asks (`thirdparty.directorycopies`)."""
     connections: int = 4096
 
 
@@ -54,12 +56,6 @@ class GatewayUnreachableError(UnavailableError):
     """The gateway does not answer, or broke its answer off."""
 
     code = "unavailable.gateway"
-
-
-class MirrorUnreachableError(UnavailableError):
-    """The mirror does not answer, or does not have the directory."""
-
-    code = "unavailable.directory"
 
 
 class _MediaTypeError(ProtocolError):
@@ -89,12 +85,15 @@ class _Relay:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         self._gateway = Upstream(config.gateway, limit=config.connections)
         self._mirror = Upstream(config.mirror, limit=config.connections)
+        self._copies = DirectoryCopies(self._mirror, seconds=config.directory_seconds, clock=clock)
         self._clock = clock
         self._counters = Counters(log, Relayed)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
+            following = asyncio.ensure_future(self._copies.follow())
             await asgi.lifespan(receive, send, shutdown=self._close)
+            following.cancel()
             return
         answer = _Answer(send)
         try:
@@ -157,21 +156,7 @@ class _Relay:
         self._count("relayed")
 
     async def _directory(self, name: str, answer: "_Answer") -> None:
-        path = self._mirror.path.rstrip(b"/") + b"/" + name.encode()
-        try:
-            connection = await self._mirror.acquire()
-            try:
-                connection.start(
-                    b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, self._mirror.authority), complete=True
-                )
-                await connection.head()
-                body = await _whole(connection, LIMITS.directory)
-            finally:
-                self._mirror.release(connection)
-        except UpstreamError:
-            raise MirrorUnreachableError("the mirror does not answer", party="directory") from None
-        if connection.status != _OK:
-            raise MirrorUnreachableError("the mirror does not have the file", party="directory")
+        body = await self._copies.get(name)
         self._count("directories")
         await asgi.respond(answer.send, 200, body, kind=b"application/octet-stream")
 
@@ -224,7 +209,7 @@ class _Answer:
             await self._stream(connection)
             return
         # What is sealed as a whole is of use as a whole: it is taken in first, so that it has a length.
-        whole = await _whole(connection, _MAX_ANSWER)
+        whole = await connection.whole(_MAX_ANSWER)
         headers.append((b"content-length", b"%d" % len(whole)))
         await self._start(connection.status, headers)
         await self.send({"type": "http.response.body", "body": whole})
@@ -241,15 +226,6 @@ class _Answer:
                 raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         await self.send({"type": "http.response.body", "body": b""})
-
-
-async def _whole(connection: Connection, limit: int) -> bytes:
-    whole = bytearray()
-    while piece := await connection.read():
-        whole += piece
-        if len(whole) > limit:
-            raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
-    return bytes(whole)
 
 
 async def _in_time(body: RequestBody) -> bytes:
@@ -273,7 +249,7 @@ def _status(error: SottovoceError) -> int:
     return next(status for kind, status in _STATUS if isinstance(error, kind))
 
 
-def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.monotonic) -> asgi.App:
+def create_app(config: Config, *, log: EventLog, clock: Callable[[], float] = time.time) -> asgi.App:
     """The relay as an ASGI application; `clock` gives seconds.
 
     Raises:

@@ -172,6 +172,19 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         return data
 
+    async def whole(self, limit: int) -> bytes:
+        """The rest of the body.
+
+        Raises:
+            UpstreamError: as `read`, or it is longer than `limit` bytes.
+        """
+        found = bytearray()
+        while piece := await self.read():
+            found += piece
+            if len(found) > limit:
+                raise _error("an answer is longer than its limit")
+        return bytes(found)
+
     def finish(self) -> bool:
         """End the exchange: whether another may follow on this connection. If not, it is closed."""
         if self._timer is not None:

@@ -11,7 +11,19 @@ mirrors, and no moment exists in which one way gives the old one and another way
 import re
 from typing import Final
 
-__all__ = ["HISTORY", "history_name", "history_size", "is_public", "note_epoch", "note_name", "proof_name"]
+from sottovoce.core.errors import UsageError
+
+__all__ = [
+    "HISTORY",
+    "file_epoch",
+    "history_name",
+    "history_size",
+    "is_note",
+    "is_public",
+    "note_epoch",
+    "note_name",
+    "proof_name",
+]
 
 HISTORY: Final = "directory.consistency"
 _NOTE: Final = re.compile(r"directory-(0|[1-9][0-9]{0,6})\.note")
@@ -44,6 +56,23 @@ def history_size(name: str) -> int | None:
     """The size of the tree head whose consistency file is called `name`; None if it is none."""
     match = _HISTORY.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def is_note(name: str) -> bool:
+    """Whether `name` is a document's."""
+    return note_epoch(name) is not None
+
+
+def file_epoch(name: str) -> int:
+    """The epoch of a document's or a proof's name (`is_public`).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    match = _PUBLIC.fullmatch(name)
+    if match is None:
+        raise UsageError("not the name of a directory or of its proof")
+    return int(match[1])
 
 
 def is_public(name: str) -> bool:

@@ -13,10 +13,21 @@ from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
 from sottovoce.core.limits import LIMITS
 from sottovoce.thirdparty import upstream as upstream_module
+from sottovoce.thirdparty.directorycopies import DirectoryCopies
 from sottovoce.thirdparty.relay import Config, create_app
 
 PLAIN, CHUNKED = "message/ohttp-req", "message/ohttp-chunked-req"
 DOWN = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _asks_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay's own rounds at its mirror are left out: `test_directorycopies.py` has them."""
+
+    async def never(_: DirectoryCopies) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DirectoryCopies, "follow", never)
 
 
 @contextlib.asynccontextmanager

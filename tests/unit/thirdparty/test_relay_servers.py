@@ -19,6 +19,7 @@ import relay_kit
 from http_kit import Answer, Upstream, chunk, raw_answer, reply, upstream
 from ohttp_world import authorization, canary, world
 from sottovoce.core.limits import LIMITS
+from sottovoce.thirdparty.directorycopies import DirectoryCopies
 
 PLAIN, CHUNKED = "message/ohttp-req", "message/ohttp-chunked-req"
 PLAIN_ANSWER, CHUNKED_ANSWER = "message/ohttp-res", "message/ohttp-chunked-res"
@@ -28,6 +29,16 @@ FRAMING = {"content-length", "transfer-encoding"}
 OWN: dict[str, set[str]] = {"ours": set(), "nginx": {"connection"}, "haproxy": set()}
 """What a program adds to its answers itself, and no configuration takes away."""
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-chunked-res\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _asks_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay's own rounds at its mirror are left out: `test_directorycopies.py` has them."""
+
+    async def never(_: DirectoryCopies) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DirectoryCopies, "follow", never)
 
 
 @pytest.fixture(params=relay_kit.KINDS)
@@ -178,6 +189,29 @@ def test_a_whole_message_that_is_cut_is_never_whole(kind: str, *, length: bool) 
     play(kind, raw_answer(head + framing), test)
 
 
+@pytest.mark.parametrize("media", ["mEssage/oHttp-rEs", f"{PLAIN_ANSWER}\r\ncontent-type: mark/1"])
+def test_a_media_type_is_spelled_one_way(kind: str, media: str) -> None:
+    """A mark could stand in its case, or in a second one."""
+
+    async def test(place: Place) -> None:
+        client = await place.post(content_type=PLAIN)
+        assert client.headers.get("content-type") in {None, PLAIN_ANSWER}
+
+    play(kind, reply(200, b"answer", content_type=media), test)
+
+
+def test_the_gateway_has_the_relay_ask_nobody(kind: str) -> None:
+    """nginx would take such a header as an order to fetch something else, at a time that the gateway chooses."""
+
+    async def test(place: Place) -> None:
+        client = await place.post(content_type=PLAIN)
+        assert (client.status, await client.rest()) == (200, b"answer")
+        assert place.mirror.heads == []
+
+    order = {"x_accel_redirect": "/directory/directory-7.note"}
+    play(kind, reply(200, b"answer", content_type=PLAIN_ANSWER, **order), test)
+
+
 @pytest.mark.parametrize(
     ("media", "passes"),
     [
@@ -187,6 +221,7 @@ def test_a_whole_message_that_is_cut_is_never_whole(kind: str, *, length: bool) 
         ("application/json", True),
         ("text/html", False),
         ("message/ohttp-res; mark=1", False),
+        ("message/ohttp-res, mark-1", False),
     ],
 )
 def test_media_types_of_answers(kind: str, media: str, *, passes: bool) -> None:
