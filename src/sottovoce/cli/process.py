@@ -93,10 +93,13 @@ def run_asgi(
     """Serve `app` on `sock` until SIGTERM or SIGINT; `reload` is called on SIGHUP."""
     import uvicorn
 
+    from sottovoce.cli.boundedhttp import BoundedProtocol
+
     # Nothing is logged but events: a traceback could hold a request's bytes.
     logging.disable(logging.CRITICAL)
     config = uvicorn.Config(
         app,
+        http=BoundedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -153,14 +153,11 @@ class PendingPublicTokens:
         if self._tokens is None:
             raise UsageError("a token request is finished once")
         tokens, self._tokens = self._tokens, None
-        answers = [
-            answer[1]
-            for answer in GenericBatchResponse.decode(response).responses
-            if answer is not None and answer[0] == TOKEN_TYPE
-        ]
-        if len(answers) != len(tokens):
-            raise DecodeError("the issuer has not answered every token request of the batch")
-        return tuple(token.finish(answer) for token, answer in zip(tokens, answers, strict=True))
+        answers = GenericBatchResponse.decode(response).responses
+        signed = [answer[1] for answer in answers if answer is not None and answer[0] == TOKEN_TYPE]
+        if not len(answers) == len(signed) == len(tokens):
+            raise DecodeError("the issuer has not answered every token request of the batch, or others")
+        return tuple(token.finish(answer) for token, answer in zip(tokens, signed, strict=True))
 
 
 def begin_public_batch(

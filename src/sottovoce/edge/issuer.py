@@ -50,6 +50,7 @@ from sottovoce.edge.accounts import enrol, open_accounts
 from sottovoce.edge.accountstore import AccountStore, AccountUnknownError, QuotaError
 from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcConfig
 from sottovoce.edge.batchkeys import load_batch_key
+from sottovoce.edge.database import StoreError
 from sottovoce.edge.issuerkeys import read_issuer_folder
 from sottovoce.edge.keyfolder import LOOK, listing
 from sottovoce.edge.rsa import generate_token_key, load_token_key
@@ -351,8 +352,11 @@ class _Issuer:
     async def _token_request(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         now = int(self._clock())
         try:
+            # Who it is comes first: what is asked for costs more to read, and anybody can send it.
+            account = await self._attesters.account(_bearer(scope), now)
             work = await self._understand(scope, receive, now)
-            await self._count(_bearer(scope), now, work.tokens)
+            await self._accounts.count(account, epoch_at(now), self._quota, work.tokens)
+            await self._forget_old(epoch_at(now))
             # In a thread: the signature releases the lock of the interpreter.
             run = asyncio.get_running_loop().run_in_executor
             body = await run(self._pool, work.sign)
@@ -369,7 +373,6 @@ class _Issuer:
         await asgi.respond(send, 200, body, kind=work.kind)
 
     async def _understand(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> _Work:
-        _bearer(scope)
         match asgi.header(scope, b"content-type"):
             case kind if kind == _REQUEST_TYPE:
                 return self._keys.understand(await asgi.read_body(receive, REQUEST_LENGTH), now)
@@ -379,13 +382,15 @@ class _Issuer:
                 return self._keys.understand_generic(await asgi.read_body(receive, MAX_GENERIC_REQUEST), now)
         raise _MediaTypeError("not a token request")
 
-    async def _count(self, bearer: str, now: int, tokens: int = 1) -> None:
-        """Count tokens for the account of `bearer`, before they are signed."""
-        account, day = await self._attesters.account(bearer, now), epoch_at(now)
-        await self._accounts.count(account, day, self._quota, tokens)
-        if self._day != day:
+    async def _forget_old(self, day: int) -> None:
+        """Once a day. Where it fails, tokens are issued all the same, and it is tried again with the next request."""
+        if self._day == day:
+            return
+        self._day = day
+        try:
             await self._accounts.forget(day - _COUNTS_KEPT)
-            self._day = day
+        except StoreError:
+            self._day = 0
 
     async def _directory(self, send: asgi.Send) -> None:
         now = int(self._clock())

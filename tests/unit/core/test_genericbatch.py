@@ -47,7 +47,15 @@ def test_answers_that_do_not_belong_to_the_requests() -> None:
 
 
 @pytest.mark.parametrize(
-    "responses", [(SIGNED,), (SIGNED, SIGNED, SIGNED), (SIGNED, None), (SIGNED, EVALUATED)]
+    "responses",
+    [
+        (SIGNED,),
+        (SIGNED, SIGNED, SIGNED),
+        (SIGNED, None),
+        (SIGNED, EVALUATED),
+        (SIGNED, None, SIGNED),
+        (SIGNED, SIGNED, EVALUATED),
+    ],
 )
 def test_answers_to_fewer_or_more_or_of_another_type(responses: tuple[tuple[int, bytes] | None, ...]) -> None:
     _, pending = begin_public_batch(token_kit.key(), token_kit.CHALLENGE, 2)

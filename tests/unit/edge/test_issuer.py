@@ -15,6 +15,7 @@ from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS, TokenKey, TokenRequest, begin, verify_token
 from sottovoce.edge import issuer
 from sottovoce.edge.accounts_sqlite import Accounts
+from sottovoce.edge.database import StoreError
 from sottovoce.edge.issuer import Config, KeyFile, create_app, enrol
 from sottovoce.edge.rsa import BlindSigner
 
@@ -353,3 +354,26 @@ def test_account_names_outside_the_grammar(office: Office, account: str) -> None
 def test_an_account_is_enrolled_once(office: Office) -> None:
     with pytest.raises(UsageError, match="exists"):
         enrol(office.database, "anna")
+
+
+def test_where_old_counts_cannot_be_forgotten_tokens_are_issued_all_the_same(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fail(_: Accounts, before: int) -> None:
+        tried.append(before)
+        raise StoreError("it cannot delete")
+
+    monkeypatch.setattr(Accounts, "forget", fail)
+    assert [office.post(office.request()).status for _ in range(2)] == [200, 200]
+    assert len(tried) == 2
+
+
+def test_what_a_stranger_asks_for_is_not_read(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_: bytes) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(TokenRequest, "decode", read)
+    office.account = "A" * 43
+    assert office.post(bytes(259)).status == 401
