@@ -18,7 +18,15 @@ import msgspec
 
 from sottovoce.core import bhttp, ohttp, ohttp_chunked
 from sottovoce.core.bhttp_requests import RequestEncoder
-from sottovoce.core.errors import LimitError, ProtocolError, RefusedError, SottovoceError, UnavailableError
+from sottovoce.core.errors import (
+    DecodeError,
+    LimitError,
+    ProtocolError,
+    RefusedError,
+    SottovoceError,
+    UnavailableError,
+)
+from sottovoce.core.hpke import OpenError
 from sottovoce.core.httpdate import format_http_date, parse_http_date
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.transport import AlreadyArrivedError, NotSentError, RelayClient
@@ -203,7 +211,13 @@ class OhttpClient:
         encoded = bhttp.encode_request(request)
         encoded += bytes(-len(encoded) % _REQUEST_CLASS)
         sealed, opener = ohttp.seal_request(self._config, encoded)
-        return bhttp.decode_response(opener.open(await self._relay.exchange(sealed, once=once)))
+        answer = await self._relay.exchange(sealed, once=once)
+        try:
+            opened = opener.open(answer)
+        except DecodeError:
+            # Cut short or changed: a relay can do either, and gains nothing by the choice.
+            raise OpenError("the answer is cut short") from None
+        return bhttp.decode_response(opened)
 
 
 def coarse_date(moment: float) -> int:

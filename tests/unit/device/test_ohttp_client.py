@@ -53,6 +53,24 @@ def test_a_whole_session(tmp_path: Path, key: int, *, flights: bool) -> None:
     run(play())
 
 
+@pytest.mark.parametrize("body", [b"", bytes(31), bytes(60)])
+def test_an_answer_that_a_relay_cut_is_one_that_it_changed(
+    body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the client goes on with another relay."""
+
+    async def cut(*_: object, **__: object) -> bytes:
+        return body
+
+    async def play() -> None:
+        async with world(tmp_path) as w:
+            monkeypatch.setattr(RelayClient, "exchange", cut)
+            with pytest.raises(hpke.OpenError):
+                await w.client().open_session(b"hello", authorization(), ["host-1"])
+
+    run(play())
+
+
 def test_an_answer_streams_through_everything(tmp_path: Path) -> None:
     async def slow(turn: edge_kit.Turn) -> None:
         if await turn.whole() == b"go":
