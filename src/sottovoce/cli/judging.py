@@ -1,6 +1,7 @@
 """A group of commands that judge something: 0 good, 1 not good, 2 unusable input, 3 wrong use, in place of the exit codes of the others."""
 
 import sys
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ __all__ = ["GOOD", "NOT_GOOD", "UNUSABLE", "WRONG_USE", "Judging"]
 GOOD, NOT_GOOD, UNUSABLE, WRONG_USE = 0, 1, 2, 3
 
 
-class Judging(click.Group):
+class Judging(click.Group, ABC):
     """Gives errors these exit codes."""
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
@@ -40,6 +41,6 @@ class Judging(click.Group):
                 click.echo(printable(f"  {error.hint}"), err=True)
             sys.exit(NOT_GOOD if self.is_verdict(error) else UNUSABLE)
 
+    @abstractmethod
     def is_verdict(self, error: "SottovoceError") -> bool:
         """Whether `error` says that what was judged is not good, and not that the input cannot be used."""
-        raise NotImplementedError

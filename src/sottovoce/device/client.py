@@ -45,7 +45,7 @@ __all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
 
 Feature = Literal["summary", "rewrite"]
 _OUT_OF_DATE: Final = frozenset({"host", "release-log-seen", "host-log-seen", "log-fork"})
-"""Checks that fail when the directory is older than what the service shows. A fresh one is then tried once."""
+"""Checks that fail when the directory is older than what the service shows, or came with a wrong consistency file. A fresh one is tried once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,7 +48,7 @@ def _free_port() -> int:
         return port
 
 
-class _Server:
+class _Server(ABC):
     """A server's process, and the folder with its data."""
 
     def __init__(self) -> None:
@@ -105,14 +106,16 @@ class _Server:
             children = []
         return [pid, *map(int, children)]
 
+    @abstractmethod
     def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """The program and its arguments."""
 
     def _identity(self) -> Mapping[str, Any]:
         return {}
 
+    @abstractmethod
     def _answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it takes requests yet."""
 
 
 class RedisServer(_Server):

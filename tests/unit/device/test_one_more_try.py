@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sottovoce.attest.verdict import Check, Rule, Status, Verdict, VerificationRefused
 from sottovoce.core.errors import ProtocolError, SottovoceError
 from sottovoce.device.client import Client
 from sottovoce.device.ohttp_client import CandidatesRefusedError, RemoteTokenError, SessionGoneError
@@ -66,6 +67,30 @@ def test_one_extra_fetch_mends_it(tmp_path: Path, error: SottovoceError) -> None
     device = Device(tmp_path, kept=True, opening=[error, None], answer=None)
     assert play(device) is None
     assert (device.fetches, device.opened) == ([False, True], 2)
+
+
+def refused(*checks: str) -> VerificationRefused:
+    rule = Rule("6.9", "it holds", "a source", "gain")
+    lines = [Check(id=check, rule=rule, status=Status.FAIL, found="no", wanted="yes") for check in checks]
+    return VerificationRefused(Verdict(checks=tuple(lines)))
+
+
+@pytest.mark.parametrize("check", ["host", "release-log-seen", "host-log-seen", "log-fork"])
+def test_what_an_old_directory_may_fail_is_tried_once_more(tmp_path: Path, check: str) -> None:
+    device = Device(tmp_path, kept=True, opening=[refused(check), None], answer=None)
+    assert play(device) is None
+    assert (device.fetches, device.opened) == ([False, True], 2)
+    error = refused(check)
+    device = Device(tmp_path, kept=True, opening=[error, error, None], answer=None)
+    assert play(device) is error
+
+
+@pytest.mark.parametrize("checks", [("binding",), ("log-fork", "measurement"), ("release-log",)])
+def test_what_no_directory_mends_is_refused_at_once(tmp_path: Path, checks: tuple[str, ...]) -> None:
+    error = refused(*checks)
+    device = Device(tmp_path, kept=True, opening=[error, None], answer=None)
+    assert play(device) is error
+    assert (device.fetches, device.opened) == ([False], 1)
 
 
 def test_there_is_no_second_extra_fetch(tmp_path: Path) -> None:
