@@ -114,14 +114,16 @@ def verify_proof(proof: bytes, entry: bytes, policy: LogPolicy, *, now: int | No
         OriginError, SignatureError, QuorumError, CheckpointAgeError: see `LogPolicy.verify_checkpoint`.
         InclusionError: the entry is not in the tree.
     """
-    note, index = _included(proof, entry, policy)
-    return LoggedEntry(entry=entry, index=index, checkpoint=policy.verify_checkpoint(note, now=now))
+    logged = _included(proof, entry, policy)
+    if now is not None:
+        policy.require_fresh(logged.checkpoint, now=now)
+    return logged
 
 
 # A device meets the same few hosts and releases again and again. Nothing in a proof changes with time but the age of its
 # checkpoint, which is left to the caller; failures are not kept.
 @functools.lru_cache(maxsize=64)
-def _included(proof: bytes, entry: bytes, policy: LogPolicy) -> tuple[Note, int]:
+def _included(proof: bytes, entry: bytes, policy: LogPolicy) -> LoggedEntry:
     parsed = Proof.parse(proof)
     if parsed.extra is not None:
         raise DecodeError("the log proof has extra data, of which nothing here knows what it means")
@@ -129,4 +131,4 @@ def _included(proof: bytes, entry: bytes, policy: LogPolicy) -> tuple[Note, int]
     verify_inclusion(
         leaf=leaf_hash(entry), index=parsed.index, size=head.size, path=parsed.path, root=head.root
     )
-    return parsed.note, parsed.index
+    return LoggedEntry(entry=entry, index=parsed.index, checkpoint=head)
