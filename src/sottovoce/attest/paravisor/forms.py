@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sottovoce.attest.paravisor.claims import base64url, strict_json
+from sottovoce.attest.paravisor.claims import base64url
 from sottovoce.attest.paravisor.quote import SignedQuote
 from sottovoce.attest.pem import certificates
+from sottovoce.attest.strictjson import strict_json
 from sottovoce.core.errors import DecodeError
 
 __all__ = ["ParavisorEvidence", "parse_evidence", "parse_quote"]
@@ -22,6 +23,7 @@ _LIMIT: Final = 256 * 1024
 _VERSIONS: Final = (None, 1, 2)
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 _BYTE: Final = range(256)
+_HINT: Final = "its members are hcl_report, vcek, tpm_quote and version; what they stand under in another document is to be taken away"
 _QUOTE_MEMBERS: Final = frozenset({"message", "signature"})
 
 
@@ -45,11 +47,15 @@ def parse_evidence(data: bytes) -> ParavisorEvidence:
         DecodeError: it is not such a document, or one with more in it.
     """
     members = _object(data)
+    if "td_quote" in members:
+        raise DecodeError("this is a TDX machine's evidence", hint="verify tdx reads its td_quote")
     report = _one_of(members, "hcl_report", "report")
     quote = _one_of(members, "tpm_quote", "quote")
     vcek, version = members.pop("vcek", None), members.pop("version", None)
-    if members or version not in _VERSIONS or isinstance(version, bool):
-        raise DecodeError("the evidence has a member or a version that is not known")
+    if members:
+        raise DecodeError("the evidence has a member that is not known", hint=_HINT)
+    if version not in _VERSIONS or isinstance(version, bool):
+        raise DecodeError("the evidence is of an unknown version")
     return ParavisorEvidence(
         report=_octets(report, encoded=True),
         vcek=() if vcek is None else _certificates(vcek),

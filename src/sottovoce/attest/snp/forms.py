@@ -4,9 +4,10 @@
     MSG_REPORT_RSP         status u32 = 0 ‖ report_size u32 = 1184 ‖ 24 zeros ‖ report, then zeros (SNP_GET_REPORT fills 4,000 bytes)
     report ‖ table         the host's certificates behind (`certtable`), as go-sev-guest writes an extended report
     table                  alone, as configfs-tsm's auxblob has it: certificates, and perhaps a revocation list
+    {"vcekCert": PEM, "certificateChain": PEM, "tcbm": …, "cacheControl": …}      what Azure's metadata service answers (THIM)
 
-Each may stand in hexadecimal, base64 or PEM (`attest.pem`). Sources: AMD 56860 section 7.3 (MSG_REPORT_RSP), Linux
-include/uapi/linux/sev-guest.h.
+Each may stand in hexadecimal, base64 or PEM (`attest.pem`), the last in base64. Sources: AMD 56860 section 7.3 (MSG_REPORT_RSP), Linux
+include/uapi/linux/sev-guest.h, Azure "Trusted Hardware Identity Management" for AMD.
 """
 
 import struct
@@ -19,6 +20,7 @@ from sottovoce.attest.pem import certificates, plain
 from sottovoce.attest.snp.certtable import is_table, parse_table
 from sottovoce.attest.snp.layout import REPORT_SIZE
 from sottovoce.attest.snp.vcek import VCEK_NAME, VLEK_NAME
+from sottovoce.attest.strictjson import strict_json
 from sottovoce.attest.verdict import quietly
 from sottovoce.core.errors import DecodeError
 
@@ -32,6 +34,10 @@ _RESPONSE_SIZE: Final = 4000
 _KEY_FLAGS: Final = slice(0x48, 0x4C)  # AMD 56860 table 23; SIGNING_KEY is in bits 2 to 4
 _VLEK: Final = 1
 _BEGIN: Final = b"-----BEGIN "
+_ANSWER: Final = ("vcekCert", "certificateChain")
+_BESIDE: Final = frozenset({"tcbm", "cacheControl"})
+"""What nobody has signed: patch levels, which the certificate has as well, and for how many seconds to keep it."""
+_LONGEST_ANSWER: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +72,18 @@ def parse_papers(data: bytes) -> SnpPapers:
 
 
 def parse_certificates(data: bytes) -> SnpPapers:
-    """The certificates in a file: one in DER, hexadecimal or base64, one or more in PEM, or the host's table.
+    """The certificates in a file: one in DER, hexadecimal or base64, one or more in PEM, the host's table, or Azure's answer.
 
     Raises:
         DecodeError: none of these, or one of them is no certificate.
     """
-    binary = data if _BEGIN in data else plain(data)
-    found, crl = _from_table(binary) if is_table(binary) else (certificates(data), b"")
+    binary, crl = data if _BEGIN in data else plain(data), b""
+    if binary.lstrip()[:1] == b"{":
+        found = _from_answer(binary)
+    elif is_table(binary):
+        found, crl = _from_table(binary)
+    else:
+        found = certificates(data)
     for certificate in found:
         Certificate.parse(certificate)
     return SnpPapers(certificates=found, crl=crl)
@@ -102,6 +113,20 @@ def _from_response(data: bytes) -> bytes:
     ):
         raise DecodeError("the security processor's answer has another form than that of a report")
     return data[_RESPONSE_HEAD:end]
+
+
+def _from_answer(data: bytes) -> tuple[bytes, ...]:
+    if len(data) > _LONGEST_ANSWER:
+        raise DecodeError("the JSON document is longer than its limit")
+    members = strict_json(data, "the members of the certificates' document")
+    if members.keys() - _BESIDE != set(_ANSWER):
+        raise DecodeError(
+            "the JSON document has other members than vcekCert, certificateChain, tcbm and cacheControl"
+        )
+    texts = [members[name] for name in _ANSWER]
+    if not all(isinstance(text, str) and text.isascii() for text in texts):
+        raise DecodeError("the JSON document has certificates that are not text")
+    return tuple(one for text in texts for one in certificates(text.encode()))
 
 
 def _from_table(data: bytes) -> tuple[tuple[bytes, ...], bytes]:

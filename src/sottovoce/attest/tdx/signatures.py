@@ -20,9 +20,17 @@ _SIGNERS: Final = 2
 
 
 class QuoteSignatureError(CryptoError):
-    """The quote is not signed by whom it should be, or a certificate does not verify or is revoked."""
+    """The quote is not signed by whom it should be, or a certificate does not verify or is revoked.
+
+    Attributes:
+        collateral_verified: whether all of the collateral is known to be Intel's.
+    """
 
     code = "peer.crypto.quote"
+
+    def __init__(self, message: str, *, collateral_verified: bool = False) -> None:
+        super().__init__(message)
+        self.collateral_verified = collateral_verified
 
 
 class CollateralError(CryptoError):
@@ -150,9 +158,10 @@ def _unrated(said: str, quote: Quote, collateral: Collateral) -> VerifiedQuote:
     why = cause[1] if cause and first == _PATH else ""
     if (reason := _reason(first, _COLLATERAL) or _LISTS.get(why)) is not None:
         raise CollateralError(reason)
-    raise QuoteSignatureError(
-        _reason(first, _QUOTE) or _CERTIFICATE.get(why) or "a certificate does not verify"
-    )
+    if (reason := _reason(first, _QUOTE)) is not None:
+        raise QuoteSignatureError(reason, collateral_verified=True)
+    # Of which chain the certificate is, the library does not say.
+    raise QuoteSignatureError(_CERTIFICATE.get(why, "a certificate does not verify"))
 
 
 def _reason(said: str, table: dict[str, str]) -> str | None:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import itertools
+import json
 import struct
 from uuid import UUID
 
@@ -69,6 +70,40 @@ def test_certificates_in_one_form_or_another() -> None:
     for data in (CHIP.vcek, CHIP.vcek.hex().encode(), base64.b64encode(CHIP.vcek), pem(CHIP.vcek)):
         assert parse_certificates(data).certificates == (CHIP.vcek,)
     assert parse_certificates(pem(*CERTIFICATES)).certificates == CERTIFICATES
+
+
+def test_what_azures_metadata_service_answers() -> None:
+    answer = {
+        "vcekCert": pem(CHIP.vcek).decode(),
+        "tcbm": "7308000000000003",
+        "certificateChain": pem(vendor().ask, vendor().ark).decode(),
+        "cacheControl": "86400",
+    }
+    text = json.dumps(answer).encode()
+    for data in (text, b"\n" + text, base64.b64encode(text)):
+        assert parse_certificates(data) == SnpPapers(certificates=CERTIFICATES)
+    alone = {name: answer[name] for name in ("vcekCert", "certificateChain")}
+    assert parse_certificates(json.dumps(alone).encode()).certificates == CERTIFICATES
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vcekCert": None}, "not text"),
+        ({"vcekCert": "\xe9"}, "not text"),
+        ({"certificateChain": ["-----BEGIN"]}, "not text"),
+        ({"tcbm": None, "more": 1}, "other members"),
+        ({"vcekCert": "-----BEGIN CERTIFICATE-----\n"}, "not whole"),
+        ({"tcbm": "7" * 64 * 1024}, "longer than its limit"),
+    ],
+)
+def test_what_is_no_answer_of_azures(changes: dict[str, object], words: str) -> None:
+    answer = {"vcekCert": pem(CHIP.vcek).decode(), "certificateChain": pem(vendor().ask).decode(), **changes}
+    with pytest.raises(DecodeError, match=words):
+        parse_certificates(json.dumps(answer).encode())
+    for data in (b"{", b'{"vcekCert": 1}', b'{"vcekCert": 1, "vcekCert": 1}'):
+        with pytest.raises(DecodeError):
+            parse_certificates(data)
 
 
 def test_the_keys_certificate_first_in_whatever_order_they_stand() -> None:

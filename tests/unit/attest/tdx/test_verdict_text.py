@@ -151,6 +151,7 @@ def test_whose_fault_it_is() -> None:
         changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
         text = judged(verify_quote(changed, COLLATERAL, policy=intel().policy, now=NOW))
         assert f"fail | tdx-signature | {reason} |" in text, reason
+        assert "pass | tdx-collateral | Intel's | Intel's" in text
     text = judged(verdict(collateral=b""))
     assert "fail | tdx-collateral | there is none | Intel's" in text
 
