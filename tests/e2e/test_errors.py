@@ -80,9 +80,11 @@ def test_without_one_relay_the_other_is_used(world: World, device: Device, relay
 
 
 def test_without_any_relay(world: World, device: Device) -> None:
+    before = device.ready()
     with without(world, "relay-1", "relay-2"):
         refused(device.run(*REWRITE), "unavailable.relay")
         nothing_was_sent(device)
+        assert device.ready() == before
         fresh_directory(device)
         refused(device.run(*REWRITE), "unavailable.relay")
     assert device.run(*REWRITE).returncode == 0

@@ -52,6 +52,13 @@ class WalletMachine(RuleBasedStateMachine):
         assert self.now >= since + AGE[0]
         self.taken.add(token.nonce)
 
+    @rule()
+    def put_back(self) -> None:
+        stock = self.wallet.stock(self.now)
+        if stock.ready:
+            self.wallet.put_back(self.wallet.take(self.now))
+            assert self.wallet.stock(self.now) == stock
+
     @rule(seconds=st.sampled_from([1, 100, 3000, 20000, 90000]))
     def wait(self, seconds: int) -> None:
         self.now += seconds

@@ -38,8 +38,14 @@ from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
 from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
 from sottovoce.device.session import Request, Session
 from sottovoce.device.settings import SettingsStore
-from sottovoce.device.transport import AlreadyArrivedError, GatewayKeyError, Network, RelayClient
-from sottovoce.device.wallet import Schedule, Stock, Wallet
+from sottovoce.device.transport import (
+    AlreadyArrivedError,
+    GatewayKeyError,
+    Network,
+    NotSentError,
+    RelayClient,
+)
+from sottovoce.device.wallet import Schedule, Stock, Wallet, WalletError
 
 __all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
 
@@ -298,9 +304,6 @@ class Client:
         # Drawn once a request: who could have them drawn again by a refusal could steer.
         if not job.candidates or not {host.id for host in hosts}.issuperset(job.candidates):
             job.candidates = draw_candidates(hosts)
-        with self._wallet(environment) as wallet:
-            token = wallet.take(now)
-        yield timer.step("token", "one anonymous token, gone from the wallet")
         operators = {
             relay.url.rstrip("/").removesuffix("/ohttp"): relay.operator
             for relay in directory.directory.relays
@@ -308,18 +311,26 @@ class Client:
         flights = [relay.url for relay in directory.directory.relays if not relay.streams]
         relay = RelayClient(self._network, list(operators), flights=flights, avoid=job.failed)
         ohttp = OhttpClient(relay, directory.ohttp_config, clock=self._clock)
-        try:
-            job.session = await Session.open(
-                ohttp, authorization=authorization_value(token), candidates=job.candidates
-            )
-        except AlreadyArrivedError:
-            job.failed = relay.failed or {relay.used}
-            raise
-        except OpenError:
-            job.failed = relay.failed | {relay.used}
-            raise
-        finally:
-            job.relay = operators.get(relay.used, "")
+        with self._wallet(environment) as wallet:
+            token = wallet.take(now)
+            yield timer.step("token", "one anonymous token, gone from the wallet")
+            try:
+                job.session = await Session.open(
+                    ohttp, authorization=authorization_value(token), candidates=job.candidates
+                )
+            except NotSentError:
+                # Where it cannot be kept, the next one that is taken tells why.
+                with contextlib.suppress(WalletError):
+                    wallet.put_back(token)
+                raise
+            except AlreadyArrivedError:
+                job.failed = relay.failed or {relay.used}
+                raise
+            except OpenError:
+                job.failed = relay.failed | {relay.used}
+                raise
+            finally:
+                job.relay = operators.get(relay.used, "")
         size = len(job.session.offer.evidence)
         yield timer.step("first trip", f"TLS, {size} bytes of evidence, {job.relay}")
         self._verify(job, environment, directory, now)
@@ -412,7 +423,7 @@ def _directory_detail(directory: VerifiedDirectory, *, fetched: bool) -> str:
 
 
 def _outcome(error: SottovoceError) -> str:
-    return f"{error.code}.{error.party}" if type(error) is UnavailableError else error.code
+    return f"{error.code}.{error.party}" if isinstance(error, UnavailableError) else error.code
 
 
 def _may_be_out_of_date(error: SottovoceError) -> bool:

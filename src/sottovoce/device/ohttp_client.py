@@ -108,9 +108,10 @@ class OhttpClient:
     async def open_session(
         self, first_flight: bytes, authorization: bytes, candidates: Sequence[str]
     ) -> tuple[str, bytes]:
-        """The session's id and the CVM's first flight. The token counts as spent, whatever happens.
+        """The session's id and the CVM's first flight. The token counts as spent, but for `NotSentError`.
 
         Raises:
+            NotSentError: no relay could be connected with; not a byte of the token has left the device.
             RemoteTokenError: the token was refused.
             CandidatesRefusedError: the operator serves none of the candidates.
             AlreadyArrivedError, OpenError: a relay lost or spoilt the answer of a gateway that has spent the token.
@@ -205,7 +206,13 @@ class OhttpClient:
         refused = _date_refused(response.headers, response.content)
         if refused is None:
             return response
-        return await self._exchange_at(_request(method, path, refused.moment, content, headers), once=once)
+        try:
+            return await self._exchange_at(
+                _request(method, path, refused.moment, content, headers), once=once
+            )
+        except NotSentError as error:
+            # The one that was refused for its date has left the device, with all that is in it.
+            raise UnavailableError(str(error), party=error.party, hint=error.hint) from None
 
     async def _exchange_at(self, request: bhttp.Request, *, once: bool) -> bhttp.Response:
         encoded = bhttp.encode_request(request)

@@ -14,6 +14,8 @@ from sottovoce.core.limits import LIMITS
 __all__ = ["AlreadyArrivedError", "GatewayKeyError", "Network", "NotSentError", "RelayClient"]
 
 _CONNECT: Final = 5.0
+_REACHED_WITHIN: Final = 10.0
+"""Seconds until a relay counts as not there, from the look-up of its name to the end of the TLS handshake."""
 _SILENCE: Final = LIMITS.session_idle + 5
 """Seconds without a byte of an answer until it counts as lost: the operator's side has ended the session by then."""
 _SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
@@ -121,7 +123,7 @@ class AlreadyArrivedError(ProtocolError):
 
 
 class NotSentError(UnavailableError):
-    """No relay could be connected with, so not a byte of the message was sent."""
+    """No relay could be connected with, so not a byte of this message has left the device."""
 
 
 class RelayClient:
@@ -165,6 +167,7 @@ class RelayClient:
         """The answer to a whole message (message/ohttp-req), which is sent `once` if it holds content of the user's.
 
         Raises:
+            NotSentError: no relay could be connected with.
             UnavailableError: no relay, or no gateway behind it, answers.
             GatewayKeyError: the gateway does not have the key.
             AlreadyArrivedError: a relay passed the message on and lost the answer.
@@ -183,7 +186,7 @@ class RelayClient:
                     raise
                 # A relay that said something tells more than one that is not there.
                 error = failed if isinstance(error, NotSentError) else error
-        raise _plain(error)
+        raise error
 
     async def stream(self, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The streamed answer to a chunked message (message/ohttp-chunked-req); raises as `exchange`.
@@ -239,13 +242,16 @@ class RelayClient:
         headers = {"Content-Type": media[0]}
         if media == _CHUNKED:
             headers["Incremental"] = "?1"
-        timeout = aiohttp.ClientTimeout(total=LIMITS.session_total, sock_connect=_CONNECT, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(
+            total=LIMITS.session_total, connect=_REACHED_WITHIN, sock_connect=_CONNECT, sock_read=silence
+        )
         try:
             async with self._network.session.post(
                 relay + _RESOURCE, data=body, headers=headers, allow_redirects=False, timeout=timeout
             ) as response:
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            # Of no connection, its TLS handshake included. A connection that broke later may have taken the message.
             raise _nobody("relay") from None
         except (aiohttp.ClientError, TimeoutError):
             raise UnavailableError("the connection was cut", party="relay") from None
@@ -262,13 +268,6 @@ def _base(url: str) -> str:
 
 def _nobody(party: str) -> NotSentError:
     return NotSentError(f"no {party} answers", party=party, hint="Try again later.")
-
-
-def _plain(error: SottovoceError) -> SottovoceError:
-    """What is said of a message that nobody took."""
-    if isinstance(error, NotSentError):
-        return UnavailableError(str(error), party=error.party, hint=error.hint)
-    return error
 
 
 async def _limited(response: aiohttp.ClientResponse, limit: int) -> AsyncGenerator[bytes, None]:

@@ -163,6 +163,7 @@ class Wallet:
         self._draw = draw or secrets.SystemRandom()
         self._zone = zone or _local_zone
         self._lock = threading.Lock()
+        self._taken: dict[bytes, tuple[int, int]] = {}
         self._connection = connect(path)
 
     def __repr__(self) -> str:
@@ -209,7 +210,7 @@ class Wallet:
         covered = max(epoch for epoch, _ in tokens)
         with self._lock, transaction(self._connection, self._path):
             for epoch, token in tokens:
-                self._insert(token, epoch, now)
+                self._insert(token, epoch, self._schedule.ready(epoch, now, self._draw))
             self._write_plan(self._schedule.refilled(covered, now, self._zone(now), self._draw))
             self._drop_expired(now)
         return len(tokens)
@@ -222,7 +223,7 @@ class Wallet:
         """
         with self._lock, transaction(self._connection, self._path):
             for token in tokens:
-                self._insert(token, epoch, now)
+                self._insert(token, epoch, self._schedule.ready(epoch, now, self._draw))
             self._drop_expired(now)
 
     def take(self, now: int) -> Token:
@@ -239,11 +240,29 @@ class Wallet:
                 "SELECT id FROM tokens WHERE epoch = ? AND ready <= ? ORDER BY id", (epoch_at(now), now)
             ).fetchall()
             # The state of emptiness leaves the transaction as a value: dropping what expired still counts.
-            token = self._remove(self._draw.choice(rows)[0]) if rows else None
-            ready_at = None if token else self._ready_at(now)
-        if token is None:
+            taken = self._remove(self._draw.choice(rows)[0]) if rows else None
+            ready_at = None if taken else self._ready_at(now)
+        if taken is None:
             raise WalletEmpty(ready_at, now)
+        token, epoch, ready = taken
+        self._taken[token.nonce] = (epoch, ready)
         return token
+
+    def put_back(self, token: Token) -> None:
+        """Undo a `take` of this wallet: the token may be spent from the same time on as before.
+
+        Only for a token of which not a byte has left the device. A crash between the two loses it, so that no token is on the disk
+        while it may be on its way.
+
+        Raises:
+            UsageError: this wallet did not give the token, or has it back.
+            WalletError: the file could not be written; the token is lost.
+        """
+        taken = self._taken.pop(token.nonce, None)
+        if taken is None:
+            raise UsageError("a token is put back once, by the wallet that gave it")
+        with self._lock, transaction(self._connection, self._path):
+            self._insert(token, *taken)
 
     def count(self, now: int) -> int:
         """Tokens that are not expired, ready or not."""
@@ -282,21 +301,21 @@ class Wallet:
         values = (plan.time, plan.covered, int(plan.firm))
         self._connection.execute("UPDATE state SET next_refill = ?, covered = ?, firm = ?", values)
 
-    def _insert(self, token: Token, epoch: int, now: int) -> None:
-        ready = self._schedule.ready(epoch, now, self._draw)
+    def _insert(self, token: Token, epoch: int, ready: int) -> None:
         data = token.encode()
         self._connection.execute(
             "INSERT INTO tokens (epoch, ready, token, seal) VALUES (?, ?, ?, ?)",
             (epoch, ready, data, _seal(epoch, ready, data)),
         )
 
-    def _remove(self, row: int) -> Token:
+    def _remove(self, row: int) -> tuple[Token, int, int]:
+        """The token, its epoch and the time from which it may be spent."""
         epoch, ready, data, seal = self._connection.execute(
             "DELETE FROM tokens WHERE id = ? RETURNING epoch, ready, token, seal", (row,)
         ).fetchone()
         if seal != _seal(epoch, ready, data):
             raise corrupt(self._path)
-        return Token.decode(data)
+        return Token.decode(data), epoch, ready
 
     def _drop_expired(self, now: int) -> None:
         self._connection.execute("DELETE FROM tokens WHERE epoch < ?", (epoch_at(now),))
