@@ -83,3 +83,8 @@ def raw_answer(data: bytes) -> Answer:
         raise ConnectionAbortedError
 
     return answer
+
+
+KEY_PROBLEM = b'{"type":"https://iana.org/assignments/http-problem-types#ohttp-key"}'
+KEY_UNKNOWN = reply(400, KEY_PROBLEM, content_type="application/problem+json")
+"""RFC 9458 section 5.3: outside the seal, so anybody on the way can say it."""

@@ -323,13 +323,11 @@ class Client:
                 with contextlib.suppress(WalletError):
                     wallet.put_back(token)
                 raise
-            except AlreadyArrivedError:
-                job.failed = relay.failed or {relay.used}
-                raise
             except OpenError:
-                job.failed = relay.failed | {relay.used}
+                job.failed.add(relay.used)
                 raise
             finally:
+                job.failed |= relay.failed
                 job.relay = operators.get(relay.used, "")
         size = len(job.session.offer.evidence)
         yield timer.step("first trip", f"TLS, {size} bytes of evidence, {job.relay}")

@@ -177,15 +177,17 @@ class RelayClient:
         for relay in list(self._relays):
             try:
                 return await self._exchange(relay, body, _SILENCE if once else _ANSWERS_WITHIN)
-            except (GatewayKeyError, AlreadyArrivedError):
+            except AlreadyArrivedError:
                 self.used = relay
+                # Whoever had the message before this one lost the answer. Where nobody had, this one did, or lies.
+                if isinstance(error, NotSentError):
+                    self._put_last(relay)
                 raise
             except (UnavailableError, PeerError) as failed:
                 self._put_last(relay)
                 if once and not isinstance(failed, NotSentError):
                     raise
-                # A relay that said something tells more than one that is not there.
-                error = failed if isinstance(error, NotSentError) else error
+                error = max(error, failed, key=_weight)
         raise error
 
     async def stream(self, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -268,6 +270,14 @@ def _base(url: str) -> str:
 
 def _nobody(party: str) -> NotSentError:
     return NotSentError(f"no {party} answers", party=party, hint="Try again later.")
+
+
+def _weight(error: SottovoceError) -> int:
+    """Which failure of several is told: a relay that said something tells more than one that is not there."""
+    if isinstance(error, GatewayKeyError):
+        # Outside the seal, so a relay can write it: it counts only if no other brought an answer.
+        return 2
+    return 0 if isinstance(error, NotSentError) else 1
 
 
 async def _limited(response: aiohttp.ClientResponse, limit: int) -> AsyncGenerator[bytes, None]:

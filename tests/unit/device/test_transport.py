@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import dataclasses
 import random
 from collections import Counter
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from http_kit import Upstream, raw_answer, reply, upstream
+from http_kit import KEY_PROBLEM, KEY_UNKNOWN, Upstream, raw_answer, reply, upstream
 from sottovoce.core.errors import LimitError, ProtocolError, UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device import transport
@@ -21,7 +22,6 @@ from sottovoce.device.transport import (
 
 DOWN = "http://127.0.0.1:1"
 SEALED = reply(content_type="message/ohttp-res", body=b"sealed answer")
-KEY_PROBLEM = b'{"type":"https://iana.org/assignments/http-problem-types#ohttp-key"}'
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -95,6 +95,7 @@ FAILURES = {
     "cut in the body": body_only_begins,
     "502": reply(502),
     "404": reply(404),
+    "an unknown key": KEY_UNKNOWN,
     "a page of somebody else's": reply(200, b"<html>", content_type="text/html"),
     "a redirect": reply(302, location=DOWN),
     "too long": reply(200, bytes(2000), content_type="message/ohttp-res"),
@@ -196,6 +197,27 @@ def test_a_message_that_had_arrived_is_not_sent_a_third_time() -> None:
                     await client.exchange(b"sealed")
                 assert (client.used, client.failed) == (good.url, {lost.url})
             assert third.heads == []
+
+    run(play)
+
+
+@pytest.mark.parametrize("others", [[], [DOWN], [reply(503)], [KEY_UNKNOWN]])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_unknown_key_is_believed_where_no_other_relay_brings_an_answer(
+    others: list[Any], *, first: bool
+) -> None:
+    """Whatever the order: a relay can write it, and a gateway says it through every relay."""
+
+    async def play() -> None:
+        async with contextlib.AsyncExitStack() as stack, Network() as net:
+            enter = stack.enter_async_context
+            urls = [one if one == DOWN else (await enter(upstream(one))).url for one in others]
+            says = await enter(upstream(KEY_UNKNOWN))
+            urls = [says.url, *urls] if first else [*urls, says.url]
+            client = RelayClient(net, urls, rng=in_order())
+            with pytest.raises(GatewayKeyError):
+                await client.exchange(b"sealed")
+            assert len(says.heads) == 1
 
     run(play)
 

@@ -1,4 +1,4 @@
-"""A token of which not a byte has left the device is put back; any other is gone."""
+"""A first trip that fails: its token is put back if not a byte of it has left the device, and the next attempt knows which relays failed."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,16 @@ import pytest
 
 import ohttp_world
 import token_kit
-from http_kit import raw_answer, upstream
+from http_kit import KEY_UNKNOWN, raw_answer, reply, upstream
 from ohttp_world import NOON, TODAY, authorization, world
 from sottovoce.core.errors import SottovoceError, UnavailableError, UsageError
 from sottovoce.core.tls import TlsError
 from sottovoce.core.tokens import EPOCH_SECONDS, Token
 from sottovoce.device import transport
 from sottovoce.device.client import Client, _Job, _outcome, _Timer
+from sottovoce.device.ohttp_client import CandidatesRefusedError
 from sottovoce.device.session import Request
-from sottovoce.device.transport import Network, NotSentError, RelayClient
+from sottovoce.device.transport import AlreadyArrivedError, Network, NotSentError, RelayClient
 from sottovoce.device.wallet import Schedule, Wallet, WalletEmpty, WalletError
 
 MIDNIGHT = (TODAY + 1) * EPOCH_SECONDS
@@ -208,15 +209,19 @@ async def device(home: Path) -> AsyncIterator[Client]:
         yield client
 
 
-async def open_session(client: Client, *relays: str) -> SottovoceError:
+def new_job(*candidates: str) -> _Job:
+    return _Job(feature="rewrite", request=Request("/", b"{}"), messages=(), count=0, candidates=candidates)
+
+
+async def open_session(client: Client, *relays: str, job: _Job | None = None) -> SottovoceError:
     """How the first trip through these relays ends; the edge world's CVMs do not speak TLS."""
+    job = job or new_job("host-1")
     listed = [SimpleNamespace(url=url, operator=url, streams=True) for url in relays]
     directory: Any = SimpleNamespace(
-        hosts=lambda _: [SimpleNamespace(id="host-1"), SimpleNamespace(id="host-2")],
+        hosts=lambda _: [SimpleNamespace(id=host) for host in ("host-1", "host-2", "not-served")],
         directory=SimpleNamespace(relays=listed),
         ohttp_config=ohttp_world.X25519,
     )
-    job = _Job(feature="rewrite", request=Request("/", b"{}"), messages=(), count=0, candidates=("host-1",))
     environment: Any = SimpleNamespace(token_age=(0, 0))
     with pytest.raises(SottovoceError) as caught:
         _ = [event async for event in client._open(job, environment, directory, _Timer())]
@@ -256,5 +261,55 @@ def test_a_wallet_that_cannot_be_written_any_more(tmp_path: Path, monkeypatch: p
         async with device(tmp_path) as client:
             monkeypatch.setattr(Wallet, "put_back", full)
             assert isinstance(await open_session(client, DOWN), NotSentError)
+
+    asyncio.run(play())
+
+
+@pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relays are drawn in the order given."""
+
+    class InOrder(random.SystemRandom):
+        def sample(self, population: Any, k: int, *, counts: Any = None) -> list[Any]:
+            return list(population)[:k]
+
+    monkeypatch.setattr(random, "SystemRandom", InOrder)
+
+
+@pytest.mark.usefixtures("in_order")
+def test_whatever_ends_an_attempt_the_next_one_knows_which_relays_failed(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with upstream(reply(502)) as bad, world(tmp_path) as w, device(tmp_path) as client:
+            job = new_job("not-served")
+            error = await open_session(client, bad.url, *w.relays, job=job)
+            assert isinstance(error, CandidatesRefusedError)
+            assert (job.failed, job.relay) == ({bad.url}, w.relays[0])
+
+    asyncio.run(play())
+
+
+@pytest.mark.usefixtures("in_order")
+@pytest.mark.parametrize("before", [(), (DOWN,)], ids=["first", "after one that is down"])
+def test_a_relay_that_says_too_early_of_a_message_that_no_other_had(
+    tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    async def play() -> None:
+        async with upstream(reply(425)) as liar, device(tmp_path) as client:
+            job = new_job("host-1")
+            error = await open_session(client, *before, liar.url, DOWN + "/2", job=job)
+            assert isinstance(error, AlreadyArrivedError)
+            assert job.failed == {*before, liar.url}
+
+    asyncio.run(play())
+
+
+@pytest.mark.usefixtures("in_order")
+def test_a_relay_that_alone_says_that_the_key_is_unknown_costs_nothing(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with upstream(KEY_UNKNOWN) as liar, world(tmp_path) as w, device(tmp_path) as client:
+            job = new_job("host-1")
+            # The CVM's flight came: the token was taken by the gateway.
+            assert isinstance(await open_session(client, liar.url, *w.relays, job=job), TlsError)
+            assert (job.failed, job.relay) == ({liar.url}, w.relays[0])
 
     asyncio.run(play())
