@@ -29,7 +29,7 @@ from sottovoce.core.errors import (
 from sottovoce.core.hpke import OpenError
 from sottovoce.core.httpdate import format_http_date, parse_http_date
 from sottovoce.core.limits import LIMITS
-from sottovoce.device.transport import AlreadyArrivedError, NotSentError, RelayClient
+from sottovoce.device.transport import WHOLE_WITHIN, AlreadyArrivedError, NotSentError, RelayClient
 
 __all__ = [
     "CandidatesRefusedError",
@@ -174,7 +174,9 @@ class OhttpClient:
         headers: bhttp.Headers = ()
         for _ in range(_MAX_FLIGHTS):
             # What holds no records may be sent again: the gateway takes a message once.
-            response = await self._exchange(b"POST", path, data, headers, once=bool(data))
+            # Its answer is held back for ten seconds, and long: on a slow line it takes its time.
+            within = LIMITS.session_total
+            response = await self._exchange(b"POST", path, data, headers, once=bool(data), within=within)
             if response.status != _OK:
                 raise _error(response.content)
             if response.content:
@@ -199,26 +201,32 @@ class OhttpClient:
             yield piece
 
     async def _exchange(
-        self, method: bytes, path: bytes, content: bytes, headers: bhttp.Headers, *, once: bool = False
+        self,
+        method: bytes,
+        path: bytes,
+        content: bytes,
+        headers: bhttp.Headers,
+        *,
+        once: bool = False,
+        within: float = WHOLE_WITHIN,
     ) -> bhttp.Response:
         request = _request(method, path, self._clock(), content, headers)
-        response = await self._exchange_at(request, once=once)
+        response = await self._exchange_at(request, once=once, within=within)
         refused = _date_refused(response.headers, response.content)
         if refused is None:
             return response
+        request = _request(method, path, refused.moment, content, headers)
         try:
-            return await self._exchange_at(
-                _request(method, path, refused.moment, content, headers), once=once
-            )
+            return await self._exchange_at(request, once=once, within=within)
         except NotSentError as error:
             # The one that was refused for its date has left the device, with all that is in it.
             raise UnavailableError(str(error), party=error.party, hint=error.hint) from None
 
-    async def _exchange_at(self, request: bhttp.Request, *, once: bool) -> bhttp.Response:
+    async def _exchange_at(self, request: bhttp.Request, *, once: bool, within: float) -> bhttp.Response:
         encoded = bhttp.encode_request(request)
         encoded += bytes(-len(encoded) % _REQUEST_CLASS)
         sealed, opener = ohttp.seal_request(self._config, encoded)
-        answer = await self._relay.exchange(sealed, once=once)
+        answer = await self._relay.exchange(sealed, once=once, within=within)
         try:
             opened = opener.open(answer)
         except DecodeError:

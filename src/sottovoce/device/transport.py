@@ -11,7 +11,7 @@ import aiohttp
 from sottovoce.core.errors import LimitError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.limits import LIMITS
 
-__all__ = ["AlreadyArrivedError", "GatewayKeyError", "Network", "NotSentError", "RelayClient"]
+__all__ = ["WHOLE_WITHIN", "AlreadyArrivedError", "GatewayKeyError", "Network", "NotSentError", "RelayClient"]
 
 _CONNECT: Final = 5.0
 _REACHED_WITHIN: Final = 10.0
@@ -22,6 +22,8 @@ _SHORT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=_CONNECT)
 """For public files and tokens."""
 _ANSWERS_WITHIN: Final = 15.0
 """Seconds without a byte until another relay gets a message that may be sent again. A session opens in well under one."""
+WHOLE_WITHIN: Final = 20.0
+"""Seconds until it gets one whose short answer is still not whole, however steadily its bytes come."""
 _MAX_PROBLEM: Final = 4 * 1024
 _RESOURCE: Final = "/ohttp"
 _PLAIN: Final = ("message/ohttp-req", "message/ohttp-res")
@@ -163,8 +165,10 @@ class RelayClient:
         """Whether the relay that is next in turn passes chunked messages piece by piece."""
         return bool(self._relays) and self._relays[0] not in self._flights
 
-    async def exchange(self, body: bytes, *, once: bool = False) -> bytes:
+    async def exchange(self, body: bytes, *, once: bool = False, within: float = WHOLE_WITHIN) -> bytes:
         """The answer to a whole message (message/ohttp-req), which is sent `once` if it holds content of the user's.
+
+        Each relay that is asked has `within` seconds for it.
 
         Raises:
             NotSentError: no relay could be connected with.
@@ -176,7 +180,7 @@ class RelayClient:
         error: SottovoceError = _nobody("relay")
         for relay in list(self._relays):
             try:
-                return await self._exchange(relay, body, _SILENCE if once else _ANSWERS_WITHIN)
+                return await self._exchange(relay, body, _SILENCE if once else _ANSWERS_WITHIN, within)
             except AlreadyArrivedError:
                 self.used = relay
                 # Whoever had the message before this one lost the answer. Where nobody had, this one did, or lies.
@@ -200,7 +204,7 @@ class RelayClient:
         """
         for relay in [relay for relay in self._relays if relay not in self._flights]:
             try:
-                async with self._posted(relay, body, _CHUNKED, _SILENCE) as response:
+                async with self._posted(relay, body, _CHUNKED, _SILENCE, LIMITS.session_total) as response:
                     await _require(response, _CHUNKED[1])
                     self.used = relay
                     async with aclosing(_limited(response, LIMITS.stream)) as pieces:
@@ -230,8 +234,8 @@ class RelayClient:
                 return data
         raise UnavailableError("no relay has the directory", party="relay", hint="Try again later.")
 
-    async def _exchange(self, relay: str, body: bytes, silence: float) -> bytes:
-        async with self._posted(relay, body, _PLAIN, silence) as response:
+    async def _exchange(self, relay: str, body: bytes, silence: float, within: float) -> bytes:
+        async with self._posted(relay, body, _PLAIN, silence, within) as response:
             await _require(response, _PLAIN[1])
             answer = b"".join([piece async for piece in _limited(response, LIMITS.stream)])
         self.used = relay
@@ -239,13 +243,18 @@ class RelayClient:
 
     @asynccontextmanager
     async def _posted(
-        self, relay: str, body: bytes | AsyncIterator[bytes], media: tuple[str, str], silence: float
+        self,
+        relay: str,
+        body: bytes | AsyncIterator[bytes],
+        media: tuple[str, str],
+        silence: float,
+        within: float,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         headers = {"Content-Type": media[0]}
         if media == _CHUNKED:
             headers["Incremental"] = "?1"
         timeout = aiohttp.ClientTimeout(
-            total=LIMITS.session_total, connect=_REACHED_WITHIN, sock_connect=_CONNECT, sock_read=silence
+            total=within, connect=_REACHED_WITHIN, sock_connect=_CONNECT, sock_read=silence
         )
         try:
             async with self._network.session.post(

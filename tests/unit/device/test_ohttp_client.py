@@ -1,6 +1,7 @@
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,6 +265,25 @@ def test_flights_that_are_out_of_order(tmp_path: Path, monkeypatch: pytest.Monke
     run(play())
 
 
+def test_only_what_is_short_has_to_be_whole_soon(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with world(tmp_path) as w:
+            client = w.client(flights=True)
+            exchange, limits = client._relay.exchange, []
+
+            async def seen(body: bytes, **how: Any) -> bytes:
+                limits.append((how["once"], how["within"]))
+                return await exchange(body, **how)
+
+            client._relay.exchange = seen  # type: ignore[method-assign]
+            session, _ = await client.open_session(b"hello", authorization(), ["host-1"])
+            assert [piece async for piece in client.turn(session, b"x")]
+            await client.close(session)
+            assert limits == [(False, 20.0), (True, LIMITS.session_total), (False, 20.0)]
+
+    run(play())
+
+
 def test_content_takes_flights_where_no_relay_that_streams_is_there(tmp_path: Path) -> None:
     async def play() -> None:
         async with world(tmp_path) as w:
@@ -292,8 +312,8 @@ def test_flights_show_a_relay_classes_of_size(tmp_path: Path) -> None:
                 relay, seen = client._relay, []
                 exchange = relay.exchange
 
-                async def counted(body: bytes, *, once: bool = False) -> bytes:
-                    answer = await exchange(body, once=once)  # noqa: B023 - called before the next round
+                async def counted(body: bytes, **how: Any) -> bytes:
+                    answer = await exchange(body, **how)  # noqa: B023 - called before the next round
                     seen.append((len(body), len(answer)))  # noqa: B023
                     return answer
 

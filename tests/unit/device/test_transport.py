@@ -78,6 +78,17 @@ async def hang(fake: Upstream, reader: asyncio.StreamReader, _: asyncio.StreamWr
     raise ConnectionAbortedError
 
 
+async def drips(fake: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Never silent for long, and never done."""
+    await fake.body(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: message/ohttp-res\r\ncontent-length: 900\r\n\r\n")
+    gone = asyncio.ensure_future(reader.read())
+    while not gone.done():
+        writer.write(b".")
+        await asyncio.wait([gone], timeout=0.05)
+    raise ConnectionAbortedError
+
+
 async def body_only_begins(
     fake: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
@@ -164,6 +175,21 @@ def test_content_that_no_relay_has_seen_goes_to_one_that_is_there() -> None:
             client = RelayClient(net, [DOWN, good.url], rng=in_order())
             assert [piece async for piece in client.stream(b"content")] == [b"answer"]
             assert client.used == good.url
+
+    run(play)
+
+
+def test_a_relay_that_drips_is_passed_over() -> None:
+    async def play() -> None:
+        async with upstream(SEALED) as good, upstream(drips) as bad, Network() as net:
+            client = RelayClient(net, [bad.url, good.url], rng=in_order())
+            assert await client.exchange(b"sealed", within=0.3) == b"sealed answer"
+            assert (client.used, client.failed) == (good.url, {bad.url})
+            client = RelayClient(net, [bad.url, good.url], rng=in_order())
+            with pytest.raises(UnavailableError) as caught:
+                await client.exchange(b"content", once=True, within=0.3)
+            assert not isinstance(caught.value, NotSentError)
+            assert good.bodies == [b"sealed"]
 
     run(play)
 
