@@ -1,9 +1,10 @@
 """Relay, gateway, router and two fake CVMs on real sockets, and a device's client."""
 
+import asyncio
 import base64
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,30 @@ async def world(
         relays = [await enter(edge_kit.serving(relay.create_app(relay_config, log=log))) for _ in range(2)]
         network = await enter(Network())
         yield World(cvms=cvms, gateway=gateway_url, relays=relays, network=network, now=now, lines=lines)
+
+
+def in_world(
+    folder: Path, test: Callable[[World], Awaitable[None]], script: edge_kit.Script = edge_kit.echo
+) -> None:
+    """Play `test` in a world of its own, within 30 seconds."""
+
+    async def play() -> None:
+        async with world(folder, script) as w:
+            await test(w)
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+async def opened(client: OhttpClient, token: bytes | None = None, hosts: Sequence[str] = ("host-1",)) -> str:
+    """The id of a new session."""
+    spent = authorization() if token is None else token
+    session, _ = await client.open_session(b"hello", spent, hosts)
+    return session
+
+
+async def said(client: OhttpClient, session: str, data: bytes) -> list[bytes]:
+    """The whole answer to a turn."""
+    return [piece async for piece in client.turn(session, data)]
 
 
 def canary() -> str:
