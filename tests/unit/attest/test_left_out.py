@@ -49,3 +49,15 @@ def test_what_is_signed_by_whom_is_never_left_out(
             verify(frozenset({check}))
     with pytest.raises(DecodeError):  # nothing was given that could be verified
         verify(most)
+
+
+def test_only_one_built_in_policy_leaves_out_anything() -> None:
+    most = (SNP_CHAIN_ONLY, PARAVISOR_CHAIN_ONLY, TDX_CHAIN_ONLY, NVIDIA_CHAIN_ONLY)
+    for policy, left_out in ((built_in("chain-only"), most), (STRICT, (frozenset(),) * len(most))):
+        each = (
+            policy.snp_left_out,
+            policy.paravisor_left_out,
+            policy.tdx_left_out,
+            policy.nvidia_left_out,
+        )
+        assert each == left_out

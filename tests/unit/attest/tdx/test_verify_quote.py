@@ -220,6 +220,14 @@ def test_certificates_of_another_time() -> None:
     assert found(verdict(earlier), "tdx-signature") == "a certificate has expired"
 
 
+def test_a_signers_certificate_that_is_none() -> None:
+    document = json.loads(COLLATERAL)
+    for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain"):
+        chain = armored(b"no certificate", INTEL.root).decode()
+        result = verdict(GOOD, json.dumps({**document, name: chain}).encode())
+        assert found(result, "tdx-collateral") == "a certificate of the collateral is malformed"
+
+
 def test_a_revocation_list_of_another_authority() -> None:
     document = json.loads(COLLATERAL)
     for name, words in (
@@ -343,6 +351,18 @@ def test_what_the_host_configured() -> None:
     assert verdict(quote, references=TdxReferences(mr_config_id=b"c" * 48, mr_owner=b"o" * 48)).accepted
     assert failed(quote, references=TdxReferences(mr_config_id=b"c" * 48)) == {"tdx-config"}
     assert failed(references=TdxReferences(mr_config_id=b"c" * 48)) == {"tdx-config"}
+
+
+@pytest.mark.parametrize("name", ["mr_config_id", "mr_owner", "mr_owner_config"])
+def test_each_value_of_the_hosts_counts_alone(name: str) -> None:
+    given: dict[str, Any] = {name: b"v" * 48}
+    references = TdxReferences(**given)
+    quote = PLATFORM.quote(replace(FIELDS, **given))
+    for left_out in (frozenset[str](), TDX_CHAIN_ONLY):
+        result = verdict(quote, references=references, left_out=left_out)
+        assert result.accepted
+        assert next(line.status for line in result.checks if line.id == "tdx-config") is Status.PASS
+        assert failed(references=references, left_out=left_out) == {"tdx-config"}
 
 
 # Input.
