@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -126,12 +126,12 @@ def vcek_with(*more: tuple[Any, bool], subject: str = "SEV-VCEK", key: Any = Non
     return pki._with_serial_zero(made, VENDOR.ask_key)
 
 
-def usage(*, sign: bool) -> x509.KeyUsage:
+def usage(*, sign: bool, data: bool = False) -> x509.KeyUsage:
     flags = dict.fromkeys(
-        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
          "crl_sign", "encipher_only", "decipher_only"), False
     )  # fmt: skip
-    return x509.KeyUsage(**flags, key_cert_sign=sign)
+    return x509.KeyUsage(**flags, key_cert_sign=sign, digital_signature=data)
 
 
 AUTHORITY = (x509.BasicConstraints(ca=True, path_length=None), True)
@@ -158,12 +158,23 @@ def test_a_critical_extension_that_nobody_understands_is_refused() -> None:
         (AUTHORITY,),
         (SIGNS,),
         (AUTHORITY, (usage(sign=False), True)),
+        (AUTHORITY, (usage(sign=False, data=True), True)),
         ((x509.BasicConstraints(ca=False, path_length=None), True), SIGNS),
     ],
 )
 def test_who_is_no_authority_certifies_no_chip(extensions: tuple[tuple[Any, bool], ...]) -> None:
     with pytest.raises(PeerError, match="authority" if extensions else "field"):
         chain(ask=ask_with(*extensions))
+
+
+def test_a_key_of_an_unknown_kind_and_one_that_is_none() -> None:
+    with pytest.raises(DecodeError, match="a key of an unknown kind"):
+        Certificate.parse(vcek_with(key=ed25519.Ed25519PrivateKey.generate().public_key()))
+    point = CHIP.key.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    with pytest.raises(DecodeError, match="a malformed key"):
+        Certificate.parse(CHIP.vcek.replace(point, point[:-1] + bytes([point[-1] ^ 1])))
 
 
 def test_an_authority_or_another_key_in_the_place_of_the_chips() -> None:

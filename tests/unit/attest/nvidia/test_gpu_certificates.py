@@ -20,6 +20,7 @@ from sottovoce.attest.nvidia.signatures import (
 )
 from sottovoce.core.errors import DecodeError
 from sottovoce.simulator.derwriter import sequence, wrap
+from sottovoce.simulator.gpu_pki import Signer
 
 COMPOSITE, TCB_INFO = oid("2.23.133.5.4.1"), oid("2.23.133.5.4.1.1")
 SHA384, SHA256 = oid("2.16.840.1.101.3.4.2.2"), oid("2.16.840.1.101.3.4.2.1")
@@ -201,3 +202,17 @@ def test_an_issuer_that_is_no_authority() -> None:
     signatures._require_authority(shown, 1)
     with pytest.raises(GpuChainError, match="longer than an authority in it allows"):
         signatures._require_authority(shown, 2)
+
+
+def test_how_long_a_chain_may_be() -> None:
+    signer = root = Signer.root("root", now=NOW)
+    for _ in range(6):
+        signer = signer.issue("authority", now=NOW, authority=True)
+    longest = signer.issue("device", now=NOW, authority=False).chain
+    shortest = root.issue("device", now=NOW, authority=False).chain
+    for chain, length in ((longest, 8), (shortest, 2), (shortest[:1], 2)):
+        assert len(verify_chain(chain, root.chain[0])) == length
+    longer = signer.issue("authority", now=NOW, authority=True).issue("device", now=NOW, authority=False)
+    for wrong in (longer.chain, root.chain, ()):
+        with pytest.raises(GpuChainError, match="too few or too many certificates"):
+            verify_chain(wrong, root.chain[0])
