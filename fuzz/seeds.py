@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from jwt.algorithms import ECAlgorithm
 
 from sottovoce.attest.evidence import Evidence
+from sottovoce.attest.pem import armored
 from sottovoce.attest.snp import certtable
 from sottovoce.core import bhttp, hpke
 from sottovoce.core.challenges import TokenChallenge
@@ -85,7 +86,16 @@ def snp_papers() -> list[bytes]:
         body += data
     table = head + bytes(certtable.ENTRY.size) + body
     answer = struct.pack("<II", 0, len(report)) + bytes(24) + report
-    return [report + table, table, answer.ljust(4000, b"\0"), report.hex().encode(), base64.b64encode(report)]
+    azure = {
+        "vcekCert": armored(endorsements.vcek).decode(),
+        "certificateChain": armored(endorsements.ask).decode(),
+        "tcbm": "0",
+        "cacheControl": "86400",
+    }
+    return [
+        *(report + table, table, answer.ljust(4000, b"\0"), report.hex().encode(), base64.b64encode(report)),
+        json.dumps(azure).encode(),
+    ]
 
 
 def certificates() -> list[bytes]:
