@@ -29,7 +29,7 @@ fuzz: setup
 # The page is written where every change that no test noticed is argued in tests/mutants.toml.
 mutate: setup
 	@$(UV) sync --quiet --locked --all-extras --group mutation --python $(BIN)/python
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mutmut run
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/mutate.py run
 	$(BIN)/python scripts/mutation_page.py --write
 
 bench: setup

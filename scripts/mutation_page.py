@@ -33,7 +33,8 @@ HEAD: Final = """# Mutation testing
 Made by `make mutate`. [mutmut](https://mutmut.readthedocs.io) changes the code of `attest` in one place at a time (a comparison, a
 number, a word, an argument left out) and runs the tests of attest on each changed copy; it takes about an hour on two cores. A change that the strict
 type check refuses needs no test. The tests that change every bit of evidence are left out, as they take seconds each; they would
-notice more.
+notice more. By itself mutmut changes no function with a decorator; scripts/mutate.py has it change properties and functions whose results are
+remembered as well.
 
 What no test noticed is listed below, each with the reason why nothing is lost by it.
 """

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sottovoce.attest import der
-from sottovoce.attest.certificates import Certificate, RevocationList
+from sottovoce.attest.certificates import BASIC_CONSTRAINTS, Certificate, RevocationList
 from sottovoce.attest.snp.layout import REPORT_SIZE, Report
 from sottovoce.attest.snp.signatures import ChainError, verify_chain, verify_report, verify_revocation_list
 from sottovoce.attest.snp.vcek import certified_tcb, hardware_id, product_name
@@ -165,6 +165,12 @@ def test_a_critical_extension_that_nobody_understands_is_refused() -> None:
 def test_who_is_no_authority_certifies_no_chip(extensions: tuple[tuple[Any, bool], ...]) -> None:
     with pytest.raises(PeerError, match="authority" if extensions else "field"):
         chain(ask=ask_with(*extensions))
+
+
+def test_malformed_basic_constraints() -> None:
+    extensions = {**ARK.extensions, BASIC_CONSTRAINTS: bytes.fromhex("3003010105")}
+    with pytest.raises(DecodeError, match=r"^basicConstraints has a malformed truth value"):
+        _ = replace(ARK, extensions=extensions).is_authority
 
 
 def test_a_key_of_an_unknown_kind_and_one_that_is_none() -> None:

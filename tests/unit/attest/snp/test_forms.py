@@ -94,16 +94,28 @@ def test_what_azures_metadata_service_answers() -> None:
         ({"certificateChain": ["-----BEGIN"]}, "not text"),
         ({"tcbm": None, "more": 1}, "other members"),
         ({"vcekCert": "-----BEGIN CERTIFICATE-----\n"}, "not whole"),
-        ({"tcbm": "7" * 64 * 1024}, "longer than its limit"),
     ],
 )
 def test_what_is_no_answer_of_azures(changes: dict[str, object], words: str) -> None:
     answer = {"vcekCert": pem(CHIP.vcek).decode(), "certificateChain": pem(vendor().ask).decode(), **changes}
     with pytest.raises(DecodeError, match=words):
         parse_certificates(json.dumps(answer).encode())
-    for data in (b"{", b'{"vcekCert": 1}', b'{"vcekCert": 1, "vcekCert": 1}'):
-        with pytest.raises(DecodeError):
+    document = "the members of the certificates' document"
+    for data, reason in (
+        (b"{", f"^{document} are not JSON"),
+        (b'{"vcekCert": 1}', "other members"),
+        (b'{"vcekCert": 1, "vcekCert": 1}', f"^{document} have a member twice"),
+    ):
+        with pytest.raises(DecodeError, match=reason):
             parse_certificates(data)
+
+
+def test_the_longest_answer_of_azures() -> None:
+    answer = {"vcekCert": pem(CHIP.vcek).decode(), "certificateChain": pem(vendor().ask).decode()}
+    text = json.dumps(answer).encode().ljust(64 * 1024)
+    assert parse_certificates(text)
+    with pytest.raises(DecodeError, match="longer than its limit"):
+        parse_certificates(text + b" ")
 
 
 def test_the_keys_certificate_first_in_whatever_order_they_stand() -> None:
