@@ -3,10 +3,25 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from sottovoce.cli.directoryinput import (
+    FILE,
+    FOLDER,
+    LIMIT,
+    at_epoch,
+    changes_in,
+    opened,
+    pins_of,
+    public_keys,
+    read_file,
+    signed_in,
+    unverified,
+    write_public,
+)
+from sottovoce.cli.directorykeys import keys
 from sottovoce.cli.main import Context
 from sottovoce.cli.output import output
 
@@ -14,29 +29,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sottovoce.device.environment import Environment
-    from sottovoce.edge.directories import Changes
     from sottovoce.edge.directorycheck import Fault
-    from sottovoce.edge.keyfolder import PublicKeys
     from sottovoce.edge.logclient import LogClient
     from sottovoce.edge.publishing import Publisher
     from sottovoce.tlog.entries import Directory
 
 __all__ = ["directory"]
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_LIMIT: Final = 2 * 1024 * 1024
 _ENVIRONMENT = click.option(
     "--environment",
-    type=_FILE,
+    type=FILE,
     default=None,
     help="What devices pin: the directory's key, the log, its witnesses.  [default: HOME/environment.json]",
 )
 _CURRENT = click.option(
     "--current",
-    type=_FILE,
+    type=FILE,
     default=None,
-    help="The signed directory of the day before. None for the first one.",
+    help="The signed directory of the day before.",
+)
+_FIRST = click.option(
+    "--first", is_flag=True, help="There is no directory of a day before: this is the first one of all."
 )
 _LOG = click.option("--log", "log_url", required=True, metavar="URL", help="Where the log is.")
 _GATEWAYS = click.option(
@@ -51,13 +64,8 @@ _ISSUER = click.option(
     "--issuer", required=True, metavar="URL", help="The issuer that is asked for its keys."
 )
 _MIRROR = click.option(
-    "--mirror", "mirrors", multiple=True, required=True, type=_FOLDER, help="A mirror's folder; one or more."
+    "--mirror", "mirrors", multiple=True, required=True, type=FOLDER, help="A mirror's folder; one or more."
 )
-_EPOCH = click.option(
-    "--epoch", required=True, type=click.IntRange(0, 9_999_999), help="The UTC day's number since 1970."
-)
-
-
 _GAP = click.option(
     "--gap", is_flag=True, help="Days are missing since the directory before: there was none on them."
 )
@@ -71,94 +79,30 @@ def directory() -> None:
     """
 
 
-@directory.group()
-def keys() -> None:
-    """Make one day's keys, where they are kept, and write down what is public of them."""
-
-
-@keys.command("issuer")
-@click.argument("folder", type=_FOLDER)
-@_EPOCH
-@click.option("--type-5", is_flag=True, help="A key for tokens of type 5 as well.")
-@click.option(
-    "--out", required=True, type=_FILE, help="Gets the public keys, for `prepare` and the gateways."
-)
-def issuer_keys(folder: Path, epoch: int, *, type_5: bool, out: Path) -> None:
-    """Make the issuer's keys of one day in FOLDER, if they are not there."""
-    from sottovoce.edge.issuerkeys import forget_issuer_keys, make_issuer_keys
-
-    public = make_issuer_keys(folder, epoch, type_5=type_5)
-    _write(out, public.encode())
-    gone = forget_issuer_keys(folder, int(time.time()), made=epoch)
-    click.echo(f"The issuer's keys of epoch {epoch} are in {folder}; {gone} old ones were deleted.")
-
-
-@keys.command("gateway")
-@click.argument("folder", type=_FOLDER)
-@_EPOCH
-@click.option(
-    "--issuer", "issuers", type=_FILE, multiple=True, help="The issuer's public keys, to check tokens with."
-)
-@click.option(
-    "--issuer-folder",
-    type=_FOLDER,
-    default=None,
-    help="Where its secret keys of type 5 are, if there are any.",
-)
-@click.option("--out", required=True, type=_FILE, help="Gets the public keys, for `prepare`.")
-def gateway_keys(
-    folder: Path, epoch: int, *, issuers: tuple[Path, ...], issuer_folder: Path | None, out: Path
-) -> None:
-    """Make a gateway's OHTTP keys of one day in FOLDER, if they are not there, and lay the issuer's beside them."""
-    from sottovoce.edge.gatewaykeys import forget_gateway_keys, lay_token_keys, make_gateway_keys
-
-    for one in issuers:
-        lay_token_keys(folder, _public(one), secrets=issuer_folder)
-    _write(out, make_gateway_keys(folder, epoch).encode())
-    gone = forget_gateway_keys(folder, int(time.time()), made=epoch)
-    click.echo(f"The gateway's keys of epoch {epoch} are in {folder}; {gone} old ones were deleted.")
-
-
-@keys.command("signing")
-@click.argument("name")
-@click.option("--out", required=True, type=_FILE, help="Gets the secret key; it must not exist.")
-def signing_key(name: str, *, out: Path) -> None:
-    """Make the key that signs directories, once, and print the public key, which devices pin. NAME is the key's."""
-    from sottovoce.core.errors import ConfigError, DecodeError
-    from sottovoce.edge.files import write_whole
-    from sottovoce.tlog.note import SigningKey
-
-    if out.exists():
-        raise ConfigError("there is a key already", hint=f"it is not overwritten: {out}")
-    try:
-        key = SigningKey.generate(name)
-        public = str(SigningKey.parse(key.secret()).verifier)
-    except DecodeError:
-        raise ConfigError("a key cannot have this name", hint="like directory.example.org") from None
-    write_whole(out, key.secret().encode())
-    click.echo(public)
+directory.add_command(keys)
 
 
 @directory.command()
-@_EPOCH
+@at_epoch
 @_CURRENT
+@_FIRST
 @click.option(
     "--keys",
     "key_files",
-    type=_FILE,
+    type=FILE,
     multiple=True,
     required=True,
     help="Public keys: the gateway's, and the issuer's of the day after.",
 )
 @click.option(
     "--changes",
-    type=_FILE,
+    type=FILE,
     default=None,
     help="What becomes different: TOML, or JSON where its name ends so.",
 )
 @_GAP
 @_ENVIRONMENT
-@click.option("--out", required=True, type=_FILE, help="Gets the unsigned document.")
+@click.option("--out", required=True, type=FILE, help="Gets the unsigned document.")
 @click.pass_obj
 def prepare(
     context: Context,
@@ -166,6 +110,7 @@ def prepare(
     *,
     epoch: int,
     current: Path | None,
+    first: bool,
     key_files: tuple[Path, ...],
     changes: Path | None,
     gap: bool,
@@ -175,55 +120,61 @@ def prepare(
     """Put the next directory together, out of the one before and the parties' public keys."""
     from sottovoce.edge.directories import Changes, Plan, next_directory
 
-    before = _signed(current, _pins(context, environment)) if current else None
+    _require_one(current, first=first)
+    before = signed_in(current, pins_of(context, environment)) if current else None
     plan = Plan(
         epoch=epoch,
         current=before,
-        changes=_changes(changes) if changes else Changes(),
-        keys=[_public(path) for path in key_files],
+        changes=changes_in(changes) if changes else Changes(),
+        keys=[public_keys(path) for path in key_files],
     )
     prepared = next_directory(plan)
     _show_changes(before, prepared)
     _refuse(_document_faults(prepared, before, gap=gap))
-    _write(out, prepared.encode())
+    write_public(out, prepared.encode())
     click.echo(f"Prepared: {out}. Next: `sottovoce directory sign`, where the directory's key is.")
 
 
 @directory.command()
-@click.argument("document", type=_FILE)
-@click.option("--key", "key_file", required=True, type=_FILE, help="The directory's signing key.")
+@click.argument("document", type=FILE)
+@click.option("--key", "key_file", required=True, type=FILE, help="The directory's signing key.")
 @_CURRENT
+@_FIRST
 @click.option("--yes", is_flag=True, help="Do not ask. The differences are shown all the same.")
 @_GAP
-@click.option("--out", required=True, type=_FILE, help="Gets the signed directory.")
-def sign(document: Path, *, key_file: Path, current: Path | None, yes: bool, gap: bool, out: Path) -> None:
+@click.option("--out", required=True, type=FILE, help="Gets the signed directory.")
+def sign(
+    document: Path, *, key_file: Path, current: Path | None, first: bool, yes: bool, gap: bool, out: Path
+) -> None:
     """Show what is different in DOCUMENT, and sign it. Needs no network."""
     from sottovoce.core.errors import ConfigError, DecodeError
     from sottovoce.edge.directories import open_directory, sign_directory
     from sottovoce.tlog.entries import Directory
     from sottovoce.tlog.note import ED25519, SigningKey
 
+    _require_one(current, first=first)
     if out.resolve() in {path.resolve() for path in (key_file, document, current) if path}:
         raise ConfigError("the signed directory would replace what it is made from", hint="another --out")
     try:
-        key = SigningKey.parse(_read(key_file).decode())
-        prepared = Directory.parse(_read(document))
+        key = SigningKey.parse(read_file(key_file).decode())
+        prepared = Directory.parse(read_file(document))
     except (DecodeError, UnicodeDecodeError):
         raise ConfigError("the key or the document is malformed", hint=f"{key_file}, {document}") from None
     if key.kind != ED25519:
         raise ConfigError("the directory is signed with a note key", hint=f"looked at {key_file}")
-    before = open_directory(_read(current), key.verifier) if current else None
+    before = open_directory(read_file(current), key.verifier) if current else None
     _show_changes(before, prepared)
     _refuse(_document_faults(prepared, before, gap=gap))
     if not yes:
         click.confirm("Sign it?", abort=True)
-    _write(out, sign_directory(prepared, key))
+    write_public(out, sign_directory(prepared, key))
     click.echo(f"Signed: {out}")
 
 
 @directory.command()
-@click.argument("note", type=_FILE)
+@click.argument("note", type=FILE)
 @_CURRENT
+@_FIRST
 @_ENVIRONMENT
 @_LOG
 @_GATEWAYS
@@ -236,6 +187,7 @@ def check(
     *,
     note: Path,
     current: Path | None,
+    first: bool,
     environment: Path | None,
     log_url: str,
     gateways: tuple[str, ...],
@@ -245,9 +197,10 @@ def check(
     """Whether NOTE would lock devices out, beside its predecessor, the log, the gateways and the issuer. Exit code 20 if so."""
     from sottovoce.edge.logclient import LogClient
 
-    pins = _pins(context, environment)
-    signed = _signed(note, pins)
-    before = _signed(current, pins) if current else None
+    _require_one(current, first=first)
+    pins = pins_of(context, environment)
+    signed = signed_in(note, pins)
+    before = signed_in(current, pins) if current else None
     _refuse(
         _all_faults(signed, before, pins, LogClient(log_url, ""), gateways=gateways, issuer=issuer, gap=gap)
     )
@@ -255,15 +208,15 @@ def check(
 
 
 @directory.command()
-@click.argument("note", type=_FILE)
+@click.argument("note", type=FILE)
 @_MIRROR
 @_ENVIRONMENT
 @_LOG
-@click.option("--secret", required=True, type=_FILE, help="The operator's secret at the log.")
+@click.option("--secret", required=True, type=FILE, help="The operator's secret at the log.")
 @_GATEWAYS
 @_ISSUER
 @_GAP
-@click.option("--first", is_flag=True, help="There is no directory of the day before.")
+@_FIRST
 @click.pass_obj
 def publish(
     context: Context,
@@ -284,9 +237,9 @@ def publish(
     from sottovoce.edge.logclient import LogClient
     from sottovoce.edge.publishing import Mirror, SecondDirectoryError
 
-    pins, data = _pins(context, environment), _read(note)
-    signed = _signed(note, pins)
-    log = LogClient(log_url, _read(secret).decode(errors="replace").strip())
+    pins, data = pins_of(context, environment), read_file(note)
+    signed = signed_in(note, pins)
+    log = LogClient(log_url, read_file(secret).decode(errors="replace").strip())
     for folder in mirrors:
         if Mirror(folder=folder).notes().get(signed.epoch) not in {None, data}:
             raise SecondDirectoryError(
@@ -297,7 +250,7 @@ def publish(
         raise ConfigError(
             "the mirror has no directory of a day before", hint="--first, if this is the first one of all"
         )
-    before = _open(earlier[max(earlier)], pins) if earlier else None
+    before = opened(earlier[max(earlier)], pins) if earlier else None
     _refuse(_all_faults(signed, before, pins, log, gateways=gateways, issuer=issuer, gap=gap))
     now = int(time.time())
     for folder in mirrors:
@@ -316,19 +269,19 @@ def refresh(
     """Fresh proofs for what is published: devices take none that is older than a day. To be run every few hours."""
     from sottovoce.edge.logclient import LogClient
 
-    pins = _pins(context, environment)
+    pins = pins_of(context, environment)
     for folder in mirrors:
         epochs = _publisher(LogClient(log_url, ""), folder, pins).refresh(int(time.time()))
         click.echo(f"Fresh proofs at {folder} for epochs {', '.join(map(str, epochs)) or 'none'}.")
 
 
 @directory.command()
-@click.argument("document", type=_FILE)
+@click.argument("document", type=FILE)
 @_CURRENT
 @click.option("--json", "as_json", is_flag=True, help="The document itself.")
 def show(document: Path, *, current: Path | None, as_json: bool) -> None:
     """What stands in a directory, signed or not; or what is different from the one before. No signature is looked at."""
-    shown, before = _unverified(document), _unverified(current) if current else None
+    shown, before = unverified(document), unverified(current) if current else None
     with output():
         if as_json:
             click.echo(shown.encode().decode())
@@ -336,77 +289,15 @@ def show(document: Path, *, current: Path | None, as_json: bool) -> None:
             _show_changes(before, shown)
 
 
-def _pins(context: Context, environment: Path | None) -> "Environment":
-    from sottovoce.device.environment import FILE, Environment
-
-    return Environment.load(environment or context.home / FILE)
-
-
-def _read(path: Path) -> bytes:
+def _require_one(current: Path | None, *, first: bool) -> None:
+    """Without the directory before, nobody checks that this one follows it: that there is none has to be said."""
     from sottovoce.core.errors import ConfigError
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
-    except OSError:
-        raise ConfigError("the file cannot be read", hint=f"looked for {path}") from None
-    if not data or len(data) > _LIMIT:
-        raise ConfigError("the file is empty or too long", hint=f"looked at {path}")
-    return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    from sottovoce.edge.files import write_whole
-
-    write_whole(path, data, mode=0o644)
-
-
-def _public(path: Path) -> "PublicKeys":
-    from sottovoce.edge.keyfolder import PublicKeys
-
-    return PublicKeys.parse(_read(path))
-
-
-def _changes(path: Path) -> "Changes":
-    import msgspec
-
-    from sottovoce.core.errors import ConfigError
-    from sottovoce.edge.directories import Changes
-
-    decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
-    try:
-        return decode(_read(path), type=Changes)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"the file of changes is wrong: {error}", hint=f"looked at {path}") from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ConfigError("the file of changes is neither TOML nor JSON", hint=f"looked at {path}") from None
-
-
-def _open(data: bytes, pins: "Environment") -> "Directory":
-    from sottovoce.edge.directories import open_directory
-
-    return open_directory(data, pins.directory_verifier())
-
-
-def _signed(path: Path, pins: "Environment") -> "Directory":
-    return _open(_read(path), pins)
-
-
-def _unverified(path: Path) -> "Directory":
-    from sottovoce.core.errors import ConfigError, PeerError
-    from sottovoce.tlog.entries import Directory
-    from sottovoce.tlog.note import Note
-
-    data = _read(path)
-    try:
-        entry = (
-            data
-            if data.startswith(b"{") and b"\n" not in data
-            else Note.parse(data).text.rstrip("\n").encode()
+    if (current is None) != first:
+        raise ConfigError(
+            "which directory comes before this one?",
+            hint="--current FILE names it, --first says that there is none: one of the two",
         )
-        return Directory.parse(entry)
-    except PeerError as error:
-        raise ConfigError(f"this is no directory: {error}", hint=f"looked at {path}") from None
 
 
 def _show_changes(before: "Directory | None", after: "Directory") -> None:
@@ -441,7 +332,7 @@ def _all_faults(
     from sottovoce.edge.plainhttp import ask
 
     def get(url: str, path: str, party: str) -> bytes:
-        status, body = ask(url, path, party=party, limit=_LIMIT)
+        status, body = ask(url, path, party=party, limit=LIMIT)
         if status != 200:  # noqa: PLR2004 - RFC 9110 section 15.3.1
             raise UnavailableError(
                 f"the {party} does not show its keys", party=party, hint=f"it answered {status}"

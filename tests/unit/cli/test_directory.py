@@ -124,10 +124,14 @@ class Operator:
         ):
             client.append(entry)
 
-    def first(self) -> Path:
-        """Today's directory, the first of all, signed."""
+    def unsigned(self) -> Path:
+        """Today's directory, the first of all."""
         keys = ("--keys", self.folder / f"issuer-{TODAY}.json")
-        return self.sign(self.prepare(TODAY, *keys, "--changes", self.changes))
+        return self.prepare(TODAY, *keys, "--changes", self.changes, "--first")
+
+    def first(self) -> Path:
+        """The same, signed."""
+        return self.sign(self.unsigned(), "--first")
 
 
 @pytest.fixture
@@ -197,11 +201,9 @@ def test_a_gateway_that_has_not_read_its_new_keys_stops_it(operator: Operator) -
 
 
 def test_what_is_signed_is_shown_and_asked_for(operator: Operator) -> None:
-    document = operator.prepare(
-        TODAY, "--keys", operator.folder / f"issuer-{TODAY}.json", "--changes", operator.changes
-    )
+    document = operator.unsigned()
     out = operator.folder / "signed.note"
-    words = [str(word) for word in ("sign", document, "--key", operator.key, "--out", out)]
+    words = [str(word) for word in ("sign", document, "--key", operator.key, "--first", "--out", out)]
     asked = CliRunner().invoke(directory, words, input="n\n")
     assert asked.exit_code == 1
     assert "+ host host-1, orchestrator, sev-snp, Genoa" in asked.output
@@ -212,13 +214,27 @@ def test_what_is_signed_is_shown_and_asked_for(operator: Operator) -> None:
     assert operator.key.read_text() not in asked.output
 
 
+def test_nothing_is_made_or_signed_without_the_one_before_unless_it_is_the_first(operator: Operator) -> None:
+    note, out = operator.first(), operator.folder / "out"
+    tomorrow = operator.prepare(TODAY + 1, "--current", note)
+    keys = ("--keys", operator.folder / f"gateway-{TODAY}.json", "--changes", operator.changes)
+    for words in (
+        ("prepare", "--epoch", TODAY, *keys, "--out", out),
+        ("sign", tomorrow, "--key", operator.key, "--yes", "--out", out),
+        ("check", note, *operator.around),
+    ):
+        for both in ((), ("--first", "--current", note)):
+            with pytest.raises(ConfigError, match="which directory comes before"):
+                operator.run(*words, *both)
+    assert not out.exists()
+
+
 def test_the_signed_document_replaces_neither_key_nor_document(operator: Operator) -> None:
-    keys = ("--keys", operator.folder / f"issuer-{TODAY}.json")
-    document = operator.prepare(TODAY, *keys, "--changes", operator.changes)
+    document = operator.unsigned()
     before = operator.key.read_bytes(), document.read_bytes()
     for out in (operator.key, document, operator.folder / "mirror" / ".." / operator.key.name):
         with pytest.raises(ConfigError, match="would replace"):
-            operator.run("sign", document, "--key", operator.key, "--yes", "--out", out)
+            operator.run("sign", document, "--key", operator.key, "--first", "--yes", "--out", out)
     assert (operator.key.read_bytes(), document.read_bytes()) == before
 
 
@@ -249,19 +265,22 @@ def test_a_document_that_would_lock_devices_out_is_not_signed(operator: Operator
 def test_files_that_are_none(operator: Operator, data: bytes) -> None:
     wrong = operator.folder / "wrong"
     wrong.write_bytes(data)
-    note = operator.first()
+    note, out = operator.first(), operator.folder / "out"
+    tomorrow = operator.prepare(TODAY + 1, "--current", note)
     for words in (
         ("show", wrong),
         ("show", operator.folder / "nowhere"),
-        ("sign", wrong, "--key", operator.key, "--yes", "--out", wrong),
-        ("sign", note, "--key", wrong, "--yes", "--out", wrong),
-        ("check", wrong, *operator.around),
-        ("prepare", "--epoch", TODAY, "--keys", wrong, "--out", wrong),
-        ("prepare", "--epoch", TODAY, "--keys", operator.folder / f"gateway-{TODAY}.json", "--changes", wrong, "--out", wrong),
+        ("sign", wrong, "--key", operator.key, "--first", "--yes", "--out", out),
+        ("sign", note, "--key", wrong, "--first", "--yes", "--out", out),
+        ("sign", tomorrow, "--key", operator.key, "--current", wrong, "--yes", "--out", out),
+        ("check", wrong, "--first", *operator.around),
+        ("prepare", "--epoch", TODAY, "--first", "--keys", wrong, "--out", out),
+        ("prepare", "--epoch", TODAY, "--first", "--keys", operator.folder / f"gateway-{TODAY}.json", "--changes", wrong, "--out", out),
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             operator.run(*words)
     assert wrong.read_bytes() == data
+    assert not out.exists()
 
 
 def test_a_signing_key_is_not_overwritten(operator: Operator) -> None:
