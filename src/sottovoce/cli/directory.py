@@ -304,7 +304,7 @@ def _show_changes(before: "Directory | None", after: "Directory") -> None:
     import hashlib
 
     from sottovoce.attest.verdict import printable
-    from sottovoce.edge.directories import differences
+    from sottovoce.edge.differences import differences
 
     for line in differences(before, after):
         click.echo(printable(line))

@@ -1,14 +1,12 @@
 """Directory documents as the operator makes them: put together, compared, signed, opened again (protocol section 3)."""
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from sottovoce.core.errors import ConfigError, PeerError
-from sottovoce.core.ohttp import decode_key_configs
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE
 from sottovoce.edge.keyfolder import EpochKey, PublicKeys
 from sottovoce.tlog.entries import Directory, Host, Relay, Revocations, TokenKey
@@ -17,7 +15,6 @@ from sottovoce.tlog.note import Note, SigningKey, VerifierKey, sign_note
 __all__ = [
     "Changes",
     "Plan",
-    "differences",
     "directory_of",
     "next_directory",
     "open_directory",
@@ -33,6 +30,8 @@ class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class _Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     operator: str
     url: str
+    carrier: Literal["flight"] | None = None
+    """None for a relay that streams, as in the document."""
 
 
 class _Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,7 +118,7 @@ def next_directory(plan: Plan) -> Directory:
 
 
 def _relays(given: Sequence[_Relay]) -> tuple[Relay, ...]:
-    return tuple(Relay(operator=one.operator, url=one.url) for one in given)
+    return tuple(Relay(operator=one.operator, url=one.url, streams=one.carrier is None) for one in given)
 
 
 def _hosts(given: Sequence[_Host]) -> tuple[Host, ...]:
@@ -132,33 +131,6 @@ def _kept(current: Directory | None) -> Directory:
             "the first directory has nothing to keep", hint="--changes names issuer, relays, hosts and log"
         )
     return current
-
-
-def differences(before: Directory | None, after: Directory) -> list[str]:
-    """What a signer should look at, a line each: `+` for what is new, `-` for what is gone."""
-    old, new = (set(_lines(one)) if one else set() for one in (before, after))
-    return [f"- {line}" for line in sorted(old - new)] + [f"+ {line}" for line in sorted(new - old)]
-
-
-def _lines(directory: Directory) -> Iterable[str]:
-    yield f"epoch {directory.epoch}, valid from {directory.not_before} to {directory.not_after}"
-    yield f"issuer {directory.issuer}"
-    yield f"log {directory.log_origin}, quorum {directory.log_quorum}"
-    for config in decode_key_configs(base64.b64decode(directory.ohttp_key_configs)):
-        yield f"OHTTP key {config.key_id}, KEM {config.kem_id:#06x}, {_short(config.public_key)}"
-    for key in directory.token_keys:
-        yield f"token key of type {key.token_type}, epoch {key.epoch}, {_short(base64.b64decode(key.key))}"
-    for relay in directory.relays:
-        yield f"relay {relay.operator}, {relay.url}"
-    for host in directory.hosts:
-        yield f"host {host.id}, {host.role}, {host.platform}, {host.product}, {host.hardware_id[:32]}"
-    for kind, revoked in directory.revocations.members().items():
-        for one in revoked:
-            yield f"revoked among {kind}: {one}"
-
-
-def _short(data: bytes) -> str:
-    return f"SHA-256 {hashlib.sha256(data).hexdigest()[:32]}"
 
 
 def directory_of(

@@ -488,23 +488,24 @@ class Directory:
 
     def encode(self) -> bytes:
         """The log entry, which is also the text of its note without the newline."""
-        return canonical.encode(
-            {
-                "kind": "directory",
-                "epoch": self.epoch,
-                "not_before": self.not_before,
-                "not_after": self.not_after,
-                "ohttp_key_configs": self.ohttp_key_configs,
-                "token_keys": [
-                    {"epoch": k.epoch, "token_type": k.token_type, "key": k.key} for k in self.token_keys
-                ],
-                "issuer": self.issuer,
-                "relays": [relay.members() for relay in self.relays],
-                "hosts": [host.members() for host in self.hosts],
-                "revocations": self.revocations.members(),
-                "log": {"origin": self.log_origin, "quorum": self.log_quorum},
-            }
-        )
+        return canonical.encode({"kind": "directory", **self.members()})
+
+    def members(self) -> dict[str, Any]:
+        """All its members but the kind, in an order for people; the entry has them sorted."""
+        return {
+            "epoch": self.epoch,
+            "not_before": self.not_before,
+            "not_after": self.not_after,
+            "ohttp_key_configs": self.ohttp_key_configs,
+            "token_keys": [
+                {"epoch": k.epoch, "token_type": k.token_type, "key": k.key} for k in self.token_keys
+            ],
+            "issuer": self.issuer,
+            "relays": [relay.members() for relay in self.relays],
+            "hosts": [host.members() for host in self.hosts],
+            "revocations": self.revocations.members(),
+            "log": {"origin": self.log_origin, "quorum": self.log_quorum},
+        }
 
 
 def _token_key(value: Any) -> TokenKey:
