@@ -111,7 +111,9 @@ class Log(LogClient):
         return encode_proof(index=index, path=path, checkpoint=self.log.checkpoint(now=self.now))
 
 
-def publisher(log: Log, folder: Path, **more: object) -> Publisher:
-    """The operator's publisher, for a mirror in `folder`."""
-    folder.mkdir(exist_ok=True)
-    return Publisher(log, Mirror(folder=folder), key=KEY.verifier, policy=log.log.policy(), **more)  # type: ignore[arg-type]
+def publisher(log: Log, *folders: Path, **more: object) -> Publisher:
+    """The operator's publisher, for mirrors in these folders."""
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    mirrors = [Mirror(folder=folder) for folder in folders]
+    return Publisher(log, mirrors, key=KEY.verifier, policy=log.log.policy(), **more)  # type: ignore[arg-type]

@@ -64,7 +64,12 @@ _ISSUER = click.option(
     "--issuer", required=True, metavar="URL", help="The issuer that is asked for its keys."
 )
 _MIRROR = click.option(
-    "--mirror", "mirrors", multiple=True, required=True, type=FOLDER, help="A mirror's folder; one or more."
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    required=True,
+    type=FOLDER,
+    help="The folder of each mirror. All in one command: devices compare them.",
 )
 _GAP = click.option(
     "--gap", is_flag=True, help="Days are missing since the directory before: there was none on them."
@@ -232,29 +237,23 @@ def publish(
     gap: bool,
     first: bool,
 ) -> None:
-    """Check NOTE as `check` does, enter it in the log, and put it on the mirrors. After a crash, give the same command again."""
+    """Check NOTE as `check` does, enter it in the log, and put it on all mirrors. After a crash, give the same command again."""
     from sottovoce.core.errors import ConfigError
     from sottovoce.edge.logclient import LogClient
-    from sottovoce.edge.publishing import Mirror, SecondDirectoryError
 
     pins, data = pins_of(context, environment), read_file(note)
-    signed = signed_in(note, pins)
+    signed = opened(data, pins)
     log = LogClient(log_url, read_file(secret).decode(errors="replace").strip())
-    for folder in mirrors:
-        if Mirror(folder=folder).notes().get(signed.epoch) not in {None, data}:
-            raise SecondDirectoryError(
-                "this epoch has another directory already", hint=f"looked at {folder}; nothing was published"
-            )
-    earlier = {epoch: one for epoch, one in Mirror(folder=mirrors[0]).notes().items() if epoch < signed.epoch}
+    publisher = _publisher(log, mirrors, pins)
+    earlier = {epoch: one for epoch, one in publisher.notes().items() if epoch < signed.epoch}
     if not earlier and not first:
         raise ConfigError(
-            "the mirror has no directory of a day before", hint="--first, if this is the first one of all"
+            "no mirror has a directory of a day before", hint="--first, if this is the first one of all"
         )
     before = opened(earlier[max(earlier)], pins) if earlier else None
     _refuse(_all_faults(signed, before, pins, log, gateways=gateways, issuer=issuer, gap=gap))
-    now = int(time.time())
+    publisher.publish(data, int(time.time()))
     for folder in mirrors:
-        _publisher(log, folder, pins).publish(data, now)
         click.echo(f"The directory of epoch {signed.epoch} is at {folder}.")
 
 
@@ -269,9 +268,9 @@ def refresh(
     """Fresh proofs for what is published: devices take none that is older than a day. To be run every few hours."""
     from sottovoce.edge.logclient import LogClient
 
-    pins = pins_of(context, environment)
+    publisher = _publisher(LogClient(log_url, ""), mirrors, pins_of(context, environment))
+    epochs = publisher.refresh(int(time.time()))
     for folder in mirrors:
-        epochs = _publisher(LogClient(log_url, ""), folder, pins).refresh(int(time.time()))
         click.echo(f"Fresh proofs at {folder} for epochs {', '.join(map(str, epochs)) or 'none'}.")
 
 
@@ -366,7 +365,8 @@ def _refuse(faults: "Sequence[Fault]") -> None:
         )
 
 
-def _publisher(log: "LogClient", folder: Path, pins: "Environment") -> "Publisher":
+def _publisher(log: "LogClient", folders: "Sequence[Path]", pins: "Environment") -> "Publisher":
     from sottovoce.edge.publishing import Mirror, Publisher
 
-    return Publisher(log, Mirror(folder=folder), key=pins.directory_verifier(), policy=pins.log_policy())
+    mirrors = [Mirror(folder=folder) for folder in folders]
+    return Publisher(log, mirrors, key=pins.directory_verifier(), policy=pins.log_policy())

@@ -1,17 +1,52 @@
 """Files that are either whole or not there, also when the machine stops at any moment."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sottovoce.core.errors import SottovoceError
+from sottovoce.core.errors import ConfigError, SottovoceError
 
-__all__ = ["StorageError", "put_in_place", "write_whole"]
+__all__ = ["FolderBusyError", "StorageError", "locked", "put_in_place", "write_whole"]
 
 
 class StorageError(SottovoceError):
     """A file could not be written durably."""
 
     code = "disk"
+
+
+class FolderBusyError(StorageError):
+    """Another process is at work in the folder. Nothing was changed; to be tried again."""
+
+    code = "disk.busy"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only one at work in `folder`, of those that ask; it ends with the process, however that ends, and leaves no file.
+
+    Raises:
+        FolderBusyError: another one is.
+        ConfigError: the folder is not there, or its file system has no locks.
+    """
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        raise ConfigError("a folder cannot be read", hint=f"looked for {folder}") from None
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderBusyError(
+                "another command is at work in a folder", hint=f"try again: {folder}"
+            ) from None
+        except OSError:
+            raise ConfigError("a folder cannot be locked", hint=f"is it on this machine? {folder}") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:

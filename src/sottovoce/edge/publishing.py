@@ -1,20 +1,22 @@
-"""Publishing directories: into the log, seen by witnesses, then onto the mirror, ahead of their day, under the names of their epochs.
+"""Publishing directories: into the log, seen by witnesses, then onto the mirrors, ahead of their day, under the names of their epochs.
 
     enter in the log ─▶ prove, with the witnesses' quorum ─▶ consistency files ─▶ proofs ─▶ the document, last
 
-A document appears at the mirror when everything that a device needs with it is there. Each step may be done twice, so after a crash or a
-refusal the same command is given again. The mirror's folder is all the state that there is.
+A document appears at a mirror when everything that a device needs with it is there. A device holds what one mirror has against what a relay
+has from another, so each step is done at all mirrors before the next one begins: whichever of them it asks has the file that connects the
+two. Each step may be done twice, so after a crash or a refusal the same command is given again. The mirrors' folders are all the state
+that there is.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sottovoce.core.errors import ConfigError, PeerError, SottovoceError
 from sottovoce.core.tokens import GRACE, epoch_at
 from sottovoce.edge.directories import open_directory
-from sottovoce.edge.files import write_whole
+from sottovoce.edge.files import locked, write_whole
 from sottovoce.edge.logclient import LogClient
 from sottovoce.tlog.directoryfiles import (
     HISTORY,
@@ -86,22 +88,39 @@ class Mirror:
 
 
 class Publisher:
-    """Publishes to one mirror. `key` signs directories; `policy` is what devices demand of the log."""
+    """Publishes to all mirrors of a directory. `key` signs directories; `policy` is what devices demand of the log."""
 
     def __init__(
         self,
         log: LogClient,
-        mirror: Mirror,
+        mirrors: Sequence[Mirror],
         *,
         key: VerifierKey,
         policy: LogPolicy,
         progress: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._log = log
-        self._mirror = mirror
+        self._mirrors = list({mirror.folder.resolve(): mirror for mirror in mirrors}.values())
         self._key = key
         self._policy = policy
         self._progress = progress
+
+    def notes(self) -> dict[int, bytes]:
+        """The documents that are at a mirror, by epoch.
+
+        Raises:
+            ConfigError: a folder cannot be read.
+            SecondDirectoryError: two mirrors have different ones for an epoch.
+        """
+        found = dict[int, bytes]()
+        for mirror in self._mirrors:
+            for epoch, note in mirror.notes().items():
+                if found.setdefault(epoch, note) != note:
+                    hint = f"epoch {epoch}, {mirror.folder}: which one is in the log?"
+                    raise SecondDirectoryError(
+                        "two mirrors have different directories for one day", hint=hint
+                    )
+        return found
 
     def publish(self, note: bytes, now: int, *, unsafe_replace: bool = False) -> int:
         """Publish one signed directory, with fresh proofs for all that are there; returns its epoch.
@@ -113,48 +132,64 @@ class Publisher:
             SecondDirectoryError: its epoch has another one.
             NotSeenError: the log's proof would not be accepted by a device.
             UnavailableError: the log does not take it, or does not answer.
-            StorageError: the mirror's disk is full.
+            FolderBusyError: another command is at work at a mirror.
+            StorageError: a mirror's disk is full.
         """
         directory = open_directory(note, self._key)
         if now >= directory.not_after:
             raise ConfigError("the directory's day is over", hint="prepare the next one")
-        notes = self._mirror.notes()
-        there = notes.get(directory.epoch)
-        if there not in {None, note} and not unsafe_replace:
-            raise SecondDirectoryError("this epoch has another directory already")
-        self._log.append(directory.encode())
-        self._progress("logged")
-        self._show({**notes, directory.epoch: note}, now)
+        with self._alone():
+            notes = self.notes()
+            if notes.get(directory.epoch) not in {None, note} and not unsafe_replace:
+                raise SecondDirectoryError(
+                    "this epoch has another directory already", hint="nothing was published"
+                )
+            self._log.append(directory.encode())
+            self._progress("logged")
+            self._show({**notes, directory.epoch: note}, now)
         return directory.epoch
 
     def refresh(self, now: int) -> list[int]:
-        """Fresh proofs for every directory that is there: a device takes none older than a day. The epochs.
+        """Fresh proofs for every directory that a device may ask for, and for the newest one: it takes none older than a day. The epochs.
 
         Raises:
-            NotSeenError, UnavailableError, StorageError: as `publish`.
+            SecondDirectoryError, NotSeenError, UnavailableError, StorageError: as `publish`.
         """
-        notes = self._mirror.notes()
-        self._show(notes, now)
-        return [epoch for epoch in notes if epoch >= _first(now)]
+        with self._alone():
+            return self._show(self.notes(), now)
 
-    def _show(self, notes: Mapping[int, bytes], now: int) -> None:
-        wanted = {epoch: note for epoch, note in notes.items() if epoch >= _first(now)}
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            for mirror in self._mirrors:
+                held.enter_context(locked(mirror.folder))
+            yield
+
+    def _show(self, notes: Mapping[int, bytes], now: int) -> list[int]:
+        # The newest one is proved though it may be over: where this clock is wrong, the witnesses' are not, and nothing is removed by it.
+        first = min(_first(now), max(notes, default=_first(now)))
+        wanted = {epoch: note for epoch, note in sorted(notes.items()) if epoch >= first}
         proofs, heads = dict[int, bytes](), set[int]()
         for epoch, note in wanted.items():
             proofs[epoch], size = self._prove(note, now)
             heads.add(size)
         self._progress("proved")
         self._write_histories(heads)
-        for epoch, proof in proofs.items():
-            self._mirror.put(proof_name(epoch), proof)
+        for mirror in self._mirrors:
+            for epoch, proof in proofs.items():
+                mirror.put(proof_name(epoch), proof)
         self._progress("proofs")
-        for epoch, note in wanted.items():
-            if self._mirror.notes().get(epoch) != note:
-                self._mirror.put(note_name(epoch), note)
+        for mirror in self._mirrors:
+            there = mirror.notes()
+            for epoch, note in wanted.items():
+                if there.get(epoch) != note:
+                    mirror.put(note_name(epoch), note)
         self._progress("published")
-        for epoch in (epoch for epoch in notes if epoch < _first(now) - _BEHIND):
-            for name in (note_name(epoch), proof_name(epoch)):
-                self._mirror.remove(name)
+        for mirror in self._mirrors:
+            for epoch in (epoch for epoch in notes if epoch < first - _BEHIND):
+                for name in (note_name(epoch), proof_name(epoch)):
+                    mirror.remove(name)
+        return list(wanted)
 
     def _prove(self, note: bytes, now: int) -> tuple[bytes, int]:
         """The proof of a document, checked as a device does, and the size of its tree head."""
@@ -164,21 +199,25 @@ class Publisher:
             logged = verify_proof(proof, entry, self._policy, now=now)
         except PeerError as error:
             raise NotSeenError(
-                f"no device would accept the log's proof: {error}", hint="are enough witnesses up? Try again."
+                f"no device would accept the log's proof: {error}",
+                hint="are enough witnesses up, and is this machine's clock right? Try again.",
             ) from None
         return proof, logged.checkpoint.size
 
     def _write_histories(self, heads: set[int]) -> None:
-        """The consistency files of these tree heads, from every head that was published, before the heads themselves are."""
+        """The consistency files of these tree heads, from every head that was published at a mirror, before the heads themselves are."""
         for size in sorted(heads):
-            sizes = self._mirror.sizes()
+            sizes = {one for mirror in self._mirrors for one in mirror.sizes()}
             history = self._log.history(self._policy.origin, size, sizes).encode()
-            self._mirror.put(history_name(size), history)
+            for mirror in self._mirrors:
+                mirror.put(history_name(size), history)
             if size == max(heads):
-                self._mirror.put(HISTORY, history)
+                for mirror in self._mirrors:
+                    mirror.put(HISTORY, history)
         self._progress("consistency")
-        for old in self._mirror.sizes()[: -MAX_HEADS - 1]:
-            self._mirror.remove(history_name(old))
+        for mirror in self._mirrors:
+            for old in mirror.sizes()[: -MAX_HEADS - 1]:
+                mirror.remove(history_name(old))
 
 
 def _first(now: int) -> int:

@@ -108,7 +108,7 @@ class EdgeWorld:
             client.append(host.encode())
         publisher = Publisher(
             client,
-            Mirror(folder=self.folder / "mirror"),
+            [Mirror(folder=self.folder / "mirror")],
             key=state.directory.verifier,
             policy=self._configs.environment().log_policy(),
         )

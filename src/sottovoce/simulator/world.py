@@ -196,7 +196,7 @@ class World:
             )
         publisher = Publisher(
             client,
-            Mirror(folder=self.folder / "mirror"),
+            [Mirror(folder=self.folder / "mirror")],
             key=self._state.directory.verifier,
             policy=self.environment().log_policy(),
         )

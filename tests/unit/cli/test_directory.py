@@ -106,12 +106,15 @@ class Operator:
         return out
 
     @property
+    def mirrors(self) -> list[object]:
+        return [word for name in ("mirror", "second-mirror") for word in ("--mirror", self.folder / name)]
+
+    @property
     def around(self) -> tuple[object, ...]:
         return ("--log", self.log, "--gateway", self.gateway, "--issuer", self.issuer)
 
     def publish(self, note: Path, *more: object) -> Result:
-        mirrors = [word for name in ("mirror", "second-mirror") for word in ("--mirror", self.folder / name)]
-        return self.run("publish", note, *mirrors, *self.around, "--secret", self.party.secret, *more)
+        return self.run("publish", note, *self.mirrors, *self.around, "--secret", self.party.secret, *more)
 
     def enter(self) -> None:
         """Hosts, and releases of every role, with both publishers' signatures."""
@@ -153,7 +156,7 @@ def accepted(operator: Operator, mirror: str, epoch: int, now: int) -> None:
 
 def test_two_days_of_an_operator(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:
     note, now = operator.first(), int(time.time())
-    with pytest.raises(ConfigError, match="no directory of a day before"):
+    with pytest.raises(ConfigError, match="has a directory of a day before"):
         operator.publish(note)
     # Nothing that it names is in the log yet.
     with pytest.raises(SottovoceError, match="lock devices out") as caught:
@@ -173,8 +176,8 @@ def test_two_days_of_an_operator(operator: Operator, capsys: pytest.CaptureFixtu
         accepted(
             operator, mirror, TODAY + 1, (TODAY + 1) * EPOCH_SECONDS - 3600 if now % 86400 < 82000 else now
         )
-    refreshed = operator.run("refresh", "--mirror", operator.folder / "mirror", "--log", operator.log)
-    assert f"{TODAY}, {TODAY + 1}" in refreshed.output
+    refreshed = operator.run("refresh", *operator.mirrors, "--log", operator.log)
+    assert refreshed.output.count(f"for epochs {TODAY}, {TODAY + 1}.") == 2
     shown = operator.run("show", signed, "--current", note)
     assert {f"- epoch: {TODAY}", f"+ epoch: {TODAY + 1}"} <= set(shown.output.splitlines())
     assert json.loads(operator.run("show", tomorrow, "--json").output)["epoch"] == TODAY + 1

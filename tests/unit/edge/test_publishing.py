@@ -1,6 +1,9 @@
 """Publishing a directory: nothing before the log has it and witnesses have seen it, and again after a crash at any step."""
 
 import dataclasses
+import multiprocessing
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,11 @@ import directory_kit as kit
 from directory_kit import KEY, NOON, TODAY, Log, note, publisher
 from sottovoce.core.errors import ConfigError, UnavailableError
 from sottovoce.core.tokens import EPOCH_SECONDS
-from sottovoce.device.directory import accept
+from sottovoce.device.directory import LastSeen, VerifiedDirectory, accept
 from sottovoce.edge.directories import sign_directory
-from sottovoce.edge.publishing import NotSeenError, SecondDirectoryError
-from sottovoce.tlog.directoryfiles import HISTORY, note_name, proof_name
+from sottovoce.edge.files import FolderBusyError, locked
+from sottovoce.edge.publishing import Mirror, NotSeenError, SecondDirectoryError
+from sottovoce.tlog.directoryfiles import HISTORY, history_name, note_name, proof_name
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import SigningKey
 from sottovoce.tlog.proof import Proof
@@ -188,6 +192,164 @@ def test_fresh_proofs_for_all_that_a_device_may_ask_for(log: Log, mirror: Path) 
     assert note_name(TODAY) not in served(mirror)
     assert note_name(TODAY + 1) not in served(mirror)
     assert served(mirror) >= {note_name(TODAY + 9), proof_name(TODAY + 9)}
+
+
+# Several mirrors.
+
+
+def by_two_ways(log: Log, mirror: Path, relay: Path, *, last: LastSeen | None = None) -> VerifiedDirectory:
+    """What a device accepts that asks `mirror`, and a relay that asks `relay`: each for the files as they are now."""
+    note, proof, history = (
+        (mirror / name).read_bytes() for name in (note_name(TODAY), proof_name(TODAY), HISTORY)
+    )
+    second, second_proof = ((relay / name(TODAY)).read_bytes() for name in (note_name, proof_name))
+    newest = max(head_of(one) for one in (proof, second_proof))
+    if History.parse(history).head.size != newest:
+        history = (mirror / history_name(newest)).read_bytes()
+    return accept(
+        note, second, proof, key=KEY.verifier, log=log.log.policy(), now=NOON, last=last,
+        second_proof=second_proof, history=history,
+    )  # fmt: skip
+
+
+def head_of(proof: bytes) -> int:
+    return int(Proof.parse(proof).note.text.split("\n")[1])
+
+
+def test_at_any_moment_every_two_mirrors_go_together(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    publisher(log, one, two).publish(note(), NOON)
+    put, looked = Mirror.put, []
+
+    def put_and_look(mirror: Mirror, name: str, data: bytes) -> None:
+        put(mirror, name, data)
+        for pair in ((one, two), (two, one), (one, one), (two, two)):
+            by_two_ways(log, *pair)
+        looked.append(name)
+
+    monkeypatch.setattr(Mirror, "put", put_and_look)
+    log.log.add(b"something else")
+    publisher(log, one, two).refresh(NOON)
+    publisher(log, one, two).publish(note(TODAY + 1), NOON)
+    # Of each mirror: a proof and two consistency files, then two of each and a document.
+    assert len(looked) == 2 * (3 + 5)
+    for name in (note_name(TODAY), proof_name(TODAY), HISTORY, proof_name(TODAY + 1)):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_mirrors_that_were_refreshed_apart_are_brought_together(log: Log, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    publisher(log, one, two).publish(note(), NOON)
+    seen = []
+    for number, apart in enumerate((one, two, one)):
+        log.log.add(b"entry %d" % number)
+        publisher(log, apart).refresh(NOON)
+        accepted = by_two_ways(log, apart, apart)
+        seen.append(LastSeen(epoch=TODAY, checkpoint=accepted.checkpoint))
+    with pytest.raises(FileNotFoundError):
+        by_two_ways(log, two, one)  # it has no file that leads to the other's tree head
+    publisher(log, one, two).refresh(NOON)
+    # A device that was at either comes back to either, by any two ways.
+    for pair in ((one, two), (two, one), (one, one), (two, two)):
+        for last in seen:
+            by_two_ways(log, *pair, last=last)
+
+
+def test_a_new_mirror_gets_all_that_a_device_may_ask_for(log: Log, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    publisher(log, one).publish(note(), NOON)
+    publisher(log, one, two, one).refresh(NOON)
+    by_two_ways(log, two, one)
+    by_two_ways(log, one, two)
+
+
+def test_mirrors_with_different_documents_are_left_alone(log: Log, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    publisher(log, one).publish(note(), NOON)
+    two.mkdir()
+    other = sign_directory(dataclasses.replace(kit.directory(), issuer="other.example"), KEY)
+    (two / note_name(TODAY)).write_bytes(other)
+    before, asked = {path.name: path.read_bytes() for path in one.iterdir()}, list(log.asked)
+    with pytest.raises(SecondDirectoryError, match="two mirrors"):
+        publisher(log, one, two).refresh(NOON)
+    with pytest.raises(SecondDirectoryError, match="two mirrors"):
+        publisher(log, one, two).publish(note(TODAY + 1), NOON)
+    assert {path.name: path.read_bytes() for path in one.iterdir()} == before
+    assert served(two) == {note_name(TODAY)}
+    assert log.asked == asked
+
+
+# Two commands at once, and wrong clocks.
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda log, *mirrors: publisher(log, *mirrors).refresh(NOON),
+        lambda log, *mirrors: publisher(log, *mirrors).publish(note(TODAY + 1), NOON),
+    ],
+    ids=["refresh", "publish"],
+)
+def test_one_command_at_a_time_is_at_work_at_a_mirror(
+    log: Log, tmp_path: Path, work: Callable[..., object]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    publisher(log, one, two).publish(note(), NOON)
+    asked = list(log.asked)
+    with locked(two), pytest.raises(FolderBusyError, match="another command"):
+        work(log, one, two)
+    assert log.asked == asked
+    # What it had locked before is free, and so is the other now.
+    work(log, one, two)
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def hold() -> None:
+        with locked(tmp_path):
+            there.send(None)
+            time.sleep(600)
+
+    process = context.Process(target=hold)
+    process.start()
+    here.recv()
+    with pytest.raises(FolderBusyError), locked(tmp_path):
+        pass
+    process.kill()
+    process.join()
+    with locked(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_none(log: Log, mirror: Path) -> None:
+    nowhere = publisher(log, mirror)
+    mirror.rmdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        nowhere.refresh(NOON)
+
+
+@pytest.mark.parametrize("days", [-400, -2, 2, 9, 400])
+def test_a_clock_that_is_wrong_by_days_changes_nothing(log: Log, mirror: Path, days: int) -> None:
+    for epoch in (TODAY, TODAY + 1):
+        publisher(log, mirror).publish(note(epoch), NOON)
+    before = {path.name: path.read_bytes() for path in mirror.iterdir()}
+    with pytest.raises(NotSeenError, match="too old, or from the future") as caught:
+        publisher(log, mirror).refresh(NOON + days * EPOCH_SECONDS)
+    assert "clock" in caught.value.hint
+    assert {path.name: path.read_bytes() for path in mirror.iterdir()} == before
+
+
+def test_the_newest_one_stays_however_late_the_next_one_comes(log: Log, mirror: Path) -> None:
+    for epoch in (TODAY - 1, TODAY):
+        log.now = NOON + (epoch - TODAY) * EPOCH_SECONDS
+        publisher(log, mirror).publish(note(epoch), log.now)
+    log.now = NOON + 40 * EPOCH_SECONDS
+    assert publisher(log, mirror).refresh(log.now) == [TODAY]
+    assert served(mirror) >= {note_name(TODAY - 1), note_name(TODAY), proof_name(TODAY)}
 
 
 def test_the_secret_stays_out_of_what_can_be_printed(log: Log) -> None:
