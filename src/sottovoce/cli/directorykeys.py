@@ -62,15 +62,13 @@ def gateway_keys(
 def signing_key(name: str, *, out: Path) -> None:
     """Make the key that signs directories, once, and print the public key, which devices pin. NAME is the key's."""
     from sottovoce.core.errors import ConfigError, DecodeError
-    from sottovoce.edge.files import write_whole
+    from sottovoce.edge.files import write_new
     from sottovoce.tlog.note import SigningKey
 
-    if out.exists():
-        raise ConfigError("there is a key already", hint=f"it is not overwritten: {out}")
     try:
         key = SigningKey.generate(name)
         public = str(SigningKey.parse(key.secret()).verifier)
     except DecodeError:
         raise ConfigError("a key cannot have this name", hint="like directory.example.org") from None
-    write_whole(out, key.secret().encode())
+    write_new(out, key.secret().encode())
     click.echo(public)

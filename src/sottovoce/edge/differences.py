@@ -5,7 +5,6 @@ are members and entries of lists, each with all that stands in it. Only keys are
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -52,7 +51,7 @@ def _of(directory: Directory) -> Iterator[_Line]:
     # Said once more, for people: the digest above covers all of it, and what cannot be read here.
     try:
         configs = decode_key_configs(base64.b64decode(directory.ohttp_key_configs, validate=True))
-    except (DecodeError, UsageError, binascii.Error):
+    except (DecodeError, UsageError, ValueError):
         yield _Line("OHTTP keys", "cannot be read")
         return
     for config in configs:
@@ -81,7 +80,7 @@ def _text(name: str, value: Any) -> str:
 def _key(encoded: str) -> str:
     try:
         data = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         data = b""
     # Several texts can stand for the same bytes: one that is not the usual one is shown as it is.
     return _digest(data) if base64.b64encode(data).decode() == encoded else json.dumps(encoded)

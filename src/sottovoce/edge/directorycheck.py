@@ -5,7 +5,6 @@ A fault is found in the document and its predecessor alone (`document_faults`), 
 """
 
 import base64
-import binascii
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -97,7 +96,7 @@ def _token_key_forms(new: Directory) -> Iterator[Fault]:
                 ids.append((PRIVATE_TOKEN_TYPE, PublicTokenKey(encoded=data).truncated_id))
             else:
                 yield Fault(code="token-keys", text=f"a token key of the unknown type {key.token_type}")
-        except (DecodeError, UsageError, binascii.Error):
+        except (DecodeError, UsageError, ValueError):
             yield Fault(code="token-keys", text=f"the token key of epoch {key.epoch} is malformed")
     if len(set(ids)) < len(ids):
         yield Fault(code="token-keys", text="two token keys share their truncated id: have one made again")
@@ -290,7 +289,7 @@ def _issuer(new: Directory, answer: bytes) -> Iterator[Fault]:
 def _configs(directory: Directory) -> Sequence[KeyConfig]:
     try:
         return decode_key_configs(base64.b64decode(directory.ohttp_key_configs, validate=True))
-    except binascii.Error:
+    except ValueError:
         raise DecodeError("the OHTTP keys are not base64") from None
 
 

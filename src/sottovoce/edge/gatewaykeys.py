@@ -4,7 +4,6 @@ Keys of a folder are each of one epoch. An OHTTP key is taken as soon as it is t
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from sottovoce.core.ohttp import GatewayKey, encode_key_configs
 from sottovoce.core.privatetokens import PrivateTokenKey
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, TOKEN_TYPE, TokenKey, epoch_at
 from sottovoce.edge.batchkeys import load_batch_key
-from sottovoce.edge.files import write_whole
-from sottovoce.edge.keyfolder import PublicKeys, epoch_files
+from sottovoce.edge.files import write_new
+from sottovoce.edge.keyfolder import PublicKeys, delete, epoch_files, is_there
 
 __all__ = [
     "OHTTP_KEPT",
@@ -159,8 +158,8 @@ def make_gateway_keys(folder: Path, epoch: int) -> PublicKeys:
     keys = []
     for kem in _KEMS:
         path = folder / f"ohttp-{epoch}-{kem:04x}.key"
-        if not path.exists():
-            write_whole(path, hpke.generate_private_key(kem).private_bytes())
+        if not is_there(path):
+            write_new(path, hpke.generate_private_key(kem).private_bytes())
         keys.append(_ohttp_key(path, epoch, kem).key)
     configs = encode_key_configs([key.config() for key in keys])
     return PublicKeys(party="gateway", epoch=epoch, ohttp_key_configs=base64.b64encode(configs).decode())
@@ -188,7 +187,7 @@ def forget_gateway_keys(folder: Path, now: float, *, made: int) -> int:
     not old by it either stays.
 
     Raises:
-        ConfigError: the folder cannot be read.
+        ConfigError: the folder cannot be read, or a key not be deleted.
     """
     ohttp, tokens = epoch_files(folder, _OHTTP), [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
     over = [
@@ -197,9 +196,7 @@ def forget_gateway_keys(folder: Path, now: float, *, made: int) -> int:
         if now >= (int(match[1]) + 1) * EPOCH_SECONDS + OHTTP_KEPT + _LATE and int(match[1]) < made - 1
     ]
     over += [path for path, match in tokens if int(match[1]) < min(epoch_at(int(now)) - 1, made - 2)]
-    for path in over:
-        path.unlink(missing_ok=True)
-    return len(over)
+    return delete(over)
 
 
 def _ohttp_key(path: Path, epoch: int, kem: int) -> OhttpKey:
@@ -223,7 +220,7 @@ def _key_pair(path: Path, key_id: int, kem: int) -> GatewayKey:
 def _token_key(entry: TokenKeyEntry) -> TokenKey:
     try:
         return TokenKey.parse(base64.b64decode(entry.key, validate=True))
-    except (DecodeError, binascii.Error):
+    except (DecodeError, ValueError):
         raise ConfigError("a token key is malformed") from None
 
 
@@ -235,10 +232,14 @@ def _public_key(path: Path) -> TokenKey:
 
 
 def _lay(path: Path, data: bytes) -> None:
-    if path.exists():
-        if path.read_bytes() != data:
-            raise ConfigError(
-                "the gateway has another token key of this epoch", hint=f"which one is right? see {path}"
-            )
+    if not is_there(path):
+        write_new(path, data)
         return
-    write_whole(path, data)
+    try:
+        same = path.read_bytes() == data
+    except OSError:
+        raise ConfigError("a token key cannot be read", hint=f"looked for {path}") from None
+    if not same:
+        raise ConfigError(
+            "the gateway has another token key of this epoch", hint=f"which one is right? see {path}"
+        )

@@ -9,7 +9,8 @@ from typing import Final
 from sottovoce.core.privatetokens import PrivateTokenKey
 from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey, epoch_at
 from sottovoce.edge.batchkeys import generate_batch_key, load_batch_key
-from sottovoce.edge.keyfolder import EpochKey, PublicKeys, epoch_files, make_file
+from sottovoce.edge.files import make_new
+from sottovoce.edge.keyfolder import EpochKey, PublicKeys, delete, epoch_files
 from sottovoce.edge.rsa import BlindSigner, generate_token_key, load_token_key
 
 __all__ = ["IssuerFolder", "forget_issuer_keys", "make_issuer_keys", "read_issuer_folder"]
@@ -45,16 +46,17 @@ def make_issuer_keys(folder: Path, epoch: int, *, type_5: bool) -> PublicKeys:
     """Make the issuer's keys of `epoch`, those that are missing, and return the public halves of all that are there.
 
     Raises:
-        ConfigError: a file cannot be written or read, or libsodium is not here for type 5.
+        ConfigError: a key cannot be read, was just made by another command, or libsodium is not here for type 5.
+        StorageError: a file cannot be written.
     """
     there = read_issuer_folder(folder)
     if epoch not in there.signing:
         near = [key for number, (_, key) in there.signing.items() if abs(number - epoch) <= _NEAR]
         taken = [key.truncated_id for key in near]
-        make_file(folder / f"token-{epoch}.pem", lambda staged: generate_token_key(staged, taken=taken))
+        make_new(folder / f"token-{epoch}.pem", lambda staged: generate_token_key(staged, taken=taken))
     if type_5 and epoch not in there.batch:
         others = [k.public.truncated_id for number, k in there.batch.items() if abs(number - epoch) <= _NEAR]
-        make_file(folder / f"batch-{epoch}.key", lambda staged: generate_batch_key(staged, taken=others))
+        make_new(folder / f"batch-{epoch}.key", lambda staged: generate_batch_key(staged, taken=others))
     there = read_issuer_folder(folder)
     keys = [EpochKey.of(epoch, TOKEN_TYPE, there.signing[epoch][1].spki)]
     if epoch in there.batch:
@@ -69,10 +71,8 @@ def forget_issuer_keys(folder: Path, now: int, *, made: int) -> int:
     cost a key that devices count on.
 
     Raises:
-        ConfigError: the folder cannot be read.
+        ConfigError: the folder cannot be read, or a key not be deleted.
     """
     found = [*epoch_files(folder, _TOKEN), *epoch_files(folder, _BATCH)]
     over = [path for path, match in found if int(match[1]) < min(epoch_at(now) - 1, made - 3)]
-    for path in over:
-        path.unlink(missing_ok=True)
-    return len(over)
+    return delete(over)

@@ -11,9 +11,8 @@ A file appears whole or not at all, and none is ever changed: made again, a day'
 """
 
 import base64
-import binascii
 import re  # noqa: TC003 - it would be the only one of its kind
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,9 +22,8 @@ from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.core.ohttp import decode_key_configs
 from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
-from sottovoce.edge.files import put_in_place
 
-__all__ = ["LOOK", "EpochKey", "PublicKeys", "epoch_files", "listing", "make_file"]
+__all__ = ["LOOK", "EpochKey", "PublicKeys", "delete", "epoch_files", "is_there", "listing"]
 
 _LIMIT: Final = 64 * 1024
 LOOK: Final = 60.0
@@ -64,12 +62,13 @@ class PublicKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         try:
             keys = msgspec.json.decode(data[: _LIMIT + 1], type=cls)
             keys.check()
-        except (msgspec.DecodeError, UnicodeError, RecursionError, DecodeError, UsageError, binascii.Error):
+        except (RecursionError, DecodeError, UsageError, ValueError):
+            # msgspec's errors, base64's and those of text are values' errors.
             raise ConfigError("a file of public keys is malformed") from None
         return keys
 
     def check(self) -> None:
-        """Parse each key; raises DecodeError, UsageError or binascii.Error."""
+        """Parse each key; raises DecodeError, UsageError or ValueError."""
         if self.party == "gateway":
             decode_key_configs(base64.b64decode(self.ohttp_key_configs, validate=True))
         elif self.ohttp_key_configs:
@@ -97,13 +96,47 @@ def epoch_files(folder: Path, pattern: "re.Pattern[str]") -> list[tuple[Path, "r
     """The files in `folder` whose whole names match.
 
     Raises:
-        ConfigError: the folder cannot be read.
+        ConfigError: the folder cannot be read, or something in it is named so and is no file.
     """
     try:
         paths = sorted(folder.iterdir())
     except OSError:
         raise ConfigError("the key folder cannot be read", hint=f"looked for {folder}") from None
-    return [(path, match) for path in paths if (match := pattern.fullmatch(path.name))]
+    found = [(path, match) for path in paths if (match := pattern.fullmatch(path.name))]
+    for path, _ in found:
+        is_there(path)
+    return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a key file of this name.
+
+    Raises:
+        ConfigError: something else has the name, such as a folder.
+    """
+    try:
+        if path.is_file():
+            return True
+        there = path.is_symlink() or path.exists()
+    except OSError:
+        there = True
+    if there:
+        raise ConfigError("something that is no file has a key's name", hint=f"take it away: {path}")
+    return False
+
+
+def delete(paths: Sequence[Path]) -> int:
+    """Delete key files; how many.
+
+    Raises:
+        ConfigError: one cannot be deleted.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            raise ConfigError("an old key cannot be deleted", hint=f"looked for {path}") from None
+    return len(paths)
 
 
 def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:
@@ -113,18 +146,3 @@ def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:
     except OSError:
         return ()
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-def make_file(path: Path, make: Callable[[Path], object]) -> None:
-    """Have `make` write a key beside `path`, then give it its name: nobody reads half of one.
-
-    Raises:
-        ConfigError: it cannot be written; or as `make`.
-    """
-    staged = path.with_name(path.name + ".new")
-    try:
-        staged.unlink(missing_ok=True)  # of a run that was cut off
-        make(staged)
-        put_in_place(staged, path)
-    except OSError:
-        raise ConfigError("a key cannot be written", hint=f"looked for {path}") from None

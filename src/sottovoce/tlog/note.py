@@ -43,7 +43,8 @@ _SIGNATURE: Final = 64
 _TIMESTAMP: Final = struct.Struct(">Q")
 _MAX_TIME: Final = (1 << 63) - 1
 """tlog-cosignature, "Format"."""
-_NAME: Final = re.compile(r"[^\s+]+")
+_NAME: Final = re.compile(r"[^\s+\ud800-\udfff]+")
+"""Surrogates stand for what is not UTF-8 on a command line; a note has none."""
 _DASH: Final = "\u2014 "
 
 

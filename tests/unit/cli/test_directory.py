@@ -292,3 +292,11 @@ def test_a_signing_key_is_not_overwritten(operator: Operator) -> None:
         operator.run("keys", "signing", "directory.example", "--out", operator.key)
     assert operator.key.read_bytes() == before
     assert operator.key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a+b", "\udcff"])
+def test_names_that_a_key_cannot_have(operator: Operator, name: str) -> None:
+    out = operator.folder / "new.key"
+    with pytest.raises(ConfigError, match="cannot have this name"):
+        operator.run("keys", "signing", name, "--out", out)
+    assert not out.exists()

@@ -1,20 +1,23 @@
 """Key folders: a day's keys are made once, appear whole, are read together, and go when nobody takes them any more."""
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from directory_kit import NOON, TODAY, gateway_keys, issuer_keys
 from sottovoce.core import hpke, ristretto
-from sottovoce.core.errors import ConfigError
+from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.ohttp import decode_key_configs
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE
 from sottovoce.edge import gatewaykeys, issuerkeys
+from sottovoce.edge.files import StorageError, make_new, write_new
 from sottovoce.edge.gatewaykeys import OHTTP_KEPT, lay_token_keys, make_gateway_keys, read_gateway_folder
 from sottovoce.edge.issuerkeys import make_issuer_keys, read_issuer_folder
 from sottovoce.edge.keyfolder import PublicKeys
 
+Work = Callable[[], object]
 END = (TODAY + 1) * EPOCH_SECONDS
 
 
@@ -55,6 +58,75 @@ def test_what_a_killed_run_left_is_made_again(tmp_path: Path) -> None:
     make_gateway_keys(tmp_path, TODAY)
     assert set(read_issuer_folder(tmp_path).signing) == {TODAY}
     assert not [name for name in names(tmp_path) if name.endswith(".new")]
+
+
+def test_a_key_that_another_command_makes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "some.key"
+
+    def slow(staged: Path) -> None:
+        staged.write_bytes(b"late")
+        write_new(path, b"first")
+
+    with pytest.raises(SottovoceError):
+        make_new(path, slow)
+    assert path.read_bytes() == b"first"
+    with pytest.raises(ConfigError, match="already"):
+        write_new(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert names(tmp_path) == ["some.key"]
+
+
+def test_a_key_laid_there_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "some.key"
+
+    def slow(staged: Path) -> None:
+        staged.write_bytes(b"late")
+        path.write_bytes(b"by hand")
+
+    with pytest.raises(ConfigError, match="already"):
+        make_new(path, slow)
+    assert path.read_bytes() == b"by hand"
+    assert names(tmp_path) == ["some.key"]
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def full(staged: Path) -> None:
+        staged.write_bytes(b"half")
+        raise OSError
+
+    with pytest.raises(StorageError):
+        make_new(tmp_path / "some.key", full)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"ohttp-{TODAY}-0020.key", f"token-{TODAY}.spki", f"token-{TODAY}.pem", f"batch-{TODAY}.key"],
+)
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_what_is_named_like_a_key_and_is_no_file_is_named(tmp_path: Path, name: str, what: str) -> None:
+    if what == "folder":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    gateway: list[Work] = [
+        lambda: read_gateway_folder(tmp_path),
+        lambda: gatewaykeys.forget_gateway_keys(tmp_path, END + 9 * EPOCH_SECONDS, made=TODAY + 9),
+    ]
+    issuer: list[Work] = [
+        lambda: read_issuer_folder(tmp_path),
+        lambda: make_issuer_keys(tmp_path, TODAY, type_5=False),
+        lambda: issuerkeys.forget_issuer_keys(tmp_path, END + 9 * EPOCH_SECONDS, made=TODAY + 9),
+    ]
+    works = issuer if name.endswith(".pem") else gateway + issuer if name.startswith("batch") else gateway
+    if name.startswith("ohttp"):
+        works.append(lambda: make_gateway_keys(tmp_path, TODAY))
+    if name.endswith(".spki"):
+        works.append(lambda: lay_token_keys(tmp_path, issuer_keys(TODAY)))
+    for work in works:
+        with pytest.raises(ConfigError, match="no file has a key's name") as caught:
+            work()
+        assert name in caught.value.hint
 
 
 def test_no_two_keys_that_are_in_use_at_once_share_an_id(tmp_path: Path) -> None:
@@ -181,6 +253,8 @@ ISSUER = issuer_keys(TODAY).encode()
         ISSUER.replace(b'"key": "MIIB', b'"key": "MIIC'),
         ISSUER.replace(f'"epoch": {TODAY}'.encode(), f'"epoch": {TODAY + 1}'.encode(), 1),
         b'{"party": "issuer", "epoch": 1}',
+        GOOD.replace(b'"ohttp_key_configs": "', b'"ohttp_key_configs": "\xc3\xa9'),
+        ISSUER.replace(b'"key": "MIIB', '"key": "M\u00efIB'.encode()),
     ],
 )
 def test_public_keys_that_are_none(data: bytes) -> None:
