@@ -213,10 +213,16 @@ def compare(context: Context, /, checkpoint: Path, *, url: str, environment: Pat
     from sottovoce.device.gossip import signed_head
     from sottovoce.tlog.note import Note
 
-    other = signed_head(Note.parse(read_file(checkpoint)), log_policy(context, environment))
+    policy = log_policy(context, environment)
+    other = signed_head(Note.parse(read_file(checkpoint)), policy)
     last = load_last_seen(context.home / "last-directory.json")
     if last is None:
         raise ConfigError("this device has seen no tree head yet")
+    if last.checkpoint.origin != policy.origin:
+        raise ConfigError(
+            "this device has seen another log last than the one that is pinned",
+            hint="two logs cannot be compared; after a refill it has seen this one",
+        )
     size = max(other.size, last.checkpoint.size)
     same = other.size == last.checkpoint.size
     leaves: list[bytes] = [] if same else with_reader(url, lambda reader: reader.leaves(size))

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from sottovoce.core.errors import CryptoError, DecodeError
 from sottovoce.tlog import merkle
 from sottovoce.tlog.checkpoint import Checkpoint
+from sottovoce.tlog.policy import OriginError
 
 __all__ = [
     "MAX_HEADS",
@@ -134,7 +135,7 @@ class History:
             old, new = new, old
         if (new.origin, new.size, new.root) != (self.head.origin, self.head.size, self.head.root):
             raise NotListedError("the consistency file is of another tree head")
-        if old.origin != new.origin or (old.size != new.size and old.size not in self.paths):
+        if old.origin != new.origin or old.size not in {0, new.size, *self.paths}:
             raise NotListedError("the consistency file has no proof from that tree head")
         try:
             require_one_log(old, new, self.paths.get(old.size, ()))
@@ -148,8 +149,11 @@ def require_one_log(old: TreeHead, new: TreeHead, path: Sequence[bytes]) -> None
     """Check that the log of `new`, which is not smaller, continues that of `old`, by this consistency proof.
 
     Raises:
+        OriginError: they are of two logs, which says nothing about either.
         ForkError: it does not; the text says which sizes.
     """
+    if old.origin != new.origin:
+        raise OriginError("the two tree heads are of two logs")
     if old.size == new.size:
         if old.root != new.root:
             raise ForkError(f"the log is forked: it has signed two tree heads of size {old.size}")

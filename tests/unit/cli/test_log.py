@@ -323,6 +323,31 @@ def test_two_devices_compare_their_tree_heads(party: Party) -> None:
     assert party.run("compare", head, "--log", party.url).exit_code in {1, 2}
 
 
+def test_a_device_that_saw_another_log_last_is_told_so_and_of_no_fork(offline: Party) -> None:
+    log = FilesLog(entries=[HOST])
+    log.key = offline.key
+    head = offline.folder / "head"
+    head.write_bytes(log.checkpoint(now=1).encode())
+    stranger = FilesLog(entries=[RELEASE], origin="log.example/before")
+    seen(offline.home, Checkpoint.parse(stranger.checkpoint(now=1).text))
+    told = offline.run("compare", head, "--log", "http://127.0.0.1:1")
+    assert told.exit_code == 2
+    assert "another log" in told.output
+    assert "fork" not in told.output
+
+
+def test_the_empty_tree_is_continued_by_every_other(party: Party) -> None:
+    assert party.publish(party.host).exit_code == 0
+    empty, grown = FilesLog(entries=[]), FilesLog(entries=[HOST])
+    empty.key = grown.key = party.key
+    head = party.folder / "head"
+    for one, other in ((empty, grown), (grown, empty)):
+        head.write_bytes(one.checkpoint(now=1).encode())
+        seen(party.home, Checkpoint.parse(other.checkpoint(now=1).text))
+        told = party.run("compare", head, "--log", party.url)
+        assert (told.exit_code, told.output) == (0, "the tree head of size 1 continues the one of size 0\n")
+
+
 # Artifacts on the disk
 
 

@@ -9,6 +9,7 @@ from sottovoce.core.errors import DecodeError, PeerError
 from sottovoce.tlog import merkle
 from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.history import MAX_HEADS, ForkError, History, NotListedError, require_one_log
+from sottovoce.tlog.policy import OriginError
 
 ORIGIN = "log.example/test"
 LEAVES = [merkle.leaf_hash(b"entry %d" % number) for number in range(70)]
@@ -49,6 +50,23 @@ def test_what_is_not_listed_is_not_proved() -> None:
     ):
         with pytest.raises(NotListedError):
             history.require(old, new)
+
+
+def test_tree_heads_of_two_logs_are_no_fork() -> None:
+    for size in (0, 3, 8):
+        with pytest.raises(OriginError, match="two logs"):
+            require_one_log(head(size, origin="log.example/other"), head(8), ())
+
+
+def test_every_tree_continues_the_empty_one() -> None:
+    history = History.of(ORIGIN, LEAVES[:8], (0, 3))
+    assert list(history.paths) == [3]
+    history.require(head(0), head(8))
+    history.require(head(8), head(0))
+    with pytest.raises(NotListedError):
+        history.require(head(0, origin="log.example/other"), head(8))
+    with pytest.raises(NotListedError):
+        history.require(head(0), head(7))
 
 
 GOOD = History.of(ORIGIN, LEAVES[:8], (3, 4)).encode()
