@@ -63,8 +63,12 @@ def _validity(new: Directory) -> Iterator[Fault]:
         yield Fault(
             code="validity", text="it is valid for another time than its day and an hour on each side"
         )
-    if len(new.encode()) > MAX_ENTRY:
-        yield Fault(code="size", text=f"it is longer than {MAX_ENTRY} bytes: the log does not take it")
+    length = len(new.encode())
+    if length > MAX_ENTRY:
+        yield Fault(
+            code="size",
+            text=f"it has {length} bytes, and the log takes no entry of more than {MAX_ENTRY}: list fewer hosts",
+        )
 
 
 def _token_keys(new: Directory) -> Iterator[Fault]:

@@ -1,5 +1,6 @@
 """`sottovoce directory`: two days of an operator, with a real log, witness, gateway and issuer on loopback."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -262,6 +263,16 @@ def test_a_document_that_would_lock_devices_out_is_not_signed(operator: Operator
     with pytest.raises(SottovoceError, match="lock devices out"):
         operator.sign(document, "--current", note)
     assert not document.with_suffix(".note").exists()
+
+
+def test_one_that_the_log_would_not_take_is_not_even_prepared(operator: Operator) -> None:
+    note = operator.first()
+    many = [dataclasses.replace(kit.HOSTS[0], id=f"host-{number}").members() for number in range(300)]
+    changes = operator.folder / "many.json"
+    changes.write_text(json.dumps({"hosts": many}))
+    with pytest.raises(SottovoceError, match="lock devices out"):
+        operator.prepare(TODAY + 1, "--current", note, "--changes", changes)
+    assert not (operator.folder / f"directory-{TODAY + 1}.json").exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xff", b"\x00" * 3_000_000])

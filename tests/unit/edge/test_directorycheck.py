@@ -14,11 +14,12 @@ import log_kit
 import token_kit
 from directory_kit import TODAY, directory, gateway_key, issuer_keys
 from sottovoce.core.authscheme import to_base64url
-from sottovoce.core.errors import ConfigError
+from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.core.ohttp import GatewayKey, encode_key_configs
 from sottovoce.edge.directories import Changes, Plan, next_directory
 from sottovoce.edge.directorycheck import document_faults, surrounding_faults
 from sottovoce.tlog.entries import Directory, Relay, Revocations, TokenKey
+from sottovoce.tlog.tiles import decode_bundle, encode_bundle
 
 NOW, NEXT = directory(TODAY), directory(TODAY + 1)
 
@@ -282,9 +283,27 @@ def test_a_document_of_its_day_that_is_only_in_the_log_is_a_second_one() -> None
     assert found == ["epoch: the log has another directory for its day already: publish that one"]
 
 
-def test_it_has_room_in_the_log() -> None:
-    many = changed(issuer="x" * (1 << 16))
-    assert any(fault.code == "size" for fault in document_faults(many, NOW))
+def of_length(length: int) -> Directory:
+    """One with as many hosts as there is room for, whose document has this length."""
+    hosts = [dataclasses.replace(kit.HOSTS[0], id=f"host-{number:03}") for number in range(200)]
+    missing = length - len(changed(hosts=tuple(hosts)).encode())
+    for number, host in enumerate(hosts):
+        more = min(missing, 100)
+        hosts[number] = dataclasses.replace(host, id=host.id + "x" * more)
+        missing -= more
+    return changed(hosts=tuple(hosts))
+
+
+def test_the_longest_one_that_the_log_takes_has_no_fault_and_the_next_has() -> None:
+    longest, longer = of_length(65_535), of_length(65_536)
+    assert (len(longest.encode()), len(longer.encode())) == (65_535, 65_536)
+    assert document_faults(longest, NOW) == []
+    assert decode_bundle(encode_bundle([longest.encode()])) == [longest.encode()]
+    (fault,) = document_faults(longer, NOW)
+    assert fault.code == "size"
+    assert "65536 bytes" in fault.text
+    with pytest.raises(UsageError):
+        encode_bundle([longer.encode()])
 
 
 def test_keys_that_are_no_base64_are_a_fault_and_no_exception() -> None:
