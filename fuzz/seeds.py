@@ -29,8 +29,9 @@ from sottovoce.simulator.gpu_manifest import manifest_text, sign_manifest
 from sottovoce.simulator.intel import QuoteFields
 from sottovoce.simulator.paravisor import SimulatedParavisor
 from sottovoce.simulator.testing import NOW, EvidenceWorld, TdxEvidenceWorld, intel, vendor
+from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Relay, Revocations, TokenKey
+from sottovoce.tlog.entries import Directory, Relay, Revocations, TokenKey
 from sottovoce.tlog.history import History
 from sottovoce.tlog.merkle import leaf_hash
 from sottovoce.tlog.note import SigningKey

@@ -50,8 +50,9 @@ from sottovoce.edge.oidc import IdTokenError, ProviderError, parse_keys, read_he
 from sottovoce.simulator.testing import NOW
 from sottovoce.tee.settings import parse_settings
 from sottovoce.thirdparty.witness import parse_request
+from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release
+from sottovoce.tlog.entries import Directory, Host, Release
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import Note, VerifierKey
 from sottovoce.tlog.proof import Proof, encode_proof

@@ -26,7 +26,7 @@ from sottovoce.simulator.testing import NOW
 from sottovoce.tee import boot
 from sottovoce.tee.features.prompts import check_prompts, prompts_digest
 from sottovoce.tee.settings import ArtifactMismatchError, Model, Settings
-from sottovoce.tlog import entries
+from sottovoce.tlog import entries, members
 from sottovoce.tlog.artifacts import Tree, artifact_digest
 from sottovoce.tlog.policy import LogPolicy
 from sottovoce.tlog.proof import LoggedEntry
@@ -67,14 +67,14 @@ def test_without_the_proof(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = entries._open
+    genuine = members.open_entry
     (trial,) = (t for t in trials("guard-as-orchestrator") if "another kind" in t.tries)
     assert not succeeds(trial)
 
     def any_kind(data: bytes, kind: str, **limits: Any) -> Any:
         return genuine(data.replace(b'"kind":"artifact"', b'"kind":"release"'), kind, **limits)
 
-    monkeypatch.setattr(entries, "_open", any_kind)
+    monkeypatch.setattr(entries, "open_entry", any_kind)
     assert succeeds(trial)
 
 

@@ -81,7 +81,7 @@ def sign(entry: Path, *, key: Path, out: Path) -> None:
 def publish(entry: Path, *, signatures: tuple[Path, ...], url: str, secret: Path) -> None:
     """Enter ENTRY in the log. A release needs the signatures of two people; other kinds need none."""
     from sottovoce.core.errors import ConfigError
-    from sottovoce.tlog.entries import KINDS, kind_of
+    from sottovoce.tlog.members import KINDS, kind_of
     from sottovoce.tlog.note import Note
     from sottovoce.tlog.publication import combine, is_release
 
@@ -108,7 +108,7 @@ def publish(entry: Path, *, signatures: tuple[Path, ...], url: str, secret: Path
 def artifact(path: Path, *, name: str, purpose: str, private: bool, out: Path | None) -> None:
     """Make the log entry of the file or folder PATH; prints its digest (docs/artifacts.md)."""
     from sottovoce.thirdparty.artifacts import read_tree
-    from sottovoce.tlog.entries import ArtifactEntry
+    from sottovoce.tlog.artifactentries import ArtifactEntry
 
     entry = ArtifactEntry.of(read_tree(path), name=name, purpose=purpose, public=not private)
     if out is not None:

@@ -17,7 +17,8 @@ from sottovoce.core.errors import DecodeError, SottovoceError, UsageError
 from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
 from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import EPOCH_SECONDS, GRACE, PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
-from sottovoce.tlog.entries import Directory, Release, kind_of
+from sottovoce.tlog.entries import Directory, Release
+from sottovoce.tlog.members import kind_of
 from sottovoce.tlog.policy import LogPolicy
 from sottovoce.tlog.tiles import MAX_ENTRY
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.core.limits import LIMITS
 from sottovoce.simulator.pki import SimulatedChip
-from sottovoce.tlog.entries import Artifact, Host, Release
+from sottovoce.tlog.artifactentries import Artifact
+from sottovoce.tlog.entries import Host, Release
 
 __all__ = ["Published", "host_of", "release_of"]
 

@@ -45,8 +45,9 @@ from sottovoce.simulator.state import WorldState, write_secret
 from sottovoce.simulator.toml import write_config
 from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.features import prompts
+from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release
+from sottovoce.tlog.entries import Directory, Host, Release
 
 __all__ = ["MACHINES", "PARTIES", "Change", "World"]
 

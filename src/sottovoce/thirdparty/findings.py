@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sottovoce.core.errors import DecodeError, PeerError
-from sottovoce.tlog.entries import ArtifactEntry, Directory, Host, Release, kind_of
+from sottovoce.tlog.artifactentries import ArtifactEntry
+from sottovoce.tlog.entries import Directory, Host, Release
+from sottovoce.tlog.members import kind_of
 
 __all__ = ["CODES", "Book", "Finding", "Use"]
 

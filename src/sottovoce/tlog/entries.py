@@ -1,7 +1,4 @@
-"""What the log holds: canonical JSON objects, told apart by `kind` (protocol section 10).
-
-A parser accepts its own kind only, so one kind of entry can never stand for another.
-"""
+"""Releases, hosts and directories as the log holds them (protocol section 10); artifacts are in `tlog.artifactentries`."""
 
 import re
 from collections.abc import Mapping
@@ -11,204 +8,24 @@ from typing import Any, Final
 from sottovoce.core import canonical
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
-from sottovoce.tlog.artifacts import MAX_FILES, NAME, File, Tree
+from sottovoce.tlog.artifactentries import Artifact
+from sottovoce.tlog.members import SHA256, Members, open_entry
 
 __all__ = [
-    "KINDS",
+    "ROLES",
     "Accelerator",
-    "Artifact",
-    "ArtifactEntry",
     "Directory",
-    "EntryKindError",
     "Host",
     "Relay",
     "Release",
     "Revocations",
     "TokenKey",
-    "kind_of",
 ]
 
-_ENTRY: Final = 256 * 1024
 _MEASUREMENT: Final = re.compile(r"[0-9a-f]{96}")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HARDWARE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{128}")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
-_VISIBILITY: Final = re.compile(r"public|private")
 _FLIGHT: Final = re.compile(r"flight")
-_PATH: Final = re.compile(r"[^\x00-\x1f]{0,2048}")
-"""A path in an artifact; what is allowed in it, `tlog.artifacts` says."""
 ROLES: Final = ("orchestrator", "predictor", "guard")
-KINDS: Final = ("release", "directory", "host", "artifact")
-"""Every kind of entry that there is (protocol section 10)."""
-
-
-class EntryKindError(DecodeError):
-    """A log entry of another kind than the one asked for."""
-
-    code = "peer.decode.entry-kind"
-
-
-class _Reader:
-    """Takes typed members out of one JSON object; whatever is left over is an error."""
-
-    def __init__(self, value: Any, what: str) -> None:
-        if not isinstance(value, dict):
-            raise DecodeError(f"{what} is not an object")
-        self._members = dict(value)
-        self._what = what
-
-    def _bad(self, name: str) -> DecodeError:
-        return DecodeError(f"{self._what} has a missing or malformed member: {name}")
-
-    def text(self, name: str, pattern: re.Pattern[str] = _NAME) -> str:
-        value = self._members.pop(name, None)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self._bad(name)
-        return value
-
-    def has(self, name: str) -> bool:
-        return name in self._members
-
-    def integer(self, name: str) -> int:
-        value = self._members.pop(name, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self._bad(name)
-        return value
-
-    def items(self, name: str, limit: int = 10_000) -> list[Any]:
-        value = self._members.pop(name, None)
-        if not isinstance(value, list) or len(value) > limit:
-            raise self._bad(name)
-        return value
-
-    def texts(self, name: str, pattern: re.Pattern[str] = _NAME) -> tuple[str, ...]:
-        values = self.items(name)
-        if not all(isinstance(item, str) and pattern.fullmatch(item) for item in values):
-            raise self._bad(name)
-        return tuple(values)
-
-    def object(self, name: str) -> "_Reader":
-        return _Reader(self._members.pop(name, None), f"{self._what}.{name}")
-
-    def end(self) -> None:
-        if self._members:
-            raise DecodeError(f"{self._what} has an unknown member")
-
-
-def _open(data: bytes, kind: str, *, limit: int = _ENTRY) -> _Reader:
-    reader = _Reader(canonical.decode(data, limit=limit), kind)
-    try:
-        reader.text("kind", re.compile(kind))
-    except DecodeError:
-        raise EntryKindError(f"the log entry is not of the kind {kind}") from None
-    return reader
-
-
-def kind_of(data: bytes) -> str:
-    """The kind that an entry says it is; it may be one that there is not.
-
-    Raises:
-        DecodeError: not canonical JSON with a kind.
-    """
-    value = canonical.decode(data, limit=LIMITS.directory)
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if not isinstance(kind, str):
-        raise DecodeError("the log entry has no kind")
-    return kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """What a release starts with, such as model weights: by its digest over name, structure, purpose and contents."""
-
-    name: str
-    purpose: str
-    digest: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArtifactEntry:
-    """The log's own entry of an artifact: with its files where it is public, by its digest alone where it is private.
-
-    Attributes:
-        digest: as `tlog.artifacts` defines it, hex.
-        size: length of all files together.
-        tree: its files; None where it is private.
-    """
-
-    name: str
-    purpose: str
-    digest: str
-    size: int
-    tree: Tree | None
-
-    def __post_init__(self) -> None:
-        if self.tree is not None and (self.digest, self.size) != (
-            self.tree.digest(name=self.name, purpose=self.purpose),
-            self.tree.size,
-        ):
-            raise DecodeError("the artifact's files do not give its digest or length")
-
-    @classmethod
-    def of(cls, tree: Tree, *, name: str, purpose: str, public: bool) -> "ArtifactEntry":
-        """The entry of an artifact with these files."""
-        digest = tree.digest(name=name, purpose=purpose)
-        shown = tree if public else None
-        return cls(name=name, purpose=purpose, digest=digest, size=tree.size, tree=shown)
-
-    @classmethod
-    def parse(cls, data: bytes) -> "ArtifactEntry":
-        """Parse a log entry.
-
-        Raises:
-            EntryKindError: an entry of another kind.
-            DecodeError: malformed, or with files that do not give its digest.
-        """
-        reader = _open(data, "artifact")
-        public = reader.text("visibility", _VISIBILITY) == "public"
-        files = tuple(map(_file, reader.items("files", MAX_FILES)))
-        if bool(files) != public:
-            raise DecodeError("a public artifact names its files, a private one none")
-        entry = cls(
-            name=reader.text("name", NAME),
-            purpose=reader.text("purpose", NAME),
-            digest=reader.text("digest", _SHA256),
-            size=reader.integer("bytes"),
-            tree=Tree(files=files) if public else None,
-        )
-        reader.end()
-        return entry
-
-    def encode(self) -> bytes:
-        """The log entry."""
-        files = self.tree.files if self.tree else ()
-        return canonical.encode(
-            {
-                "kind": "artifact",
-                "name": self.name,
-                "purpose": self.purpose,
-                "digest": self.digest,
-                "bytes": self.size,
-                "visibility": "public" if self.tree else "private",
-                "files": [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in files],
-            }
-        )
-
-    def listed(self) -> Artifact:
-        """The artifact as a release lists it."""
-        return Artifact(name=self.name, purpose=self.purpose, digest=self.digest, bytes=self.size)
-
-
-def _file(value: Any) -> File:
-    reader = _Reader(value, "file")
-    file = File(
-        path=reader.text("path", _PATH),
-        size=reader.integer("bytes"),
-        sha256=reader.text("sha256", _SHA256),
-    )
-    reader.end()
-    return file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +80,7 @@ class Release:
             EntryKindError: an entry of another kind.
             DecodeError: malformed.
         """
-        reader = _open(data, "release")
+        reader = open_entry(data, "release")
         release = cls(
             role=reader.text("role"),
             version=reader.text("version"),
@@ -271,7 +88,7 @@ class Release:
             platform=reader.text("platform"),
             measurements=reader.texts("measurements", _MEASUREMENT),
             vmpl=reader.integer("vmpl"),
-            artifacts=tuple(map(_artifact, reader.items("artifacts", 100))),
+            artifacts=tuple(map(Artifact.read, reader.items("artifacts", 100))),
             accelerators=tuple(map(_accelerator, reader.items("accelerators", 32))),
             issued=reader.integer("issued"),
             expires=reader.integer("expires"),
@@ -290,10 +107,7 @@ class Release:
                 "platform": self.platform,
                 "measurements": self.measurements,
                 "vmpl": self.vmpl,
-                "artifacts": [
-                    {"name": a.name, "purpose": a.purpose, "digest": a.digest, "bytes": a.bytes}
-                    for a in self.artifacts
-                ],
+                "artifacts": [artifact.members() for artifact in self.artifacts],
                 "accelerators": [
                     {"architecture": a.architecture, "manifests": a.manifests} for a in self.accelerators
                 ],
@@ -304,24 +118,12 @@ class Release:
 
 
 def _accelerator(value: Any) -> Accelerator:
-    reader = _Reader(value, "accelerator")
+    reader = Members(value, "accelerator")
     accelerator = Accelerator(
-        architecture=reader.text("architecture"), manifests=reader.texts("manifests", _SHA256)
+        architecture=reader.text("architecture"), manifests=reader.texts("manifests", SHA256)
     )
     reader.end()
     return accelerator
-
-
-def _artifact(value: Any) -> Artifact:
-    reader = _Reader(value, "artifact")
-    artifact = Artifact(
-        name=reader.text("name", NAME),
-        purpose=reader.text("purpose", NAME),
-        digest=reader.text("digest", _SHA256),
-        bytes=reader.integer("bytes"),
-    )
-    reader.end()
-    return artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +148,7 @@ class Host:
             EntryKindError: an entry of another kind.
             DecodeError: malformed.
         """
-        return _host(_open(data, "host"))
+        return _host(open_entry(data, "host"))
 
     def encode(self) -> bytes:
         """The log entry."""
@@ -363,7 +165,7 @@ class Host:
         }
 
 
-def _host(reader: _Reader) -> Host:
+def _host(reader: Members) -> Host:
     host = Host(
         id=reader.text("id"),
         role=reader.text("role"),
@@ -460,7 +262,7 @@ class Directory:
             EntryKindError: an entry of another kind.
             DecodeError: malformed.
         """
-        reader = _open(data, "directory", limit=LIMITS.directory)
+        reader = open_entry(data, "directory", limit=LIMITS.directory)
         log = reader.object("log")
         revoked = reader.object("revocations")
         directory = cls(
@@ -471,11 +273,11 @@ class Directory:
             token_keys=tuple(map(_token_key, reader.items("token_keys", 32))),
             issuer=reader.text("issuer"),
             relays=tuple(map(_relay, reader.items("relays", 100))),
-            hosts=tuple(_host(_Reader(item, "host")) for item in reader.items("hosts")),
+            hosts=tuple(_host(Members(item, "host")) for item in reader.items("hosts")),
             revocations=Revocations(
-                releases=frozenset(revoked.texts("releases", _SHA256)),
+                releases=frozenset(revoked.texts("releases", SHA256)),
                 hosts=frozenset(revoked.texts("hosts")),
-                certificates=frozenset(revoked.texts("certificates", _SHA256)),
+                certificates=frozenset(revoked.texts("certificates", SHA256)),
             ),
             log_origin=log.text("origin"),
             log_quorum=log.integer("quorum"),
@@ -509,7 +311,7 @@ class Directory:
 
 
 def _token_key(value: Any) -> TokenKey:
-    reader = _Reader(value, "token key")
+    reader = Members(value, "token key")
     key = TokenKey(
         epoch=reader.integer("epoch"),
         token_type=reader.integer("token_type"),
@@ -520,7 +322,7 @@ def _token_key(value: Any) -> TokenKey:
 
 
 def _relay(value: Any) -> Relay:
-    reader = _Reader(value, "relay")
+    reader = Members(value, "relay")
     operator, url = reader.text("operator", _OPERATOR), reader.text("url", _URL)
     # Absent for a relay that streams, which is the rule, so that documents made before there were others are still canonical.
     flight = reader.has("carrier") and bool(reader.text("carrier", _FLIGHT))

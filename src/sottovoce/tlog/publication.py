@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from sottovoce.core.errors import ConfigError, CryptoError, DecodeError, UsageError
-from sottovoce.tlog.entries import Release, kind_of
+from sottovoce.tlog.entries import Release
+from sottovoce.tlog.members import kind_of
 from sottovoce.tlog.note import ED25519, Note, NoteSignature, SigningKey, VerifierKey, sign_note
 
 __all__ = [

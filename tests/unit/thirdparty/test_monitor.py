@@ -18,8 +18,8 @@ from sottovoce.thirdparty.findings import CODES, Use
 from sottovoce.thirdparty.monitor import Monitor, Report
 from sottovoce.thirdparty.monitor_page import render
 from sottovoce.tlog import tiles
+from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import File, Tree
-from sottovoce.tlog.entries import ArtifactEntry
 from sottovoce.tlog.note import Note, SigningKey, sign_note
 
 ROOT = Path(__file__).parents[3]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import DecodeError, SottovoceError
+from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import (
     MAX_FILES,
     ArtifactFormError,
@@ -16,7 +17,7 @@ from sottovoce.tlog.artifacts import (
     artifact_digest,
     check_name,
 )
-from sottovoce.tlog.entries import ArtifactEntry, EntryKindError
+from sottovoce.tlog.members import EntryKindError
 
 
 def sha(data: bytes) -> bytes:

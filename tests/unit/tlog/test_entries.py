@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 from sottovoce.core import canonical
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
-from sottovoce.tlog.entries import (
-    ROLES,
-    Accelerator,
-    Artifact,
-    Directory,
-    EntryKindError,
-    Host,
-    Relay,
-    Release,
-    Revocations,
-    TokenKey,
-)
+from sottovoce.tlog.artifactentries import Artifact
+from sottovoce.tlog.entries import ROLES, Accelerator, Directory, Host, Relay, Release, Revocations, TokenKey
+from sottovoce.tlog.members import EntryKindError
 
 Entry = Release | Host | Directory
 MISSING = object()
