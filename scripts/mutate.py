@@ -6,7 +6,7 @@ Arguments are mutmut's own: `scripts/mutate.py run`, `scripts/mutate.py run "sot
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -32,9 +32,7 @@ def _skip(self: Any, node: cst.CSTNode) -> bool:
     return bool(_skips(self, node))
 
 
-def _arrange(
-    function: cst.FunctionDef, mutants: Iterable[Any], class_name: str | None
-) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any], Sequence[str]]:
+def _arrange(function: cst.FunctionDef, mutants: Iterable[Any], class_name: str | None) -> Any:
     if not all(m.matches(one, _ALLOWED) for one in function.decorators):
         return _arranges(function, mutants, class_name)
     plain = function.with_changes(decorators=())
