@@ -61,10 +61,13 @@ def compare(other: Checkpoint, last: LastSeen, leaves: Sequence[bytes]) -> str:
     """What is proved of another device's tree head and this one's; `leaves` are the log's leaf hashes, as its files have them.
 
     Raises:
+        OriginError: they are of two logs, which says nothing about either.
         ForkError: the log has signed two histories.
         ConfigError: the files given do not reach the larger tree head, so that nothing is proved.
     """
     seen = last.checkpoint
+    if other.origin != seen.origin:
+        raise OriginError("the two tree heads are of two logs")
     heads: list[TreeHead] = sorted((other, seen), key=lambda head: head.size)
     small, large = heads
     if small.size == large.size:
@@ -72,7 +75,8 @@ def compare(other: Checkpoint, last: LastSeen, leaves: Sequence[bytes]) -> str:
             raise ForkError(f"the log is forked: it has signed two tree heads of size {small.size}")
         return f"both hold the same tree head, of size {small.size}"
     if merkle.tree_head(leaves[: large.size]) != large.root or len(leaves) < large.size:
-        if merkle.tree_head(leaves[: small.size]) == small.root and len(leaves) >= large.size:
+        # Every log continues the empty tree head, so files that do are no proof.
+        if small.size and merkle.tree_head(leaves[: small.size]) == small.root and len(leaves) >= large.size:
             raise ForkError(
                 f"the log is forked: its files continue the tree head of size {small.size}, and not the one of size {large.size}"
             )
