@@ -3,6 +3,10 @@
 A request with a `Date` is accepted within `WINDOW` seconds of it (section 6.5.1), and its encapsulated key is kept until that time is over.
 One without a `Date` is accepted as long as its gateway key lives, and kept as long; there is room for `UNDATED` of these.
 
+What is over is forgotten by the minute, and which minutes were is written down: a request of one of these is refused, whatever the clock says
+then. So a clock that was ahead for a while makes the gateway forget no request that it could take again, and once it is right the gateway
+refuses nothing but what it had really forgotten.
+
 Keys seen are in one SQLite file that all gateways with the same OHTTP keys share, written before the request is used.
 A restart forgets nothing. A power failure may lose the last moments (commits are not waited for on the disk). What could be
 replayed then opens nothing: tokens are spent in a store of their own that waits, and sessions did not survive either.
@@ -19,7 +23,7 @@ from sottovoce.core.errors import ProtocolError
 from sottovoce.core.httpdate import parse_http_date
 from sottovoce.edge import database
 
-__all__ = ["UNDATED", "WINDOW", "ReplayError", "Replays", "RequestDateError"]
+__all__ = ["UNDATED", "WINDOW", "ForgottenError", "ReplayError", "Replays", "RequestDateError"]
 
 WINDOW: Final = 300
 """Seconds that a request's date may differ from ours: clocks differ, and dates are rounded to the minute."""
@@ -31,21 +35,25 @@ _NEVER: Final = 1 << 40
 _NAME: Final = 16
 _CHUNK: Final = 2_000
 """Rows deleted at once, about 5 ms."""
+_MINUTES: Final = 20_000
+"""Forgotten minutes that are kept: two weeks of them, and an OHTTP key lives for a day and a half."""
 
 _SCHEMA: Final = (
     (
         "CREATE TABLE IF NOT EXISTS seen (expires INTEGER NOT NULL, name BLOB NOT NULL CHECK (length(name) = 16),"
         " PRIMARY KEY (expires, name)) STRICT, WITHOUT ROWID"
     ),
-    "CREATE TABLE IF NOT EXISTS horizon (id INTEGER PRIMARY KEY CHECK (id = 0), minute INTEGER NOT NULL) STRICT",
-    "INSERT INTO horizon VALUES (0, 0) ON CONFLICT DO NOTHING",
+    "CREATE TABLE IF NOT EXISTS forgotten (minute INTEGER PRIMARY KEY) STRICT",
 )
-# The horizon is in the same statement: a clock that is set back must not bring forgotten requests back.
-_ADD: Final = "INSERT INTO seen SELECT ?1, ?2 WHERE ?1 >= (SELECT minute FROM horizon) ON CONFLICT DO NOTHING"
-_FORGET: Final = (
-    "DELETE FROM seen WHERE (expires, name) IN"
-    " (SELECT expires, name FROM seen WHERE expires < (SELECT minute FROM horizon) LIMIT ?)"
+# In one statement: a clock that is set back must not bring forgotten requests back.
+_ADD: Final = (
+    "INSERT INTO seen SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE minute = ?1)"
+    " ON CONFLICT DO NOTHING"
 )
+_OVER: Final = "SELECT expires, name FROM seen WHERE expires < ? ORDER BY expires, name LIMIT ?"
+_MARK: Final = f"INSERT OR IGNORE INTO forgotten SELECT DISTINCT expires FROM ({_OVER})"  # noqa: S608 - a constant
+_FORGET: Final = f"DELETE FROM seen WHERE (expires, name) IN ({_OVER})"  # noqa: S608 - a constant
+_TRIM: Final = "DELETE FROM forgotten WHERE minute <= (SELECT minute FROM forgotten ORDER BY minute DESC LIMIT 1 OFFSET ?)"
 
 
 class ReplayError(ProtocolError):
@@ -58,6 +66,12 @@ class RequestDateError(ProtocolError):
     """The request's date is malformed or too far from the gateway's clock, or it has none and needs one."""
 
     code = "peer.protocol.date"
+
+
+class ForgottenError(database.StoreError):
+    """The gateway has forgotten what came at the request's time, as its clock was ahead: whether this came is not known."""
+
+    code = "unavailable.store.forgotten"
 
 
 class Replays:
@@ -97,6 +111,7 @@ class Replays:
 
         Raises:
             ReplayError: it was here before.
+            ForgottenError: what was here at its time is forgotten.
             RequestDateError: its date is not acceptable at `now` (Unix seconds).
             StoreError: the store took no write.
         """
@@ -107,6 +122,7 @@ class Replays:
             asyncio.get_running_loop().call_soon(self._write, int(now) // 60)
         self._waiting.append((expires, hashlib.sha256(key + enc).digest()[:_NAME], future))
         if not await future:
+            self._require_known(expires)
             raise ReplayError("the request was here before")
         if date is None:
             self._undated -= 1
@@ -114,6 +130,14 @@ class Replays:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _require_known(self, expires: int) -> None:
+        try:
+            row = self._connection.execute("SELECT 1 FROM forgotten WHERE minute = ?", (expires,)).fetchone()
+        except database.SQLITE_ERRORS as error:
+            raise database.typed(error) from None
+        if row is not None:
+            raise ForgottenError("whether the request was here before is forgotten", hint="check the clock")
 
     def _expires(self, key: bytes, date: bytes | None, now: float) -> int:
         if date is not None:
@@ -162,8 +186,16 @@ class Replays:
 
     def _forget(self, minute: int) -> None:
         """Forget some of what is over; the minute is done when nothing is left."""
-        self._connection.execute("UPDATE horizon SET minute = max(minute, ?)", (minute,))
-        if self._connection.execute(_FORGET, (_CHUNK,)).rowcount < _CHUNK:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(_MARK, (minute, _CHUNK))
+            gone = self._connection.execute(_FORGET, (minute, _CHUNK)).rowcount
+            self._connection.execute(_TRIM, (_MINUTES,))
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        if gone < _CHUNK:
             self._minute = minute
 
     def _forget_keys(self, keys: Collection[bytes]) -> None:

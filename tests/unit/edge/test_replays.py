@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sottovoce.core.httpdate import format_http_date
-from sottovoce.edge import database
-from sottovoce.edge.replays import WINDOW, ReplayError, Replays, RequestDateError
+from sottovoce.edge import database, replays
+from sottovoce.edge.replays import WINDOW, ForgottenError, ReplayError, Replays, RequestDateError
 
 NOW = 1_700_000_000
 OLD, NEW = b"\1\0\x20", b"\2\x64\x7a"
@@ -90,8 +90,47 @@ def test_what_is_forgotten_is_out_of_the_window_even_when_the_clock_is_set_back(
     rows.close()
     with pytest.raises(RequestDateError):
         accept(store, b"a", now=later)
-    with pytest.raises(ReplayError):
+    with pytest.raises(ForgottenError):
         accept(store, b"a", now=NOW)
+    store.close()
+
+
+def test_a_clock_that_was_ahead_costs_only_the_minutes_that_were_forgotten(path: Path) -> None:
+    store = Replays(path, [OLD])
+    accept(store, b"before")
+    for ahead in (NOW + 86400, NOW + 86400 + 2 * WINDOW):
+        accept(store, ahead.to_bytes(8, "big"), date=ahead, now=ahead)
+    store.close()
+    store = Replays(path, [OLD])
+    # The clock is right again: what it had forgotten by the wrong one cannot come back, by either time.
+    with pytest.raises(ForgottenError):
+        accept(store, b"before")
+    with pytest.raises(ForgottenError):
+        accept(store, (NOW + 86400).to_bytes(8, "big"), date=NOW + 86400, now=NOW + 86400)
+    late = NOW + 86400 + 2 * WINDOW
+    with pytest.raises(ReplayError):
+        accept(store, late.to_bytes(8, "big"), date=late, now=late)
+    for minutes in (-1, 1, 2, 10, 600):
+        moment = NOW + 60 * minutes
+        accept(store, b"new", date=moment, now=moment)
+        with pytest.raises(ReplayError):
+            accept(store, b"new", date=moment, now=moment)
+    store.close()
+
+
+def test_forgotten_minutes_take_a_bounded_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "_MINUTES", 10)
+    store = Replays(path, [OLD])
+    for number in range(40):
+        moment = NOW + 60 * number
+        accept(store, bytes([number]), date=moment, now=moment)
+    rows = sqlite3.connect(path)
+    assert rows.execute("SELECT count(*) FROM forgotten").fetchone() == (10,)
+    rows.close()
+    for number in range(25, 40):
+        moment = NOW + 60 * number
+        with pytest.raises((ReplayError, ForgottenError)):
+            accept(store, bytes([number]), date=moment, now=moment)
     store.close()
 
 
