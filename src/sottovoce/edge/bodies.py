@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sottovoce.core import asgi
-from sottovoce.core.errors import LimitError, SottovoceError, UnavailableError
+from sottovoce.core.errors import LimitError, ProtocolError, SottovoceError, UnavailableError
 
-__all__ = ["ClientGoneError", "RequestBody", "run_beside"]
+__all__ = ["READ_TIMEOUT", "ClientGoneError", "RequestBody", "TooSlowError", "in_time", "run_beside"]
+
+READ_TIMEOUT: Final = 30.0
+"""Seconds for what a client is to send before anything is done for it."""
 
 _T = TypeVar("_T")
 
@@ -16,6 +19,25 @@ class ClientGoneError(UnavailableError):
     """The client closed the connection: there is nobody to answer."""
 
     code = "unavailable.client"
+
+
+class TooSlowError(ProtocolError):
+    """The request did not come in time."""
+
+    code = "peer.timeout"
+
+
+async def in_time(work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of reading something that is short.
+
+    Raises:
+        TooSlowError: it did not come within `READ_TIMEOUT`.
+    """
+    try:
+        async with asyncio.timeout(READ_TIMEOUT):
+            return await work
+    except TimeoutError:
+        raise TooSlowError("the request did not come in time") from None
 
 
 class RequestBody:

@@ -12,10 +12,10 @@ cannot be opened is answered with a status and a code outside (RFC 9458 section 
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -35,7 +35,14 @@ from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import TokenChallenge
 from sottovoce.edge.admission import Admission
-from sottovoce.edge.bodies import ClientGoneError, RequestBody, run_beside
+from sottovoce.edge.bodies import (
+    READ_TIMEOUT,
+    ClientGoneError,
+    RequestBody,
+    TooSlowError,
+    in_time,
+    run_beside,
+)
 from sottovoce.edge.gatewaykeys import (
     BatchKeyFile,
     GatewayKeys,
@@ -51,7 +58,6 @@ from sottovoce.edge.storeurl import parse_store_url
 
 __all__ = ["BatchKeyFile", "Config", "OhttpKeyFile", "TokenKeyEntry", "create_app"]
 
-_T = TypeVar("_T")
 _PATH: Final = "/ohttp"
 _PLAIN, _CHUNKED = b"message/ohttp-req", b"message/ohttp-chunked-req"
 _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
@@ -63,7 +69,6 @@ _ANSWER_CLASS: Final = 16 * 1024
 answered (protocol section 1), that of a flight how long the answer is."""
 _CHUNK: Final = 16 * 1024 - 64
 """Content of one chunk: its sealed form stays below 16,384 bytes, which every receiver takes (chunked OHTTP section 6.2)."""
-_READ_TIMEOUT: Final = 30.0
 _BENCHMARK: Final = "benchmark"
 _KEY_PROBLEM: Final = {
     "type": "https://iana.org/assignments/http-problem-types#ohttp-key",
@@ -176,7 +181,7 @@ class _Gateway:
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=5, sock_read=LIMITS.session_idle + _READ_TIMEOUT
+                total=None, sock_connect=5, sock_read=LIMITS.session_idle + READ_TIMEOUT
             ),
         ) as self._inner.http:
             look = asyncio.ensure_future(self._look())
@@ -199,7 +204,7 @@ class _Gateway:
             self._replays.use([one.name for one in keys.ohttp])
             self._admission.use(keys.tokens, keys.batch)
             self._keys, self._listing = keys, found
-        except SottovoceError:
+        except Exception:  # noqa: BLE001 - whatever a file can do, it must not end the looking
             # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
             refused = True
         keys = self._keys
@@ -247,7 +252,7 @@ class _Gateway:
         await self._replays.accept(key, enc, bhttp.header(headers, b"date"), self._clock())
 
     async def _plain(self, body: RequestBody, answer: "_Answer") -> None:
-        sealed = await _in_time(body.whole())
+        sealed = await in_time(body.whole())
         opened = ohttp.open_request(self._keys.opening(self._clock()), sealed)
         try:
             request = bhttp.decode_request(opened.content)
@@ -294,7 +299,7 @@ class _Gateway:
     async def _chunked(self, body: RequestBody, answer: "_Answer") -> None:
         request = SealedRequest(self._keys.opening(self._clock()), body, content_limit=_MAX_REQUEST)
         try:
-            head = await _in_time(request.head())
+            head = await in_time(request.head())
             await self._accept(request.key, request.enc, head.headers)
             parts = self._inner.answer(head, request.content())
         except (ReplayError, ClientGoneError, CryptoError):
@@ -362,26 +367,12 @@ async def _refuse(send: asgi.Send, error: SottovoceError) -> None:
     statuses = (
         (_MediaTypeError, 415),
         (LimitError, 413),
-        (_TooSlowError, 408),
+        (TooSlowError, 408),
         (UnavailableError, 503),
         (SottovoceError, 400),
     )
     status = next(status for kind, status in statuses if isinstance(error, kind))
     await asgi.respond_error(send, status, error)
-
-
-class _TooSlowError(ProtocolError):
-    """The request did not come in time."""
-
-    code = "peer.timeout"
-
-
-async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
-    try:
-        async with asyncio.timeout(_READ_TIMEOUT):
-            return await work
-    except TimeoutError:
-        raise _TooSlowError("the request did not come in time") from None
 
 
 def _replays_path(config: Config) -> str:

@@ -25,7 +25,7 @@ from sottovoce.core.httpdate import format_http_date
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import TokenBindingError, TokenSignatureError
 from sottovoce.edge.admission import Admission, TokenMalformedError, TokenMissingError
-from sottovoce.edge.bodies import ClientGoneError
+from sottovoce.edge.bodies import ClientGoneError, TooSlowError, in_time
 from sottovoce.edge.candidates import parse_candidates
 from sottovoce.edge.database import StoreError
 from sottovoce.edge.replays import RequestDateError
@@ -151,7 +151,7 @@ class InnerApi:
     async def _open(self, request: RequestHead, content: AsyncIterator[bytes]) -> Parts:
         # What can be refused without the token is refused first: a token is spent once.
         candidates = parse_candidates(bhttp.header(request.headers, b"candidates"))
-        flight = await _whole(content, LIMITS.first_flight)
+        flight = await in_time(_whole(content, LIMITS.first_flight))
         await self._admission.admit(bhttp.header(request.headers, b"authorization"), self._clock())
         async with self._ask("POST", "/sessions", flight, Candidates=", ".join(candidates)) as response:
             await _require(response, _CREATED)
@@ -241,6 +241,7 @@ _STATUS: Final[tuple[tuple[type[SottovoceError], int], ...]] = (
     (TokenExpired, _UNAUTHORIZED),
     (TokenSpent, _UNAUTHORIZED),
     (_NoResourceError, 404),
+    (TooSlowError, 408),
     (LimitError, 413),
     (PeerError, 400),
     (UnavailableError, 502),

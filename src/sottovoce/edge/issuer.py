@@ -338,7 +338,7 @@ class _Issuer:
         refused = False
         try:
             self._keys, self._listing = _Keys(self._config), found
-        except SottovoceError:
+        except Exception:  # noqa: BLE001 - whatever a file can do, it must not end the looking
             # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
             refused = True
         tokens, batch = self._keys.counts

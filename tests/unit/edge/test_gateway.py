@@ -22,6 +22,7 @@ from sottovoce.core.errors import ConfigError
 from sottovoce.core.events import EventLog
 from sottovoce.core.httpdate import format_http_date
 from sottovoce.core.tokens import Token, TokenRequest, authorization_value, begin
+from sottovoce.edge import bodies
 from sottovoce.edge.gateway import Config, OhttpKeyFile, TokenKeyEntry, create_app
 
 DATE = (b"date", format_http_date(NOON))
@@ -160,6 +161,29 @@ def test_a_replay(tmp_path: Path, headers: tuple[tuple[bytes, bytes], ...], medi
     after_a_restart = app(tmp_path)
     for application in (first, second, after_a_restart):
         assert outer(application, body, media) == (425, b'{"code": "peer.protocol.replay"}')
+
+
+def test_an_opening_whose_content_does_not_come_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token is not spent: it was not asked for yet."""
+    monkeypatch.setattr(bodies, "READ_TIMEOUT", 0.2)
+    token = authorization()
+
+    async def play() -> None:
+        async with world(tmp_path) as w, edge_kit.raw(w.gateway) as client:
+            sealer = ohttp_chunked.RequestSealer(X25519)
+            await client.start("POST", "/ohttp", content_type="message/ohttp-chunked-req")
+            await client.send(sealer.header() + sealer.chunk(RequestEncoder.head(opening(token))))
+            for _ in range(20):
+                await client.send(sealer.chunk(RequestEncoder.data(b"x")))
+                await asyncio.sleep(0.02)
+            assert await client.head() == 200
+            opener = sealer.opener()
+            whole = b"".join([*opener.feed(await client.rest()), opener.finish()])
+            assert b"peer.timeout" in whole
+
+    asyncio.run(asyncio.wait_for(play(), 20))
 
 
 def test_a_replay_of_a_request_with_a_good_token_opens_nothing(tmp_path: Path) -> None:

@@ -164,6 +164,44 @@ def test_a_wrong_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
     assert "half" not in "".join(here.lines)
 
 
+@pytest.mark.parametrize("failure", [OSError("a disk"), ValueError("half a k"), RecursionError()])
+def test_nothing_that_a_file_can_do_ends_the_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    here = Gateway(tmp_path)
+    (tmp_path / "issuer" / "keys").mkdir(parents=True)
+    make_issuer_keys(tmp_path / "issuer" / "keys", TODAY, type_5=False)
+    office = issuing(tmp_path / "issuer")
+    looks: list[int] = []
+
+    def fail(*_: object) -> None:
+        looks.append(1)
+        raise failure
+
+    async def work() -> None:
+        running = [asyncio.ensure_future(app._look()) for app in (here.app, office)]
+        with monkeypatch.context() as broken:
+            broken.setattr(gateway, "load_keys", fail)
+            broken.setattr(issuer, "_Keys", fail)
+            here.day(TODAY + 1)
+            make_issuer_keys(tmp_path / "issuer" / "keys", TODAY + 1, type_5=False)
+            while len(looks) < 6:  # noqa: ASYNC110 - a loop of its own looks
+                await asyncio.sleep(0.01)
+            assert await here.ask(TODAY) == MISSING
+        while await here.ask(TODAY + 1) != MISSING:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        while await asked(office, tmp_path / "issuer", TODAY + 1) != 200:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        for one in running:
+            assert not one.done()
+            one.cancel()
+
+    for module in (gateway, issuer):
+        monkeypatch.setattr(module, "LOOK", 0.01)
+    play(work)
+    assert "half" not in "".join(here.lines)
+
+
 def test_a_streamed_request_ends_with_the_key_that_it_began_with(tmp_path: Path) -> None:
     async def work() -> None:
         async with edge_kit.cvm() as cvm:
