@@ -26,6 +26,8 @@ _IDLE: Final = 50.0
 _HIGH: Final = 256 * 1024
 _MAX_HEAD: Final = 64 * 1024
 _FINAL: Final = 200
+_BEYOND: Final = 600
+"""A status is below it (RFC 9110 section 15); a server has no line for any other."""
 
 
 class UpstreamError(UnavailableError):
@@ -111,8 +113,14 @@ class Connection(asyncio.Protocol):
             self.media = value
 
     def on_headers_complete(self) -> None:
-        """The head is here; informational ones are not passed on (RFC 9458 section 5.1)."""
+        """The head is here; informational ones are not passed on (RFC 9458 section 5.1).
+
+        Raises:
+            ValueError: not a status of HTTP; the parser makes it an error of its own.
+        """
         self.status = self._parser.get_status_code()
+        if self.status >= _BEYOND:
+            raise ValueError("not a status of HTTP")
         self._has_head = self.status >= _FINAL
 
     def on_body(self, data: bytes) -> None:

@@ -397,6 +397,9 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n", 502),
         (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", 502),
         (b"HTTP/1.1 200 OK\r\nx: " + bytes([97]) * 100_000, 502),
+        (b"HTTP/1.1 599 x\r\ncontent-length: 1\r\n\r\nx", 599),
+        (b"HTTP/1.1 600 x\r\ncontent-length: 1\r\n\r\nx", 502),
+        (b"HTTP/1.1 999 x\r\ncontent-length: 1\r\n\r\nx", 502),
     ],
 )
 def test_what_gateways_say(data: bytes, status: int) -> None:
