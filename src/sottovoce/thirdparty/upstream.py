@@ -5,6 +5,7 @@ work takes (docs/adr/0010).
 """
 
 import asyncio
+import select
 import ssl
 from collections import deque
 from typing import Final, cast
@@ -24,7 +25,8 @@ _TOTAL_TIMEOUT: Final = LIMITS.session_total + 60
 _IDLE: Final = 50.0
 """Shorter than the time after which our servers close an idle connection, 75 s."""
 _HIGH: Final = 256 * 1024
-_MAX_HEAD: Final = 64 * 1024
+_MAX_LOOSE: Final = 64 * 1024
+"""Bytes of heads, of trailers, or between two pieces of a body."""
 _FINAL: Final = 200
 _BEYOND: Final = 600
 """A status is below it (RFC 9110 section 15); a server has no line for any other."""
@@ -54,8 +56,10 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = self._end = 0.0
         self._buffered = 0
-        self._head_length = 0
-        self._has_head = self._complete = self._sent = self._keep = False
+        self._loose = 0
+        self._has_head = self._sent = self._keep = False
+        self._complete = True
+        """Whether no answer is due: before a request, and after its answer."""
         self.closed = False
         self.idle_since = 0.0
         self.status = 0
@@ -68,19 +72,22 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
+        """Parse. What comes when no answer is due is the beginning of no later one."""
+        if self._complete:
+            self.abort()
+            return
         self._deadline = self._loop.time() + _READ_TIMEOUT
-        if not self._has_head:
-            self._head_length += len(data)
+        self._loose += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort()
             return
-        if self._complete or self._has_head:
-            self._wake()
-        elif self._head_length > _MAX_HEAD:
+        if self._loose > _MAX_LOOSE and not self._complete:
             self.abort()
+            return
+        if self._has_head:
+            self._wake()
         if self._buffered > _HIGH and self._transport is not None:
             self._transport.pause_reading()
 
@@ -103,28 +110,37 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
-    def on_status(self, _: bytes) -> None:
-        """A new head."""
+    def on_message_begin(self) -> None:
+        """A new head.
+
+        Raises:
+            ValueError: behind an answer that is whole; the parser makes it an error of its own.
+        """
+        if self._complete:
+            raise ValueError("a second answer to one request")
         self.media = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Only the media type counts."""
-        if name.lower() == b"content-type":
+        """Only the media type counts, and no trailer."""
+        if name.lower() == b"content-type" and not self._has_head:
             self.media = value
 
     def on_headers_complete(self) -> None:
         """The head is here; informational ones are not passed on (RFC 9458 section 5.1).
 
         Raises:
-            ValueError: not a status of HTTP; the parser makes it an error of its own.
+            ValueError: not a status of HTTP.
         """
         self.status = self._parser.get_status_code()
         if self.status >= _BEYOND:
             raise ValueError("not a status of HTTP")
-        self._has_head = self.status >= _FINAL
+        if self.status >= _FINAL:
+            self._has_head = True
+            self._loose = 0
 
     def on_body(self, data: bytes) -> None:
         """A piece."""
+        self._loose = 0
         self._pieces.append(data)
         self._buffered += len(data)
 
@@ -138,7 +154,7 @@ class Connection(asyncio.Protocol):
     def start(self, request: bytes, *, complete: bool) -> None:
         """Begin a request; `complete` when `request` is the whole of it."""
         self._has_head = self._complete = False
-        self._head_length = self._buffered = 0
+        self._loose = self._buffered = 0
         self._sent = complete
         self._deadline = self._loop.time() + _READ_TIMEOUT
         self._end = self._loop.time() + _TOTAL_TIMEOUT
@@ -202,8 +218,17 @@ class Connection(asyncio.Protocol):
         self.abort()
         return False
 
+    def usable(self, since: float) -> bool:
+        """Whether a request may follow: idle since `since` at the earliest, open, and nothing has come, read by the event loop or not."""
+        if self.closed or self._transport is None or self._transport.is_closing() or self.idle_since < since:
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
     def abort(self) -> None:
         """Close, at once."""
+        self.closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -259,11 +284,13 @@ class Upstream:
         Raises:
             UpstreamError: the server cannot be reached, or all connections are in use.
         """
+        since = asyncio.get_running_loop().time() - _IDLE
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if connection.usable(since):
                 self._used += 1
                 return connection
+            connection.abort()
         if self._used >= self._limit:
             raise _error("all connections to the server are in use")
         self._used += 1
