@@ -11,8 +11,8 @@ pass piece by piece in both directions. When one side leaves, the other is cut o
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Annotated, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -38,6 +38,11 @@ _MAX_REQUEST: Final = LIMITS.request + 256 * 1024
 """The longest request with its padding, frames, TLS records and chunks."""
 _MAX_ANSWER: Final = 1024 * 1024
 _READ_TIMEOUT: Final = 30.0
+"""For a whole message that is not streamed, or the first piece of one that is."""
+_STALL: Final = LIMITS.session_idle
+"""For a client to take a piece of its answer. That a request and its answer both stand still is bounded by `Upstream`."""
+_PIECE: Final = 64 * 1024
+"""Bytes sent to a client at a time, so that a slow one takes a piece in time."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -114,9 +119,15 @@ class _Relay:
             if int(asgi.header(scope, b"content-length") or 0) > _MAX_REQUEST:
                 raise LimitError("request longer than its limit")
             if media == _PLAIN:
-                await self._relay(self._head(media) + _with_length(await _in_time(body)), body, answer)
+                await self._relay(
+                    self._head(media) + _with_length(await _in_time(body.whole())), body, answer
+                )
             elif media == _CHUNKED:
-                await self._relay(self._head(media) + _IN_CHUNKS, body, answer, streamed=True)
+                # The head goes with the first piece: some servers wait for one before they act. Until it is here, no connection is held.
+                pieces = body.pieces()
+                first = await _in_time(anext(pieces, b""))
+                request = self._head(media) + _IN_CHUNKS + _chunk(first)
+                await self._relay(request, body, answer, pieces if first else None)
             else:
                 raise _MediaTypeError("not a sealed request")
         elif method == "GET" and path.startswith(_FOLDER) and is_public(path.removeprefix(_FOLDER)):
@@ -133,16 +144,19 @@ class _Relay:
         )
 
     async def _relay(
-        self, request: bytes, body: RequestBody, answer: "_Answer", *, streamed: bool = False
+        self,
+        request: bytes,
+        body: RequestBody,
+        answer: "_Answer",
+        pieces: AsyncIterator[bytes] | None = None,
     ) -> None:
+        """`pieces` are what follows on `request`, if it is not whole."""
         try:
             connection = await self._gateway.acquire()
         except UpstreamError:
             raise GatewayUnreachableError("the gateway does not answer", party="gateway") from None
-        connection.start(b"" if streamed else request, complete=not streamed)
-        beside = asyncio.ensure_future(
-            _send_and_watch(connection, request if streamed else b"", body, streamed=streamed)
-        )
+        connection.start(request, complete=pieces is None)
+        beside = asyncio.ensure_future(_send_and_watch(connection, pieces, body))
         try:
             await answer.pass_on(connection)
         except UpstreamError:
@@ -176,15 +190,20 @@ def _with_length(body: bytes) -> bytes:
     return b"content-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-async def _send_and_watch(connection: Connection, head: bytes, body: RequestBody, *, streamed: bool) -> None:
-    """Send a streamed body as it comes, then watch the client. When it leaves, the gateway is cut off."""
+def _chunk(piece: bytes) -> bytes:
+    """A piece of a streamed body; without content, its end."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+async def _send_and_watch(
+    connection: Connection, pieces: AsyncIterator[bytes] | None, body: RequestBody
+) -> None:
+    """Send the rest of a streamed body as it comes, then watch the client. When it leaves, the gateway is cut off."""
     try:
-        if streamed:
-            async for piece in body.pieces():
-                # The head goes with the first piece: some servers wait for one before they act.
-                await connection.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece))
-                head = b""
-            await connection.write(head + b"0\r\n\r\n", complete=True)
+        if pieces is not None:
+            async for piece in pieces:
+                await connection.write(_chunk(piece))
+            await connection.write(_chunk(b""), complete=True)
         await body.watch()
     except SottovoceError:
         connection.abort()
@@ -212,11 +231,11 @@ class _Answer:
         whole = await connection.whole(_MAX_ANSWER)
         headers.append((b"content-length", b"%d" % len(whole)))
         await self._start(connection.status, headers)
-        await self.send({"type": "http.response.body", "body": whole})
+        await self._say({"type": "http.response.body", "body": whole})
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.began = True
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._say({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _stream(self, connection: Connection) -> None:
         total = 0
@@ -224,14 +243,23 @@ class _Answer:
             total += len(piece)
             if total > LIMITS.stream:
                 raise GatewayUnreachableError("an answer is longer than its limit", party="gateway")
-            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
-        await self.send({"type": "http.response.body", "body": b""})
+            for at in range(0, len(piece), _PIECE):
+                part = piece[at : at + _PIECE]
+                await self._say({"type": "http.response.body", "body": part, "more_body": True})
+        await self._say({"type": "http.response.body", "body": b""})
+
+    async def _say(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(_STALL):
+                await self.send(message)
+        except TimeoutError:
+            raise ClientGoneError("the client does not read its answer", party="client") from None
 
 
-async def _in_time(body: RequestBody) -> bytes:
+async def _in_time(coming: Awaitable[bytes]) -> bytes:
     try:
         async with asyncio.timeout(_READ_TIMEOUT):
-            return await body.whole()
+            return await coming
     except TimeoutError:
         raise _TooSlowError("the request did not come in time") from None
 

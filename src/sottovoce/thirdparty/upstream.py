@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._deadline = self._end = 0.0
         self._buffered = 0
         self._loose = 0
-        self._has_head = self._sent = self._keep = False
+        self._has_head = self._sent = self._keep = self._paused = False
         self._complete = True
         """Whether no answer is due: before a request, and after its answer."""
         self.closed = False
@@ -89,6 +89,7 @@ class Connection(asyncio.Protocol):
         if self._has_head:
             self._wake()
         if self._buffered > _HIGH and self._transport is not None:
+            self._paused = True
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
@@ -191,7 +192,9 @@ class Connection(asyncio.Protocol):
             await self._wait()
         data = b"".join(self._pieces) if len(self._pieces) > 1 else self._pieces[0]
         self._pieces.clear()
-        if self._buffered > _HIGH and self._transport is not None and not self.closed:
+        if self._paused and self._transport is not None and not self.closed:
+            self._paused = False
+            self._deadline = self._loop.time() + _READ_TIMEOUT
             self._transport.resume_reading()
         self._buffered = 0
         return data
@@ -247,7 +250,11 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _tick(self) -> None:
-        left = min(self._deadline, self._end) - self._loop.time()
+        now = self._loop.time()
+        if self._paused:
+            # It is not the server that keeps us waiting.
+            self._deadline = now + _READ_TIMEOUT
+        left = min(self._deadline, self._end) - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._tick)
         else:
