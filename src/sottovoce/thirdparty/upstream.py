@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self.closed:
             self._transport.write(data)
 
     async def _wait(self) -> None:

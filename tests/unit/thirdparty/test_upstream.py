@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from http_kit import Upstream as Server
 from http_kit import upstream as serving
@@ -125,7 +126,10 @@ def test_a_connection_that_the_server_has_just_ended_is_not_used() -> None:
     run(play)
 
 
-def test_an_answer_before_the_request_is_none() -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_answer_before_the_request_is_none(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """With either event loop: that of the command takes no write to a connection that is closed."""
+
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
         writer.write(OK)
@@ -141,14 +145,17 @@ def test_an_answer_before_the_request_is_none() -> None:
         client = Upstream(f"http://{host}:{port}", limit=1)
         connection = await client.acquire()
         await over(connection)
-        connection.start(GET, complete=True)
-        with pytest.raises(UpstreamError):
-            await connection.head()
-        client.release(connection)
-        await ended(writers)
-        server.close()
+        try:
+            connection.start(GET, complete=True)
+            with pytest.raises(UpstreamError):
+                await connection.head()
+        finally:
+            client.release(connection)
+            await ended(writers)
+            server.close()
 
-    run(play)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(play(), 20))
 
 
 def test_a_connection_is_as_old_as_it_is_when_it_is_wanted() -> None:
