@@ -19,13 +19,13 @@ class Counters:
         self._hour = 0
         self._counts = dict.fromkeys((field.name for field in dataclasses.fields(kind)), 0)  # type: ignore[arg-type]
 
-    def add(self, name: str, now: float) -> None:
-        """Count one `name` at `now` (seconds of any clock); writes what an earlier hour has left."""
+    def add(self, name: str, now: float, count: int = 1) -> None:
+        """Count `count` of `name` at `now` (seconds of any clock); writes what an earlier hour has left."""
         hour = int(now // _HOUR)
         if hour != self._hour:
             self.flush()
             self._hour = hour
-        self._counts[name] += 1
+        self._counts[name] += count
 
     def flush(self) -> None:
         """Write the counts, if there are any, and begin again."""

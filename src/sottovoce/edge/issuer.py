@@ -26,6 +26,7 @@ import msgspec
 
 from sottovoce.core import asgi
 from sottovoce.core.authscheme import to_base64url
+from sottovoce.core.counters import Counters
 from sottovoce.core.errors import ConfigError, PeerError, ProtocolError, SottovoceError, UnavailableError
 from sottovoce.core.events import Event, EventLog, event
 from sottovoce.core.genericbatch import MAX_GENERIC_REQUEST, GenericBatchRequest, GenericBatchResponse
@@ -67,6 +68,8 @@ _GENERIC_REQUEST_TYPE: Final = b"application/private-token-generic-batch-request
 _GENERIC_RESPONSE_TYPE: Final = b"application/private-token-generic-batch-response"
 _DIRECTORY_TYPE: Final = b"application/private-token-issuer-directory"
 _BEARER: Final = re.compile(rb"[Bb]earer +([A-Za-z0-9_.-]{1,8192})")
+_SLICE: Final = 16
+"""Requests of one batch that are signed without a pause: whoever wants one token waits for these, and not for a whole batch."""
 _COUNTS_KEPT: Final = 7
 """Days for which an account's counts are kept, for bills and disputes."""
 
@@ -155,11 +158,12 @@ _Signer = TypeVar("_Signer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """A request that was understood: what signs it, how many tokens it asks for, and the answer's media type."""
+    """A request that was understood: what signs it, how many tokens it asks for, and the answer, which `join` makes of what was signed."""
 
-    sign: Callable[[], bytes]
+    signs: tuple[Callable[[], bytes], ...]
     tokens: int = 1
     kind: bytes = _RESPONSE_TYPE
+    join: Callable[[Sequence[bytes]], bytes] = b"".join
 
 
 class _Keys:
@@ -211,17 +215,17 @@ class _Keys:
         if body[:2] != PRIVATE_TOKEN_TYPE.to_bytes(2, "big"):
             request = TokenRequest.decode(body)
             signer = _find(self._signing, request.truncated_key_id, now)
-            return _Work(sign=lambda: signer.blind_sign(request.blinded))
+            return _Work(signs=(lambda: signer.blind_sign(request.blinded),))
         single = SingleRequest.decode(body)
         key = _find(self._batch, single.truncated_key_id, now)
-        return _Work(sign=lambda: _issue_single(key, single))
+        return _Work(signs=(lambda: _issue_single(key, single),))
 
     def understand_batch(self, body: bytes, now: int) -> _Work:
         """The work for a batch of type 5; raises as `understand`."""
         request = BatchRequest.decode(body)
         key = _find(self._batch, request.truncated_key_id, now)
         return _Work(
-            sign=lambda: issue_batch(key, request), tokens=len(request.blinded), kind=_BATCH_RESPONSE_TYPE
+            signs=(lambda: issue_batch(key, request),), tokens=len(request.blinded), kind=_BATCH_RESPONSE_TYPE
         )
 
     def understand_generic(self, body: bytes, now: int) -> _Work:
@@ -236,20 +240,29 @@ class _Keys:
             works = [self.understand(request, now) for request in requests]
         except _UnknownKeyError:
             raise _NoneIssuedError("one request of the batch names no key of today") from None
+        types = [int.from_bytes(request[:2], "big") for request in requests]
         return _Work(
-            sign=lambda: _sign_all([work.sign for work in works], requests),
+            signs=tuple(_of_batch(sign) for work in works for sign in work.signs),
             tokens=len(works),
             kind=_GENERIC_RESPONSE_TYPE,
+            join=lambda signed: GenericBatchResponse(
+                responses=tuple(zip(types, signed, strict=True))
+            ).encode(),
         )
 
 
-def _sign_all(signs: Sequence[Callable[[], bytes]], requests: Sequence[bytes]) -> bytes:
-    try:
-        answers = [sign() for sign in signs]
-    except PeerError:
-        raise _NoneIssuedError("one request of the batch cannot be signed") from None
-    types = [int.from_bytes(request[:2], "big") for request in requests]
-    return GenericBatchResponse(responses=tuple(zip(types, answers, strict=True))).encode()
+def _of_batch(sign: Callable[[], bytes]) -> Callable[[], bytes]:
+    def signed() -> bytes:
+        try:
+            return sign()
+        except PeerError:
+            raise _NoneIssuedError("one request of the batch cannot be signed") from None
+
+    return signed
+
+
+def _sign_all(signs: Sequence[Callable[[], bytes]]) -> list[bytes]:
+    return [sign() for sign in signs]
 
 
 def _issue_single(key: PrivateTokenKey, request: SingleRequest) -> bytes:
@@ -276,28 +289,6 @@ def _find(keys: Mapping[int, tuple[_Signer, _Named]], truncated_id: int, now: in
     raise _UnknownKeyError("no token key of today has this id")
 
 
-class _Counters:
-    """Counts since the last log line."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._hour = 0
-        self._counts = dict.fromkeys(
-            ("issued", "refused_account", "refused_quota", "refused_request", "failed"), 0
-        )
-
-    def add(self, name: str, now: int, count: int = 1) -> None:
-        if self._hour and now // 3600 != self._hour:
-            self.flush()
-        self._hour = now // 3600
-        self._counts[name] += count
-
-    def flush(self) -> None:
-        if any(self._counts.values()):
-            self._log.emit(TokensIssued(**self._counts))
-        self._counts = dict.fromkeys(self._counts, 0)
-
-
 class _Issuer:
     def __init__(self, config: Config, log: EventLog, clock: Callable[[], float]) -> None:
         if config.quota < 1:
@@ -309,7 +300,7 @@ class _Issuer:
         self._accounts = open_accounts(config.database)
         self._attesters = Attesters(_attesters(config, self._accounts))
         self._quota = config.quota
-        self._counters = _Counters(log)
+        self._counters = Counters(log, TokensIssued)
         self._clock = clock
         self._day = 0
         self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
@@ -357,9 +348,7 @@ class _Issuer:
             work = await self._understand(scope, receive, now)
             await self._accounts.count(account, epoch_at(now), self._quota, work.tokens)
             await self._forget_old(epoch_at(now))
-            # In a thread: the signature releases the lock of the interpreter.
-            run = asyncio.get_running_loop().run_in_executor
-            body = await run(self._pool, work.sign)
+            body = work.join(await self._sign(work.signs))
         except UnavailableError:
             return  # the client went away: there is nobody to answer
         except SottovoceError as error:
@@ -371,6 +360,13 @@ class _Issuer:
             return
         self._counters.add("issued", now, work.tokens)
         await asgi.respond(send, 200, body, kind=work.kind)
+
+    async def _sign(self, signs: Sequence[Callable[[], bytes]]) -> list[bytes]:
+        # In threads: a signature releases the lock of the interpreter. Between two slices others have their turn.
+        run, signed = asyncio.get_running_loop().run_in_executor, []
+        for at in range(0, len(signs), _SLICE):
+            signed += await run(self._pool, _sign_all, signs[at : at + _SLICE])
+        return signed
 
     async def _understand(self, scope: asgi.Scope, receive: asgi.Receive, now: int) -> _Work:
         match asgi.header(scope, b"content-type"):

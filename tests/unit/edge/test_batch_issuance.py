@@ -5,7 +5,8 @@ import base64
 import contextlib
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Office:
         database = str(folder / "accounts.db")
         self.account = enrol(database, "anna")
         self.config = Config(database=database, keys=files, batch_keys=batch_files, quota=quota)
-        self.app = create_app(self.config, log=EventLog(self.lines.append), clock=lambda: self.now)
+        self.app: Any = create_app(self.config, log=EventLog(self.lines.append), clock=lambda: self.now)
 
     def post(self, body: bytes, kind: str = BATCH) -> asgi.Answer:
         headers = {"authorization": f"Bearer {self.account}", "content-type": kind}
@@ -219,6 +220,40 @@ def test_several_requests_count_as_many_tokens_as_they_are_all_or_none(office: O
     assert code(office.post(several(*[one] * 21), GENERIC)) == (429, "quota")
     assert office.post(several(*[one] * 20), GENERIC).status == 200
     assert office.post(several(one), GENERIC).status == 429
+
+
+def test_others_have_their_turn_while_many_are_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Office(tmp_path, quota=100)
+    slices: list[int] = []
+    genuine = issuer._sign_all
+
+    def sign_all(signs: Any) -> list[bytes]:
+        slices.append(len(signs))
+        return genuine(signs)
+
+    monkeypatch.setattr(issuer, "_sign_all", sign_all)
+    many = [token_kit.pending(TODAY + number % 2) for number in range(40)]
+
+    def post(body: bytes, kind: str) -> Coroutine[Any, Any, asgi.Answer]:
+        headers = {"authorization": f"Bearer {office.account}", "content-type": kind}
+        return asgi.fetch(office.app, "POST", "/token-request", headers=headers, body=body)
+
+    async def both() -> tuple[asgi.Answer, asgi.Answer]:
+        office.app._pool = ThreadPoolExecutor(1)
+        return await asyncio.gather(
+            post(several(*(one for one, _ in many)), GENERIC), post(token_kit.pending(TODAY)[0], SINGLE)
+        )
+
+    batch, single = asyncio.run(both())
+    assert (batch.status, single.status) == (200, 200)
+    assert sorted(slices) == [1, 8, 16, 16]
+    assert slices[-1] == 8, "whoever wanted one had it before the batch was done"
+    for number, response in enumerate(GenericBatchResponse.decode(batch.body).responses):
+        assert response is not None
+        token = many[number][1].finish(response[1])
+        verify_token(token, token_kit.key(TODAY + number % 2), token_kit.CHALLENGE)
 
 
 def test_several_requests_of_which_one_is_bad(office: Office) -> None:
