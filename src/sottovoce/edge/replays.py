@@ -4,8 +4,8 @@ A request with a `Date` is accepted within `WINDOW` seconds of it (section 6.5.1
 One without a `Date` is accepted as long as its gateway key lives, and kept as long; there is room for `UNDATED` of these.
 
 What is over is forgotten by the minute, and which minutes were is written down: a request of one of these is refused, whatever the clock says
-then. So a clock that was ahead for a while makes the gateway forget no request that it could take again, and once it is right the gateway
-refuses nothing but what it had really forgotten.
+then. It is forgotten only once it was over for `_DELAY` by a clock that nobody can set. So a clock that was ahead for a while makes the gateway forget
+no request that it could take again, and once it is right the gateway refuses nothing, until the time comes that the wrong clock showed.
 
 Keys seen are in one SQLite file that all gateways with the same OHTTP keys share, written before the request is used.
 A restart forgets nothing. A power failure may lose the last moments (commits are not waited for on the disk). What could be
@@ -14,7 +14,8 @@ replayed then opens nothing: tokens are spent in a store of their own that waits
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,8 @@ _NEVER: Final = 1 << 40
 _NAME: Final = 16
 _CHUNK: Final = 2_000
 """Rows deleted at once, about 5 ms."""
+_DELAY: Final = 2 * WINDOW + 120.0
+"""Seconds from when a request is found over until it is forgotten: longer than any is good for."""
 _MINUTES: Final = 20_000
 """Forgotten minutes that are kept: two weeks of them, and an OHTTP key lives for a day and a half."""
 
@@ -77,15 +80,24 @@ class ForgottenError(database.StoreError):
 class Replays:
     """The encapsulated keys seen. `keys` are those in use: three bytes each, key id and KEM, as they begin a request."""
 
-    def __init__(self, path: Path | str, keys: Collection[bytes], *, undated: int = UNDATED) -> None:
-        """Open or make the store.
+    def __init__(
+        self,
+        path: Path | str,
+        keys: Collection[bytes],
+        *,
+        undated: int = UNDATED,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open or make the store; `steady` gives seconds by a clock that nobody can set.
 
         Raises:
             ConfigError: the file cannot be opened or made.
             StoreError: it is damaged, locked, or the disk is full.
         """
         self._room = self._undated = undated
-        self._minute = 0
+        self._steady = steady
+        self._over = self._next_over = 0
+        self._next = 0.0
         self._waiting: list[tuple[int, bytes, asyncio.Future[bool]]] = []
         self._connection = database.connect(path, _SCHEMA)
         try:
@@ -153,8 +165,7 @@ class Replays:
         waiting, self._waiting = self._waiting, []
         try:
             new = self._add([(expires, name) for expires, name, _ in waiting])
-            if minute != self._minute:
-                self._forget(minute)
+            self._forget(minute)
         except database.SQLITE_ERRORS as error:
             failure = database.typed(error)
             for _, _, future in waiting:
@@ -185,18 +196,22 @@ class Replays:
         return new
 
     def _forget(self, minute: int) -> None:
-        """Forget some of what is over; the minute is done when nothing is left."""
+        """Forget some of what was over `_DELAY` ago, and still is."""
+        if self._steady() >= self._next:
+            self._over, self._next_over, self._next = self._next_over, minute, self._steady() + _DELAY
+        if not (over := min(self._over, minute)):
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(_MARK, (minute, _CHUNK))
-            gone = self._connection.execute(_FORGET, (minute, _CHUNK)).rowcount
+            self._connection.execute(_MARK, (over, _CHUNK))
+            gone = self._connection.execute(_FORGET, (over, _CHUNK)).rowcount
             self._connection.execute(_TRIM, (_MINUTES,))
             self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         if gone < _CHUNK:
-            self._minute = minute
+            self._over = 0
 
     def _forget_keys(self, keys: Collection[bytes]) -> None:
         """Forget the undated requests of keys that are gone, and count the others."""

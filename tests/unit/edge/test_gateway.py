@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,16 @@ def test_a_replay_of_a_request_with_a_good_token_opens_nothing(tmp_path: Path) -
             assert w.cvms[0].opened == 1
 
     asyncio.run(play())
+
+
+def test_a_minute_that_was_forgotten_is_the_gateways_fault(tmp_path: Path) -> None:
+    application = app(tmp_path)
+    rows = sqlite3.connect(f"{gateway_config(tmp_path).spent}-replays")
+    rows.executemany("INSERT INTO forgotten VALUES (?)", [(NOON // 60 + minute,) for minute in range(20)])
+    rows.commit()
+    rows.close()
+    refused = code(asyncio.run(ask(application, opening(authorization()))))
+    assert refused == (503, "unavailable.store.forgotten")
 
 
 @pytest.mark.parametrize("offset", [-301, 301, -86400])

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import os
+import random
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +13,37 @@ from sottovoce.edge.replays import WINDOW, ForgottenError, ReplayError, Replays,
 
 NOW = 1_700_000_000
 OLD, NEW = b"\1\0\x20", b"\2\x64\x7a"
+YEAR = 365 * 86400
+STEP = 13 * 60
+"""Longer than the time for which what is over is still kept."""
+
+
+class Clocked:
+    """A store, the true time, by which `steady` goes too, and by how much the gateway's clock is ahead."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.true, self.ahead = path, NOW, 0
+        self.restart()
+
+    def restart(self) -> None:
+        self.store = Replays(self.path, [OLD], steady=lambda: self.true)
+
+    def accept(self, enc: bytes, *, date: int | None = None) -> None:
+        """A request with the date that the gateway would have it have, unless `date` says another."""
+        now = self.true + self.ahead
+        accept(self.store, enc, date=now if date is None else date, now=now)
+
+    def go_on(self, minutes: int) -> None:
+        """Time passes, with a request a minute."""
+        for _ in range(minutes):
+            self.true += 60
+            self.accept(os.urandom(32))
+
+    def seen(self) -> int:
+        rows = sqlite3.connect(self.path)
+        count: int = rows.execute("SELECT count(*) FROM seen").fetchone()[0]
+        rows.close()
+        return count
 
 
 def accept(
@@ -80,58 +113,82 @@ def test_the_window(path: Path) -> None:
     store.close()
 
 
-def test_what_is_forgotten_is_out_of_the_window_even_when_the_clock_is_set_back(path: Path) -> None:
-    store = Replays(path, [OLD])
-    accept(store, b"a")
-    later = NOW + 2 * WINDOW
-    accept(store, b"b", date=later, now=later)
-    rows = sqlite3.connect(path)
-    assert rows.execute("SELECT count(*) FROM seen").fetchone() == (1,)
-    rows.close()
+def test_what_is_over_is_forgotten_and_the_file_does_not_grow(path: Path) -> None:
+    here = Clocked(path)
+    here.go_on(180)
+    assert here.seen() <= 2 * STEP // 60 + WINDOW // 60 + 2
+    here.true += 6 * 3600
+    here.go_on(180)
+    assert here.seen() <= 2 * STEP // 60 + WINDOW // 60 + 2
+
+
+def test_what_is_forgotten_is_not_accepted_when_the_clock_is_set_back(path: Path) -> None:
+    here = Clocked(path)
+    here.accept(b"a")
+    here.go_on(60)
     with pytest.raises(RequestDateError):
-        accept(store, b"a", now=later)
-    with pytest.raises(ForgottenError):
-        accept(store, b"a", now=NOW)
-    store.close()
+        here.accept(b"a", date=NOW)
+    here.ahead = -3600
+    for _ in range(2):
+        with pytest.raises(ForgottenError):
+            here.accept(b"a", date=NOW)
+        with pytest.raises(ForgottenError):
+            here.accept(b"another", date=NOW)
+        here.restart()
+    here.ahead = 0
+    here.go_on(1)
 
 
-def test_a_clock_that_was_ahead_costs_only_the_minutes_that_were_forgotten(path: Path) -> None:
-    store = Replays(path, [OLD])
-    accept(store, b"before")
-    for ahead in (NOW + 86400, NOW + 86400 + 2 * WINDOW):
-        accept(store, ahead.to_bytes(8, "big"), date=ahead, now=ahead)
-    store.close()
-    store = Replays(path, [OLD])
-    # The clock is right again: what it had forgotten by the wrong one cannot come back, by either time.
-    with pytest.raises(ForgottenError):
-        accept(store, b"before")
-    with pytest.raises(ForgottenError):
-        accept(store, (NOW + 86400).to_bytes(8, "big"), date=NOW + 86400, now=NOW + 86400)
-    late = NOW + 86400 + 2 * WINDOW
-    with pytest.raises(ReplayError):
-        accept(store, late.to_bytes(8, "big"), date=late, now=late)
-    for minutes in (-1, 1, 2, 10, 600):
-        moment = NOW + 60 * minutes
-        accept(store, b"new", date=moment, now=moment)
-        with pytest.raises(ReplayError):
-            accept(store, b"new", date=moment, now=moment)
-    store.close()
+@pytest.mark.parametrize("minutes", [1, 12, 13, 26, 60, 300])
+def test_a_clock_that_was_ahead_costs_nobody_anything_once_it_is_right(path: Path, minutes: int) -> None:
+    here = Clocked(path)
+    here.go_on(30)
+    here.accept(b"right", date=here.true + WINDOW)
+    here.ahead = YEAR
+    here.accept(b"ahead")
+    then = here.true + YEAR
+    here.go_on(minutes)
+    here.restart()
+    here.go_on(minutes)
+    here.ahead = 0
+    here.go_on(60)
+    with pytest.raises((ReplayError, RequestDateError)):
+        here.accept(b"right", date=NOW + 30 * 60 + WINDOW)
+    # A year on: what came in those minutes is still known, or refused.
+    here.true = then
+    with pytest.raises((ReplayError, ForgottenError)):
+        here.accept(b"ahead", date=then)
+
+
+def test_no_clock_makes_a_request_acceptable_twice(path: Path) -> None:
+    """It goes forwards and back by chance, through restarts."""
+    chance = random.Random(7)  # noqa: S311 - the same in every run
+    here = Clocked(path)
+    taken: dict[bytes, int] = {}
+    for _ in range(600):
+        here.true += chance.choice((1, 60, STEP))
+        if chance.random() < 0.1:
+            here.ahead = chance.choice((0, 0, 3600, -3600, 600, -600))
+        if chance.random() < 0.02:
+            here.restart()
+        now = here.true + here.ahead
+        near = [enc for enc, date in taken.items() if abs(date - now) <= WINDOW]
+        for enc in near:
+            with pytest.raises((ReplayError, ForgottenError)):
+                here.accept(enc, date=taken[enc])
+        enc = os.urandom(32)
+        with contextlib.suppress(ForgottenError):
+            here.accept(enc)
+            taken[enc] = now
 
 
 def test_forgotten_minutes_take_a_bounded_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replays, "_MINUTES", 10)
-    store = Replays(path, [OLD])
-    for number in range(40):
-        moment = NOW + 60 * number
-        accept(store, bytes([number]), date=moment, now=moment)
+    here = Clocked(path)
+    here.go_on(90)
     rows = sqlite3.connect(path)
     assert rows.execute("SELECT count(*) FROM forgotten").fetchone() == (10,)
     rows.close()
-    for number in range(25, 40):
-        moment = NOW + 60 * number
-        with pytest.raises((ReplayError, ForgottenError)):
-            accept(store, bytes([number]), date=moment, now=moment)
-    store.close()
 
 
 def test_the_last_moment_of_the_window_is_remembered(path: Path) -> None:
