@@ -51,7 +51,7 @@ from sottovoce.edge.gatewaykeys import (
     load_keys,
 )
 from sottovoce.edge.inner import ECHO, InnerApi, Parts
-from sottovoce.edge.keyfolder import LOOK, listing
+from sottovoce.edge.keyfolder import Fault, keep_looking, listing
 from sottovoce.edge.replays import ReplayError, Replays
 from sottovoce.edge.sealed import KEY_NAME, SealedRequest
 from sottovoce.edge.storeurl import parse_store_url
@@ -127,9 +127,10 @@ class Served(Event):
 
 @event
 class KeysRead(Event):
-    """The key folder was read again. Where it was refused, a file in it is wrong or missing, and the keys are those of before."""
+    """The key folder was read again. Where it was refused, for the reason `fault`, the keys are those of before."""
 
     refused: bool
+    fault: Fault
     ohttp: int
     tokens: int
     batch: int
@@ -184,7 +185,7 @@ class _Gateway:
                 total=None, sock_connect=5, sock_read=LIMITS.session_idle + READ_TIMEOUT
             ),
         ) as self._inner.http:
-            look = asyncio.ensure_future(self._look())
+            look = asyncio.ensure_future(keep_looking(self.reload))
             await asgi.lifespan(receive, send, shutdown=self._close)
             look.cancel()
         self._inner.http = None
@@ -198,24 +199,25 @@ class _Gateway:
         found = listing(Path(self._config.keys)) if self._config.keys else ()
         if found == self._listing:
             return
-        refused = False
+        fault = Fault.NONE
         try:
             keys = self._load()
             self._replays.use([one.name for one in keys.ohttp])
             self._admission.use(keys.tokens, keys.batch)
             self._keys, self._listing = keys, found
-        except Exception:  # noqa: BLE001 - whatever a file can do, it must not end the looking
+        except Exception as error:  # noqa: BLE001 - whatever a file can do, it must not end the looking
             # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
-            refused = True
+            fault = Fault.of(error)
         keys = self._keys
         self._log.emit(
-            KeysRead(refused=refused, ohttp=len(keys.ohttp), tokens=len(keys.tokens), batch=len(keys.batch))
+            KeysRead(
+                refused=fault is not Fault.NONE,
+                fault=fault,
+                ohttp=len(keys.ohttp),
+                tokens=len(keys.tokens),
+                batch=len(keys.batch),
+            )
         )
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK)
-            self.reload()
 
     async def _close(self) -> None:
         await self._admission.close()

@@ -53,7 +53,7 @@ from sottovoce.edge.attesters import Attester, Attesters, EnrolmentKeys, OidcCon
 from sottovoce.edge.batchkeys import load_batch_key
 from sottovoce.edge.database import StoreError
 from sottovoce.edge.issuerkeys import read_issuer_folder
-from sottovoce.edge.keyfolder import LOOK, listing
+from sottovoce.edge.keyfolder import Fault, keep_looking, listing
 from sottovoce.edge.rsa import generate_token_key, load_token_key
 
 __all__ = ["Config", "KeyFile", "create_app", "enrol", "generate_token_key"]
@@ -113,9 +113,10 @@ class TokensIssued(Event):
 
 @event
 class SigningKeysRead(Event):
-    """The key folder was read again. Where it was refused, a file in it is wrong or missing, and the keys are those of before."""
+    """The key folder was read again. Where it was refused, for the reason `fault`, the keys are those of before."""
 
     refused: bool
+    fault: Fault
     tokens: int
     batch: int
 
@@ -307,7 +308,7 @@ class _Issuer:
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope["type"] == "lifespan":
-            look = asyncio.ensure_future(self._look())
+            look = asyncio.ensure_future(keep_looking(self.reload))
             await asgi.lifespan(receive, send, shutdown=self._close)
             look.cancel()
             return
@@ -326,19 +327,16 @@ class _Issuer:
         found = listing(Path(self._config.folder)) if self._config.folder else ()
         if found == self._listing:
             return
-        refused = False
+        fault = Fault.NONE
         try:
             self._keys, self._listing = _Keys(self._config), found
-        except Exception:  # noqa: BLE001 - whatever a file can do, it must not end the looking
+        except Exception as error:  # noqa: BLE001 - whatever a file can do, it must not end the looking
             # Not a reason to stop: the keys at hand are good for today. It is tried again at the next look.
-            refused = True
+            fault = Fault.of(error)
         tokens, batch = self._keys.counts
-        self._log.emit(SigningKeysRead(refused=refused, tokens=tokens, batch=batch))
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK)
-            self.reload()
+        self._log.emit(
+            SigningKeysRead(refused=fault is not Fault.NONE, fault=fault, tokens=tokens, batch=batch)
+        )
 
     async def _token_request(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         now = int(self._clock())

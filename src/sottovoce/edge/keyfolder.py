@@ -10,24 +10,57 @@ Who holds the secrets makes them, here. What the directory needs of them leaves 
 A file appears whole or not at all, and none is ever changed: made again, a day's keys stay as they are.
 """
 
+import asyncio
 import base64
 import re  # noqa: TC003 - it would be the only one of its kind
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from sottovoce.core.errors import ConfigError, DecodeError, UsageError
+from sottovoce.core.errors import ConfigError, DecodeError, SottovoceError, UsageError
 from sottovoce.core.ohttp import decode_key_configs
 from sottovoce.core.privatetokens import PublicTokenKey
 from sottovoce.core.tokens import PRIVATE_TOKEN_TYPE, TOKEN_TYPE, TokenKey
+from sottovoce.edge.database import StoreError
 
-__all__ = ["LOOK", "EpochKey", "PublicKeys", "delete", "epoch_files", "is_there", "listing"]
+__all__ = [
+    "LOOK",
+    "EpochKey",
+    "Fault",
+    "PublicKeys",
+    "delete",
+    "epoch_files",
+    "is_there",
+    "keep_looking",
+    "listing",
+]
 
 _LIMIT: Final = 64 * 1024
 LOOK: Final = 60.0
 """Seconds between two looks of a running party at its key folder; a SIGHUP has it look at once."""
+
+
+class Fault(Enum):
+    """Why keys were not taken: a word for a log, and nothing of the file."""
+
+    NONE = "none"
+    FILE = "file"
+    """A file is wrong or missing, or the folder cannot be read."""
+    STORE = "store"
+    """A store of the party's did not take the new keys."""
+    UNEXPECTED = "unexpected"
+    """A fault of the program's."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "Fault":
+        """The word for `error`."""
+        if isinstance(error, StoreError):
+            return cls.STORE
+        return cls.FILE if isinstance(error, SottovoceError | OSError) else cls.UNEXPECTED
 
 
 class EpochKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -137,6 +170,15 @@ def delete(paths: Sequence[Path]) -> int:
         except OSError:
             raise ConfigError("an old key cannot be deleted", hint=f"looked for {path}") from None
     return len(paths)
+
+
+async def keep_looking(reload: Callable[[], None]) -> None:
+    """Call `reload` every `LOOK` seconds, for good: whatever one call ends with, the next one comes."""
+    while True:
+        await asyncio.sleep(LOOK)
+        # It says itself why it took no keys. That not even this could be written, as the disk is full, is no reason to stop either.
+        with suppress(Exception):
+            reload()
 
 
 def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:

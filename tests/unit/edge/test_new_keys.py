@@ -23,7 +23,7 @@ from sottovoce.core.events import EventLog
 from sottovoce.core.httpdate import format_http_date
 from sottovoce.core.ohttp import KeyConfig, decode_key_configs, select_config
 from sottovoce.core.tokens import EPOCH_SECONDS, TokenRequest, authorization_value, begin
-from sottovoce.edge import gateway, issuer, router
+from sottovoce.edge import gateway, issuer, keyfolder, router
 from sottovoce.edge.gatewaykeys import OHTTP_KEPT, lay_token_keys, make_gateway_keys
 from sottovoce.edge.issuerkeys import make_issuer_keys
 from sottovoce.edge.rsa import load_token_key
@@ -117,7 +117,9 @@ def test_a_new_days_keys_are_taken_and_the_old_ones_as_long_as_they_are_needed(t
         assert await here.ask(TODAY + 1) == MISSING
 
     play(work)
-    assert here.events() == [{"event": "KeysRead", "refused": False, "ohttp": 4, "tokens": 2, "batch": 0}]
+    assert here.events() == [
+        {"event": "KeysRead", "refused": False, "fault": "none", "ohttp": 4, "tokens": 2, "batch": 0}
+    ]
 
 
 def test_tokens_of_the_new_day_are_taken_from_the_look_on(tmp_path: Path) -> None:
@@ -160,13 +162,16 @@ def test_a_wrong_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
         assert await here.ask(TODAY + 2) == MISSING
 
     play(work)
-    assert [one["refused"] for one in here.events()] == [True, False]
+    assert [(one["refused"], one["fault"]) for one in here.events()] == [(True, "file"), (False, "none")]
     assert "half" not in "".join(here.lines)
 
 
-@pytest.mark.parametrize("failure", [OSError("a disk"), ValueError("half a k"), RecursionError()])
+@pytest.mark.parametrize(
+    ("failure", "fault"),
+    [(OSError("a disk"), "file"), (ValueError("half a k"), "unexpected"), (RecursionError(), "unexpected")],
+)
 def test_nothing_that_a_file_can_do_ends_the_looking(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, fault: str
 ) -> None:
     here = Gateway(tmp_path)
     (tmp_path / "issuer" / "keys").mkdir(parents=True)
@@ -179,7 +184,7 @@ def test_nothing_that_a_file_can_do_ends_the_looking(
         raise failure
 
     async def work() -> None:
-        running = [asyncio.ensure_future(app._look()) for app in (here.app, office)]
+        running = [asyncio.ensure_future(keyfolder.keep_looking(app.reload)) for app in (here.app, office)]
         with monkeypatch.context() as broken:
             broken.setattr(gateway, "load_keys", fail)
             broken.setattr(issuer, "_Keys", fail)
@@ -196,10 +201,38 @@ def test_nothing_that_a_file_can_do_ends_the_looking(
             assert not one.done()
             one.cancel()
 
-    for module in (gateway, issuer):
-        monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(keyfolder, "LOOK", 0.01)
     play(work)
+    assert here.events()[0]["fault"] == fault
+    assert here.events()[-1]["fault"] == "none"
     assert "half" not in "".join(here.lines)
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Gateway(tmp_path)
+    tries: list[int] = []
+
+    def full(_: str) -> None:
+        tries.append(1)
+        raise OSError(28, "no space left")
+
+    async def work() -> None:
+        running = asyncio.ensure_future(keyfolder.keep_looking(here.app.reload))
+        (here.keys / f"token-{TODAY + 1}.spki").write_bytes(b"half a k")
+        with monkeypatch.context() as broken:
+            broken.setattr(here.app._log, "_write", full)
+            while len(tries) < 3:  # noqa: ASYNC110 - a loop of its own looks
+                await asyncio.sleep(0.01)
+        (here.keys / f"token-{TODAY + 1}.spki").unlink()
+        here.day(TODAY + 1)
+        while await here.ask(TODAY + 1) != MISSING:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    monkeypatch.setattr(keyfolder, "LOOK", 0.01)
+    play(work)
 
 
 def test_a_streamed_request_ends_with_the_key_that_it_began_with(tmp_path: Path) -> None:
