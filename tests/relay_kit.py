@@ -43,6 +43,7 @@ def adapted(kind: str, *, port: int, gateway: str, mirror: str, folder: Path) ->
             "proxy_pass https://gateway/ohttp;": "proxy_pass http://gateway/ohttp;",
             "proxy_pass https://mirror;": "proxy_pass http://mirror;",
             "worker_processes auto;": "worker_processes 1;",
+            "proxy_cache_valid 200 5m;": "proxy_cache_valid 200 1s;",
             "/run/sottovoce-relay.pid": str(folder / "pid"),
             "/var/lib/nginx/": f"{folder}/",
         }

@@ -314,6 +314,54 @@ def test_what_comes_with_a_request_for_the_directory_goes_nowhere(kind: str) -> 
     play(kind, reply(), test, reply(body=b"note"))
 
 
+async def directory(place: Place, name: str, **headers: str) -> bytes:
+    """What a new client gets."""
+    client = await place.client()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    client.writer.write(f"GET /directory/{name} HTTP/1.1\r\nhost: x\r\n{lines}\r\n".encode())
+    assert await client.head() == 200
+    return await client.rest()
+
+
+def test_nginx_answers_from_copies_that_its_mirror_cannot_change_for_one_device() -> None:
+    """Ours is tested in `test_directorycopies.py`."""
+    if lack := relay_kit.missing("nginx"):
+        pytest.skip(lack)
+    note, proof = "directory-7.note", "directory-7.proof"
+    # The mirror does not say how long a copy is good.
+    mirror = reply(
+        body=b"first", cache_control="no-store", expires="0", set_cookie="a=b", vary="*", etag='"1"'
+    )
+
+    async def test(place: Place) -> None:
+        assert [await directory(place, name) for name in (note, proof)] == [b"first"] * 2
+        assert len(place.mirror.heads) == 2
+        place.mirror.answer = reply(body=b"for this device alone")
+        for _ in range(3):
+            assert [await directory(place, name) for name in (note, proof)] == [b"first"] * 2
+        part = {
+            "range": "bytes=1-",
+            "if-none-match": '"1"',
+            "if-modified-since": "Fri, 01 Jan 2100 00:00:00 GMT",
+        }
+        assert await directory(place, note, **part) == b"first"
+        assert len(place.mirror.heads) == 2, "no device's request was passed on"
+        # A proof is old: who asks gets the old one, and those who come later get the new one.
+        await asyncio.sleep(2.1)
+        assert await directory(place, proof) == b"first"
+        while await directory(place, proof) == b"first":  # noqa: ASYNC110 - the copy comes by itself
+            await asyncio.sleep(0.02)
+        assert await directory(place, note) == b"first"
+        assert [head.split()[1] for head in place.mirror.heads[2:]] == [f"/{proof}".encode()]
+        # A mirror that is gone takes nothing away.
+        place.mirror.answer = reply(404)
+        await asyncio.sleep(2.1)
+        for _ in range(2):
+            assert await directory(place, proof) == b"for this device alone"
+
+    assert play("nginx", reply(), test, mirror) == []
+
+
 def test_a_request_beyond_the_limit(kind: str) -> None:
     async def test(place: Place) -> None:
         client = await place.client()
