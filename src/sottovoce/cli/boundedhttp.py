@@ -1,7 +1,7 @@
 """The server's reading of HTTP/1.1 with bounds: uvicorn with httptools has none for what is not a body.
 
 Anybody who can connect could else fill a service's memory with one header without end, with a great number of them, or with trailers, and hold
-connections open without saying anything.
+connections open without saying anything, or without reading what it has asked for.
 """
 
 import asyncio
@@ -9,12 +9,16 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HEAD_SECONDS", "MAX_HEAD", "BoundedProtocol"]
+__all__ = ["HEAD_SECONDS", "MAX_HEAD", "READ_SECONDS", "BoundedProtocol"]
 
 MAX_HEAD: Final = 32 * 1024
 """Bytes of a head, of trailers, or between two pieces of a body; more than any of ours has, with an ID token of 8 KiB in it."""
 HEAD_SECONDS: Final = 30.0
 """For a head to be whole, from the connection's beginning or its first byte."""
+READ_SECONDS: Final = 60.0
+"""For a client to read `_PROGRESS` of what waits for it, where an answer waits for that, or the connection is about to be closed."""
+_PROGRESS: Final = 16 * 1024
+"""Bytes. It is 2 kbit/s: a longest answer then takes an hour, and one that is not read a minute or two."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -27,11 +31,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._headed = False
         self._timer: asyncio.TimerHandle | None = None
         self._expect_head()
+        self._unread = 0
+        self._look = self.loop.call_later(READ_SECONDS, self._look_at_reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn does."""
         self._expect_nothing()
+        self._look.cancel()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """As uvicorn does: the client has read."""
+        self._unread = 0
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, and count what is no body."""
@@ -81,6 +93,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_at_reading(self) -> None:
+        waiting = self.flow.write_paused or self.transport.is_closing()
+        size = self.transport.get_write_buffer_size() if waiting else 0
+        if self._unread and size > self._unread - _PROGRESS:
+            self.transport.abort()
+            return
+        self._unread = size
+        self._look = self.loop.call_later(READ_SECONDS, self._look_at_reading)
 
     def _too_late(self) -> None:
         self._timer = None

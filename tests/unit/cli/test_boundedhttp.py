@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
 from sottovoce.cli import boundedhttp, process
 from sottovoce.cli.boundedhttp import MAX_HEAD, BoundedProtocol
@@ -164,3 +165,71 @@ def test_every_service_is_served_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AskedError), socket.socket() as sock:
         process.run_asgi(None, sock, lambda: None)
     assert asked["http"] is BoundedProtocol
+
+
+@contextlib.asynccontextmanager
+async def answering(app: Any) -> AsyncIterator[tuple[uvicorn.Server, asyncio.StreamReader]]:
+    """A server, and a client that has asked and reads as little as it can."""
+    config = uvicorn.Config(app, http=BoundedProtocol, log_config=None, lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as sock, socket.socket() as client:
+        running = asyncio.ensure_future(server.serve(sockets=[sock]))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, sock.getsockname())
+        reader, writer = await asyncio.open_connection(sock=client, limit=4096)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        yield server, reader
+        writer.transport.abort()
+        server.should_exit = True
+        await running
+
+
+async def say(send: Any, pieces: int, *, end: bool = True) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(pieces):
+        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+    if end:
+        await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize(("pieces", "end"), [(50, True), (8, True), (8, False)])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_does_not_read_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch, loop: Callable[[], asyncio.AbstractEventLoop], pieces: int, *, end: bool
+) -> None:
+    """While an answer waits for it, and after an answer that is whole, or left without its end."""
+    monkeypatch.setattr(boundedhttp, "READ_SECONDS", 0.2)
+
+    async def play() -> None:
+        over = asyncio.Event()
+
+        async def app(_: Any, __: Any, send: Any) -> None:
+            await say(send, pieces, end=end)
+            over.set()
+
+        async with answering(app) as (server, _):
+            await over.wait()
+            while server.server_state.connections:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(play(), 20))
+
+
+def test_who_reads_slowly_has_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundedhttp, "READ_SECONDS", 0.2)
+
+    async def play() -> None:
+        async def app(_: Any, __: Any, send: Any) -> None:
+            await say(send, 8)
+
+        async with answering(app) as (_, reader):
+            got = 0
+            while not (piece := await reader.read(1 << 16)).endswith(b"0\r\n\r\n"):
+                got += len(piece)
+                assert piece
+                await asyncio.sleep(0.001)
+            assert got + len(piece) > 8 << 20
+
+    asyncio.run(asyncio.wait_for(play(), 20))
