@@ -18,13 +18,16 @@ class Upstream:
     bodies: list[bytes] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
                 await self.answer(self, reader, writer)
+        self.open.discard(writer)
         writer.close()
         self.closed.set()
 
@@ -73,6 +76,11 @@ async def upstream(answer: Answer) -> AsyncIterator[Upstream]:
         yield fake
     finally:
         server.close()
+        # What the other side leaves open, and what came at the last moment, would outlive the loop.
+        await asyncio.sleep(0)
+        for writer in tuple(fake.open):
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 def raw_answer(data: bytes) -> Answer:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -23,6 +24,10 @@ CHAT = str(CHATS / "book-club.txt")
 INTERRUPTED = 130
 STOPPED = {INTERRUPTED, -signal.SIGINT}
 """A shell shows both as 130. Python ends by the signal itself where it came while a library was executing a string."""
+
+
+IGNORED = re.compile(r"^Exception ignored in: .*?^KeyboardInterrupt: *$", re.MULTILINE | re.DOTALL)
+"""What Python itself writes where the signal came while it was clearing up an object: it then goes on."""
 
 
 def start(device: Device, *words: str) -> "subprocess.Popen[str]":
@@ -110,7 +115,7 @@ def test_a_request_that_is_interrupted_at_any_moment(
         time.sleep(draw.uniform(0.2, 2.0))
         out, said = end(process, number)
         assert process.returncode in {0, *STOPPED, -number}, said
-        assert "Traceback" not in said
+        assert "Traceback" not in IGNORED.sub("", said)
         if process.returncode == INTERRUPTED:
             assert said.strip() == "Interrupted. Nothing is left running."
         assert mentioning(device.home) == []
@@ -184,7 +189,8 @@ def test_a_demo_that_is_interrupted_at_any_moment(
         assert process.returncode in {*STOPPED, -number}, said
         assert "Traceback" not in said
         assert list((tmp_path / "tmp").iterdir()) == []
-        assert mentioning(tmp_path) == []
+        # A party that was just being started ends with its parent, a moment later.
+        assert soon(lambda: mentioning(tmp_path) == [], 5)
 
 
 def test_a_demo_that_is_killed_takes_its_parties_with_it(person: Device, tmp_path: Path) -> None:

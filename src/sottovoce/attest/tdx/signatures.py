@@ -161,7 +161,7 @@ def _unrated(said: str, quote: Quote, collateral: Collateral) -> VerifiedQuote:
     if (reason := _reason(first, _QUOTE)) is not None:
         raise QuoteSignatureError(reason, collateral_verified=True)
     # Of which chain the certificate is, the library does not say.
-    raise QuoteSignatureError(_CERTIFICATE.get(why, "a certificate does not verify"))
+    raise QuoteSignatureError(_CERTIFICATE.get(why) or "a certificate does not verify")
 
 
 def _reason(said: str, table: dict[str, str]) -> str | None:
