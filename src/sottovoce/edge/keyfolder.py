@@ -184,7 +184,15 @@ async def keep_looking(reload: Callable[[], None]) -> None:
 def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, times and lengths in `folder`: equal as long as nothing has changed. Empty where it cannot be read."""
     try:
-        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        return tuple((path.name, *_stamp(path)) for path in sorted(folder.iterdir()))
     except OSError:
         return ()
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        # A link that leads nowhere, as some editors make. It must not hide what is beside it.
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size

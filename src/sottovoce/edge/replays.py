@@ -216,14 +216,22 @@ class Replays:
     def _forget_keys(self, keys: Collection[bytes]) -> None:
         """Forget the undated requests of keys that are gone, and count the others."""
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS kept (expires INTEGER PRIMARY KEY) STRICT")
-        self._connection.execute("DELETE FROM kept")
         names = [(_NEVER + int.from_bytes(key, "big"),) for key in keys]
-        self._connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", names)
-        self._connection.execute(
-            "DELETE FROM seen WHERE expires >= ? AND expires NOT IN (SELECT expires FROM kept)", (_NEVER,)
-        )
-        found = self._connection.execute("SELECT count(*) FROM seen WHERE expires >= ?", (_NEVER,))
-        self._undated = self._room - int(found.fetchone()[0])
+        try:
+            # All of it or nothing: where it fails, the keys of before stay in use.
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("DELETE FROM kept")
+            self._connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", names)
+            self._connection.execute(
+                "DELETE FROM seen WHERE expires >= ? AND expires NOT IN (SELECT expires FROM kept)", (_NEVER,)
+            )
+            found = self._connection.execute("SELECT count(*) FROM seen WHERE expires >= ?", (_NEVER,))
+            count = int(found.fetchone()[0])
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._undated = self._room - count
 
 
 @lru_cache(maxsize=64)

@@ -146,6 +146,19 @@ def test_an_unchanged_folder_is_not_read(tmp_path: Path, monkeypatch: pytest.Mon
     assert here.events() == []
 
 
+def test_a_link_that_leads_nowhere_does_not_hide_new_keys(tmp_path: Path) -> None:
+    here = Gateway(tmp_path)
+    (here.keys / ".#draft").symlink_to("nowhere")
+
+    async def work() -> None:
+        here.app.reload()
+        here.day(TODAY + 1)
+        here.app.reload()
+        assert await here.ask(TODAY + 1) == MISSING
+
+    play(work)
+
+
 def test_a_wrong_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
     here = Gateway(tmp_path)
     wrong = here.keys / f"token-{TODAY + 1}.spki"

@@ -4,6 +4,7 @@ import os
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -243,3 +244,31 @@ def test_a_damaged_store_is_refused(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(database.StoreCorruptError):
         Replays(path, [OLD])
+
+
+def test_undated_requests_that_could_not_be_counted_were_not_forgotten(path: Path) -> None:
+    class Failing:
+        """The connection, until it is asked how many are left."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._connection, name)
+
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if "count(*)" in statement:
+                raise sqlite3.OperationalError("disk I/O error")
+            return self._connection.execute(statement, *values)
+
+    store = Replays(path, [OLD])
+    accept(store, b"a", date=None)
+    whole = store._connection
+    store._connection = Failing(whole)  # type: ignore[assignment]
+    with pytest.raises(database.StoreError):
+        store.use([NEW])
+    store._connection = whole
+    # The old key goes on in use, as the new ones were not taken.
+    with pytest.raises(ReplayError):
+        accept(store, b"a", date=None)
+    store.close()
