@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,17 +25,10 @@ from sottovoce.device.ohttp_client import CandidatesRefusedError
 from sottovoce.device.session import Request
 from sottovoce.device.transport import AlreadyArrivedError, Network, NotSentError, RelayClient
 from sottovoce.device.wallet import Schedule, Wallet, WalletEmpty, WalletError
+from wallet_kit import new, sent_by_two_processes, tokens
 
 MIDNIGHT = (TODAY + 1) * EPOCH_SECONDS
 DOWN = "http://127.0.0.1:1"
-
-
-def new(path: Path, schedule: Schedule = Schedule(age=(0, 0)), seed: int = 1) -> Wallet:  # noqa: B008 - frozen
-    return Wallet(path, schedule=schedule, draw=random.Random(seed))  # noqa: S311 - the test must repeat
-
-
-def tokens(count: int) -> list[Token]:
-    return [Token.decode(b"\x00\x02" + os.urandom(352)) for _ in range(count)]
 
 
 def rows(path: Path) -> list[tuple[int, int, bytes, bytes]]:
@@ -106,30 +98,20 @@ def test_a_disk_that_cannot_be_written_loses_the_token_and_nothing_else(path: Pa
 
 def test_two_processes_that_put_tokens_back_never_send_the_same_one(path: Path) -> None:
     new(path).add(tokens(40), TODAY, NOON)
-    out, into = os.pipe()
-    children = []
-    for seed in range(2):
-        child = os.fork()
-        if child == 0:
-            try:
-                wallet = new(path, seed=seed)
-                for turn in range(30):
-                    token = wallet.take(NOON)
-                    if turn % 2:
-                        wallet.put_back(token)
-                    else:
-                        os.write(into, token.nonce)
-            finally:
-                os._exit(0)
-        children.append(child)
-    os.close(into)
-    with os.fdopen(out, "rb") as pipe:
-        sent = pipe.read()
-    for child in children:
-        os.waitpid(child, 0)
+
+    def act(wallet: Wallet, send: Callable[[Token], None]) -> None:
+        for turn in range(30):
+            token = wallet.take(NOON)
+            if turn % 2:
+                wallet.put_back(token)
+            else:
+                send(token)
+
+    sent = sent_by_two_processes(path, act)
     wallet = new(path)
     left = {wallet.take(NOON).nonce for _ in range(10)}
-    assert len({sent[at : at + 32] for at in range(0, len(sent), 32)} | left) == 40
+    assert len(sent) == 30
+    assert len({*sent, *left}) == 40
     assert wallet.count(NOON) == 0
 
 

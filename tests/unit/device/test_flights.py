@@ -24,32 +24,6 @@ def hold_flights(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(router, "_FLIGHT_WAIT", seconds)
 
 
-def test_an_answer_in_flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow(turn: edge_kit.Turn) -> None:
-        if await turn.whole() == b"go":
-            for number in range(3):
-                await turn.say(b"piece %d" % number)
-                # The next piece is not made before the device has this one, so it comes with another flight.
-                await seen.get()
-        await turn.end()
-
-    seen: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def play(w: World) -> None:
-        client = w.client(flights=True)
-        session = await opened(client)
-        got = []
-        async for piece in client.turn(session, b"go"):
-            got.append(piece)
-            seen.put_nowait(piece)
-        assert got == [b"piece 0", b"piece 1", b"piece 2"]
-        # The next turn begins where this one ended.
-        assert await said(client, session, b"x") == []
-
-    hold_flights(monkeypatch, 0.05)
-    in_world(tmp_path, play, slow)
-
-
 def test_a_long_answer_takes_several_flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bytes(range(256)) * 8192
 

@@ -19,6 +19,7 @@ from sottovoce.device.ohttp_client import (
     SessionGoneError,
 )
 from sottovoce.device.transport import AlreadyArrivedError, GatewayKeyError, Network, RelayClient
+from sottovoce.edge import router
 
 DOWN = "http://127.0.0.1:1"
 
@@ -63,26 +64,32 @@ def test_an_answer_that_a_relay_cut_is_one_that_it_changed(
     in_world(tmp_path, play)
 
 
-def test_an_answer_streams_through_everything(tmp_path: Path) -> None:
+@CARRIERS
+def test_an_answer_comes_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, flights: bool
+) -> None:
     async def slow(turn: edge_kit.Turn) -> None:
         if await turn.whole() == b"go":
             for number in range(3):
                 await turn.say(b"piece %d" % number)
-                # The next piece is not made before the device has this one.
+                # The next piece is not made before the device has this one; in flights it comes with another one.
                 await seen.get()
         await turn.end()
 
     seen: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def play(w: World) -> None:
-        client = w.client()
+        client = w.client(flights=flights)
         session = await opened(client)
         got = []
         async for piece in client.turn(session, b"go"):
             got.append(piece)
             seen.put_nowait(piece)
         assert got == [b"piece 0", b"piece 1", b"piece 2"]
+        # The next turn begins where this one ended.
+        assert await said(client, session, b"x") == []
 
+    monkeypatch.setattr(router, "_FLIGHT_WAIT", 0.05)
     in_world(tmp_path, play, slow)
 
 

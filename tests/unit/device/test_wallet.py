@@ -23,20 +23,11 @@ from sottovoce.device.wallet import (
     WalletError,
     WalletFullError,
 )
+from wallet_kit import new, sent_by_two_processes, tokens
 
 TODAY = 20000
 NOON = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2
 MIDNIGHT = (TODAY + 1) * EPOCH_SECONDS
-AT_ONCE = Schedule(batch=4, age=(0, 0))
-
-
-def new(path: Path, schedule: Schedule = AT_ONCE, seed: int = 1) -> Wallet:
-    return Wallet(path, schedule=schedule, draw=random.Random(seed))  # noqa: S311 - the test must repeat
-
-
-def tokens(count: int) -> list[Token]:
-    """Tokens of the right form; the wallet does not look at signatures again."""
-    return [Token.decode(b"\x00\x02" + os.urandom(352)) for _ in range(count)]
 
 
 def begin(wallet: Wallet, now: int = NOON) -> PendingBatch:
@@ -183,24 +174,12 @@ def test_a_process_that_is_killed_after_taking_does_not_give_the_token_back(path
 
 def test_two_processes_never_take_the_same_token(path: Path) -> None:
     new(path).add(tokens(40), TODAY, NOON)
-    out, into = os.pipe()
-    children = []
-    for seed in range(2):
-        child = os.fork()
-        if child == 0:
-            try:
-                wallet = new(path, seed=seed)
-                for _ in range(20):
-                    os.write(into, wallet.take(NOON).nonce)
-            finally:
-                os._exit(0)
-        children.append(child)
-    os.close(into)
-    with os.fdopen(out, "rb") as pipe:
-        nonces = pipe.read()
-    for child in children:
-        os.waitpid(child, 0)
-    assert len({nonces[at : at + 32] for at in range(0, len(nonces), 32)}) == 40
+
+    def act(wallet: Wallet, send: Callable[[Token], None]) -> None:
+        for _ in range(20):
+            send(wallet.take(NOON))
+
+    assert len(set(sent_by_two_processes(path, act))) == 40
 
 
 def test_a_token_rests_for_a_random_time_before_its_first_use(path: Path) -> None:
