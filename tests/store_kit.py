@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sottovoce.edge.spent import open_store
+from sottovoce.edge.database import StoreError
+from sottovoce.edge.spent import SpentTokens, open_store
 from sottovoce.edge.spent_postgres import PostgresSpent
 from sottovoce.edge.spent_redis import RedisSpent
 from sottovoce.edge.spentstore import SpentStore
@@ -73,3 +74,18 @@ def empty(server: RedisServer | PostgresServer) -> None:
         server.ask("FLUSHALL")
     else:
         server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+def server_store(url: str) -> RedisSpent | PostgresSpent:
+    store = open_store(parse_store_url(url))
+    assert isinstance(store, RedisSpent | PostgresSpent)
+    return store
+
+
+async def refused(spent: SpentTokens, number: int) -> str:
+    """The code of the error that spending a token ends with."""
+    with pytest.raises(StoreError) as caught:
+        await spent.spend(digest(number), EPOCH)
+    assert str(caught.value)
+    assert digest(number).hex() not in repr(caught.value)
+    return caught.value.code
