@@ -1,0 +1,1 @@
+"""How good the answers are, and what an attacker can do to them: `make eval`."""

@@ -1,0 +1,42 @@
+"""python -m evaluation check: whether the set is of its form, and how much of what is in it."""
+
+import sys
+from collections import Counter
+
+import click
+
+from evaluation.dataset import DATA, DataError, load_attacks, load_chats, load_drafts
+
+
+@click.group()
+def main() -> None:
+    """How good the answers are, and what an attacker can do to them."""
+
+
+@main.command()
+def check() -> None:
+    """Read the whole set; say what is in it."""
+    try:
+        chats, drafts, attacks = (
+            [*load_chats(DATA / "chats" / "dev"), *load_chats()],
+            load_drafts(),
+            load_attacks(),
+        )
+    except DataError as error:
+        sys.exit(f"evaluation: {error}")
+    sizes = sorted(len(chat.lines) for chat in chats)
+    for name, found in (
+        ("chats", Counter(chat.language for chat in chats)),
+        ("drafts", Counter(draft.style for draft in drafts)),
+        ("attacks", Counter(attack.kind for attack in attacks)),
+    ):
+        parts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+        click.echo(f"{sum(found.values())} {name}: {parts}")
+    click.echo(f"messages in a chat: {sizes}")
+    click.echo(
+        f"{sum(len(chat.facts) for chat in chats)} facts, {sum(len(chat.wrong) for chat in chats)} wrong statements"
+    )
+
+
+if __name__ == "__main__":
+    main()
