@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from sottovoce.core.errors import SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.simulator.testing import EvidenceWorld
 from sottovoce.tee.backend import Backend, BackendResponse
+from sottovoce.tee.engines import Sampling, Turn
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.guard import GuardRole
-from sottovoce.tee.http import ASGIApp
+from sottovoce.tee.http import ASGIApp, status_of
 from sottovoce.tee.orchestrator import OrchestratorRole
 from sottovoce.tee.predictor import PredictorRole
 from sottovoce.tee.roles import Session
@@ -30,22 +32,21 @@ class UnsafeScriptedEngineForTests:
     def __init__(self, *answers: str | Exception) -> None:
         self._answers = itertools.cycle(answers) if answers else itertools.repeat("")
         self.asked: list[tuple[str, str]] = []
+        self.turns: list[Turn] = []
+        self.sampling = Sampling(max_tokens=0)
+
+    def count(self, turns: Sequence[Turn]) -> int:
+        return sum(len(turn.text.split()) for turn in turns)
 
     def generate(
-        self,
-        prompt: str,
-        text: str,
-        *,
-        max_tokens: int,
-        opening: str = "",
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str = "", opening: str = ""
     ) -> Iterator[str]:
-        self.asked.append((prompt, text))
+        self.asked.append((prompt, turns[-1].text))
+        self.turns, self.sampling = list(turns), sampling
         answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
-        for at, word in enumerate(answer.split(" ")[:max_tokens]):
+        for at, word in enumerate(answer.split(" ")[: sampling.max_tokens]):
             yield f" {word}" if at else word
 
 
@@ -80,7 +81,7 @@ async def _pieces(sent: asyncio.Queue[MutableMapping[str, Any]]) -> AsyncIterato
 async def call(
     app: ASGIApp, method: str, target: str, body: bytes, take: Callable[[MutableMapping[str, Any]], None]
 ) -> None:
-    """Send a request to `app`; what raises before an answer begins becomes a 500, as in `tee.http`."""
+    """Send a request to `app`; what raises before an answer begins becomes a status, as in `tee.http`."""
 
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -90,8 +91,9 @@ async def call(
 
     try:
         await app({"type": "http", "method": method, "path": target, "headers": []}, receive, send)
-    except Exception:  # noqa: BLE001 - the test sees it in the status
-        take({"type": "http.response.start", "status": 500, "headers": []})
+    except Exception as error:  # noqa: BLE001 - the test sees it in the status
+        status = status_of(error) if isinstance(error, SottovoceError) else 500
+        take({"type": "http.response.start", "status": status, "headers": []})
         take({"type": "http.response.body", "body": b""})
 
 

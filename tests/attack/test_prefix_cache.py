@@ -8,6 +8,7 @@ import pytest
 
 from sottovoce.cli.model import default_folder
 from sottovoce.simulator.models import SMALL
+from sottovoce.tee.engines import Sampling, Turn
 from sottovoce.tee.engines.llama import LlamaEngine
 from sottovoce.tee.predictor import PROMPTS
 
@@ -25,7 +26,7 @@ def engine() -> Iterator[LlamaEngine]:
 
 
 def session(engine: LlamaEngine) -> None:
-    for _ in engine.generate("rewrite", SECRET, max_tokens=4):
+    for _ in engine.generate([Turn(role="user", text=SECRET)], Sampling(max_tokens=4), prompt="rewrite"):
         pass
 
 

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "settings": "Opt in or out; mark a chat as private.",
     "summarize": "Summarise the unread messages of an exported chat.",
     "rewrite": "Suggest three other wordings of a draft.",
+    "proxy": "Give programs of this machine a local address that speaks OpenAI's interface.",
     "report": "What was sent, to what, and what was verified.",
     "verify": "Verify evidence, and see every check.",
     "log": "Look into the public log, prove and publish entries, or watch it as a monitor.",

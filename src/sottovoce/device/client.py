@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 import msgspec
 
@@ -32,7 +32,7 @@ from sottovoce.device.chats import Chat, chat_id, unread
 from sottovoce.device.directory import VerifiedDirectory, draw_candidates
 from sottovoce.device.directory_fetch import DirectorySource
 from sottovoce.device.environment import FILE, Environment
-from sottovoce.device.http import TooMuchError
+from sottovoce.device.http import Body, Head, Over, TooMuchError
 from sottovoce.device.issuance import refill
 from sottovoce.device.ohttp_client import CandidatesRefusedError, OhttpClient
 from sottovoce.device.reports import CheckLine, Report, ReportNotWritten, ReportStore, new_report_id
@@ -47,9 +47,12 @@ from sottovoce.device.transport import (
 )
 from sottovoce.device.wallet import Schedule, Stock, Wallet, WalletError
 
-__all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "Step"]
+__all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step"]
 
-Feature = Literal["summary", "rewrite"]
+Feature = Literal["summary", "rewrite", "chat"]
+_E = TypeVar("_E")
+_Read = Callable[[Session, VerifiedSession, Request], AsyncGenerator[_E, None]]
+"""How the answer is read, once everything is verified."""
 _OUT_OF_DATE: Final = frozenset({"host", "release-log-seen", "host-log-seen", "log-fork"})
 """Checks that fail when the directory is older than what the service shows, or came with a wrong consistency file. A fresh one is tried once."""
 
@@ -85,6 +88,7 @@ class NotKept:
 
 
 ClientEvent = Step | Attested | Kept | NotKept | AnswerEvent
+RawEvent = Step | Attested | Kept | NotKept | Head | Body | Over
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -157,11 +161,23 @@ class Client:
             VerificationRefused: a check failed; nothing was sent.
             SottovoceError: as the parties, the wallet and the answer say.
         """
-        return self._run(lambda: self._summary_job(chat, count))
+        return self._run(lambda: self._summary_job(chat, count), _told)
 
     def rewrite(self, draft: str, style: str) -> AsyncGenerator[ClientEvent, None]:
         """Up to three other wordings of `draft`; raises as `summarize`."""
-        return self._run(lambda: self._rewrite_job(draft, style))
+        return self._run(lambda: self._rewrite_job(draft, style), _told)
+
+    def complete(
+        self, target: str, body: bytes = b"", *, method: str = "POST"
+    ) -> AsyncGenerator[RawEvent, None]:
+        """The answer of a resource that speaks for itself, as it comes: `/v1/chat/completions` or `/v1/models`; raises as `summarize`.
+
+        An error of the service is an answer too: it has another status than 200.
+        """
+        return self._run(
+            lambda: _Job(feature="chat", request=Request(target, body, method=method), messages=(), count=0),
+            _raw,
+        )
 
     async def refill_wallet(self, *, only_if_due: bool) -> int:
         """Fetch a batch of tokens; how many came. 0 where none is due.
@@ -241,13 +257,15 @@ class Client:
         body = msgspec.json.encode({"draft": draft, "style": style})
         return _Job(feature="rewrite", request=Request("/v1/rewrites", body), messages=(), count=0)
 
-    async def _run(self, make: Callable[[], _Job]) -> AsyncGenerator[ClientEvent, None]:
+    async def _run(
+        self, make: Callable[[], _Job], read: _Read[_E]
+    ) -> AsyncGenerator[Step | Attested | Kept | NotKept | _E, None]:
         self._settings.require_enabled()
         job = make()
         environment = self.environment
         self._reports.check()
         try:
-            async with aclosing(self._attempts(job, environment)) as events:
+            async with aclosing(self._attempts(job, environment, read)) as events:
                 async for event in events:
                     yield event
         except SottovoceError as error:
@@ -264,7 +282,9 @@ class Client:
         self._keep(job, environment, "done")
         yield Kept(report_id=job.id)
 
-    async def _attempts(self, job: _Job, environment: Environment) -> AsyncGenerator[ClientEvent, None]:
+    async def _attempts(
+        self, job: _Job, environment: Environment, read: _Read[_E]
+    ) -> AsyncGenerator[Step | Attested | _E, None]:
         """One attempt; a second where a fresh directory, or another relay, may do what the first did not."""
         source, timer = self._directory(environment), _Timer()
         directory, fetched = await source.get(int(self._clock()))
@@ -291,13 +311,13 @@ class Client:
             async with aclosing(self._open(job, environment, directory, timer)) as events:
                 async for event in events:
                     yield event
-        async with aclosing(self._answer(job, timer)) as events:
-            async for event in events:
-                yield event
+        async with aclosing(self._answer(job, timer, read)) as answer:
+            async for said in answer:
+                yield said
 
     async def _open(
         self, job: _Job, environment: Environment, directory: VerifiedDirectory, timer: _Timer
-    ) -> AsyncGenerator[ClientEvent, None]:
+    ) -> AsyncGenerator[Step | Attested, None]:
         now = int(self._clock())
         job.session = job.verdict = None
         hosts = directory.hosts("orchestrator")
@@ -361,11 +381,11 @@ class Client:
         job.verdict = job.verified.verdict
 
     @staticmethod
-    async def _answer(job: _Job, timer: _Timer) -> AsyncGenerator[ClientEvent, None]:
+    async def _answer(job: _Job, timer: _Timer, read: _Read[_E]) -> AsyncGenerator[Step | _E, None]:
         if job.session is None or job.verified is None:
             raise UsageError("there is no verified session")
         job.sent, begun = True, False
-        async with aclosing(job.session.ask(job.verified, job.request)) as answer:
+        async with aclosing(read(job.session, job.verified, job.request)) as answer:
             async for event in answer:
                 if not begun:
                     begun = True
@@ -409,6 +429,16 @@ class Client:
                 host_index=indexes[1],
             )
         )
+
+
+def _told(session: Session, verified: VerifiedSession, request: Request) -> AsyncGenerator[AnswerEvent, None]:
+    return session.ask(verified, request)
+
+
+def _raw(
+    session: Session, verified: VerifiedSession, request: Request
+) -> AsyncGenerator[Head | Body | Over, None]:
+    return session.exchange(verified, request)
 
 
 def _base64(data: bytes) -> str:

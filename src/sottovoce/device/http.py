@@ -22,9 +22,10 @@ class TooMuchError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The answer's status line."""
+    """The answer's status, and its media type without parameters, in lower case."""
 
     status: int
+    media: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -87,7 +88,8 @@ class HttpExchange:
     def _event(self) -> Head | Body | Over | None:
         event: Any = self._http.next_event()
         if isinstance(event, h11.Response):
-            return Head(status=event.status_code)
+            media = dict(event.headers).get(b"content-type", b"").decode("latin-1")
+            return Head(status=event.status_code, media=media.partition(";")[0].strip().lower())
         if isinstance(event, h11.Data):
             return Body(data=bytes(event.data))
         if isinstance(event, h11.EndOfMessage):

@@ -4,7 +4,7 @@ Kept in `reports.sqlite` (SQLite, WAL, STRICT, mode 0600) in the device's state 
 
     id            32 hex digits, drawn by the device
     time          unix seconds at the start
-    feature       "summary" or "rewrite"
+    feature       "summary", "rewrite" or "chat"
     outcome       "done", or the code of the error that ended the session
     environment   name of the pinned environment
     simulated     whether the hardware was simulated
@@ -53,7 +53,7 @@ _FORMAT: Final = "sottovoce-reports"
 _VERSION: Final = 1
 _EXPORT_LIMIT: Final = 256 * 1024 * 1024
 _ID: Final = re.compile(r"[0-9a-f]{32}")
-_FEATURES: Final = ("summary", "rewrite")
+_FEATURES: Final = ("summary", "rewrite", "chat")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS reports (
     id TEXT NOT NULL PRIMARY KEY,

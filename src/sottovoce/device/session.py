@@ -25,14 +25,14 @@ _PROBLEM: Final = 4096
 class Request:
     """What will be sent, framed and padded; made before anything is connected, so that a limit refuses first."""
 
-    def __init__(self, target: str, body: bytes) -> None:
-        """Frame a POST of the JSON document `body`.
+    def __init__(self, target: str, body: bytes, *, method: str = "POST") -> None:
+        """Frame a request with the JSON document `body`.
 
         Raises:
             TooMuchError: longer than a request may be.
         """
         self._exchange = HttpExchange()
-        self._frames = self._exchange.request("POST", target, body)
+        self._frames = self._exchange.request(method, target, body)
 
     def __repr__(self) -> str:
         return f"<Request of {self.size_class} bytes>"
@@ -72,27 +72,45 @@ class Session:
         return cls(ohttp, session, offer)
 
     async def ask(self, verified: Verified, request: Request) -> AsyncGenerator[AnswerEvent, None]:
-        """The second trip: the TLS Finished and the request; the answer as it comes.
+        """As `exchange`, for answers that are events.
+
+        Raises:
+            ServiceError: the service says that it failed.
+            TooMuchError: the service takes less.
+            SottovoceError: as `exchange`.
+        """
+        answer = _Answer()
+        async with aclosing(self.exchange(verified, request)) as events:
+            async for event in events:
+                for said in answer.feed(event):
+                    yield said
+        answer.finish()
+
+    async def exchange(
+        self, verified: Verified, request: Request
+    ) -> AsyncGenerator[Head | Body | Over, None]:
+        """The second trip: the TLS Finished and the request; the answer as it comes. Its padding goes on after its end.
 
         Raises:
             UsageError: `verified` was made for another connection.
-            ServiceError: the service says that it failed.
             UnavailableError: somebody on the way is down; the answer is not whole.
             TlsError, DecodeError, ProtocolError, LimitError: an answer that is not allowed, or cut short.
         """
         tls = self.offer.accept(verified)
         frames, exchange = request.take()
         tls.send(frames)
-        answer = _Answer(exchange)
+        over = False
         try:
             async with aclosing(self._ohttp.turn(self._session, tls.outgoing())) as pieces:
                 async for records in pieces:
-                    for event in tls.receive(records):
-                        if isinstance(event, Closed):
-                            continue
-                        for said in answer.feed(event.data):
-                            yield said
-            answer.finish()
+                    plaintexts = [
+                        event.data for event in tls.receive(records) if not isinstance(event, Closed)
+                    ]
+                    for event in exchange.feed(b"".join(plaintexts)):
+                        over = over or isinstance(event, Over)
+                        yield event
+            if not over:
+                raise DecodeError("the answer ended before it was complete", hint="Try again.")
         finally:
             # It would end by itself after a minute; whatever goes wrong here changes nothing.
             with suppress(SottovoceError):
@@ -104,32 +122,24 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class _Answer:
-    """From plaintext to events; a refusal becomes an error."""
+    """From the answer's parts to events; a refusal becomes an error."""
 
-    def __init__(self, exchange: HttpExchange) -> None:
-        self._exchange = exchange
+    def __init__(self) -> None:
         self._decoder = AnswerDecoder()
         self._status = 0
         self._problem = b""
-        self._over = False
 
-    def feed(self, plaintext: bytes) -> list[AnswerEvent]:
-        said: list[AnswerEvent] = []
-        for event in self._exchange.feed(plaintext):
-            match event:
-                case Head():
-                    self._status = event.status
-                case Body() if self._status == _OK:
-                    said += self._decoder.feed(event.data)
-                case Body():
-                    self._problem = (self._problem + event.data)[:_PROBLEM]
-                case Over():
-                    self._over = True
-        return said
+    def feed(self, event: Head | Body | Over) -> list[AnswerEvent]:
+        match event:
+            case Head():
+                self._status = event.status
+            case Body() if self._status == _OK:
+                return self._decoder.feed(event.data)
+            case Body():
+                self._problem = (self._problem + event.data)[:_PROBLEM]
+        return []
 
     def finish(self) -> None:
-        if not self._over:
-            raise DecodeError("the answer ended before it was complete", hint="Try again.")
         if self._status != _OK:
             raise self._refusal()
         self._decoder.finish()

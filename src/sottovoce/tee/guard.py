@@ -1,7 +1,7 @@
 """The guard: sees every answer before the device does, and lets out only what rests on what the device sent.
 
     POST /v1/sources     what the device sent; once, before anything is judged                       → 204
-    POST /v1/judgements  a quote, a suggestion, the next piece or the end of the headline            → pass or drop
+    POST /v1/judgements  a quote, a suggestion, the next piece or the end of the headline or of a chat's answer → pass or drop
 
 It holds no model: rules in code stand where prompts fall to adaptive writers (threats, section C).
 """
@@ -19,6 +19,7 @@ from sottovoce.tee.application import (
     respond_json,
     take_messages,
 )
+from sottovoce.tee.features.chatgate import ChatGate
 from sottovoce.tee.features.checks import check_suggestion
 from sottovoce.tee.features.gate import HeadlineGate, check_quote
 from sottovoce.tee.features.rewrite import SUGGESTIONS
@@ -35,7 +36,7 @@ _QUOTES: Final = 20
 
 
 class _Sources(Strict, frozen=True, kw_only=True):
-    task: Literal["summary", "rewrite"]
+    task: Literal["summary", "rewrite", "chat"]
     messages: tuple[SentMessage, ...] = ()
     draft: str = ""
     style: str = ""
@@ -59,6 +60,15 @@ class _End(Strict, frozen=True, kw_only=True, tag_field="kind", tag="headline_en
     pass
 
 
+class _Said(Strict, frozen=True, kw_only=True, tag_field="kind", tag="chat_piece"):
+    text: str
+
+
+class _SaidAll(Strict, frozen=True, kw_only=True, tag_field="kind", tag="chat_end"):
+    pass
+
+
+_Part = _Quote | _Suggestion | _Piece | _End | _Said | _SaidAll
 Judgement = dict[str, Any]
 
 
@@ -73,6 +83,7 @@ class Guard:
         self._sources: _Sources | None = None
         self._messages: dict[str, Message] = {}
         self._gate: HeadlineGate | None = None
+        self._chat: ChatGate | None = None
         self._given: list[str] = []
         self._quotes = 0
 
@@ -87,6 +98,7 @@ class Guard:
         self._sources = sources
         self._messages = {message.id: message for message in messages}
         self._gate = HeadlineGate(messages) if sources.task == "summary" else None
+        self._chat = ChatGate(message.text for message in messages) if sources.task == "chat" else None
         self._given, self._quotes = [], 0
 
     def judge(self, body: bytes) -> Judgement:
@@ -96,16 +108,25 @@ class Guard:
             DecodeError: not of the form.
             ProtocolError: there are no sources, or they are of another task.
         """
-        part = decode(body, _Quote | _Suggestion | _Piece | _End)  # type: ignore[arg-type]  # a union is a type to msgspec
+        part: _Part = decode(body, _Part)  # type: ignore[arg-type]  # a union is a type to msgspec
         if self._sources is None:
             raise ProtocolError("nothing can be judged without its sources")
         if isinstance(part, _Suggestion):
             return self._suggestion(part.text, self._sources)
+        if isinstance(part, _Said | _SaidAll):
+            return self._said(part, self._chat)
         if self._gate is None:
             raise ProtocolError("this part does not belong to the task")
         if isinstance(part, _Quote):
             return self._quote(part)
         return self._headline(part, self._gate)
+
+    @staticmethod
+    def _said(part: _Said | _SaidAll, gate: ChatGate | None) -> Judgement:
+        if gate is None:
+            raise ProtocolError("this part does not belong to the task")
+        text = gate.feed(part.text) if isinstance(part, _Said) else gate.end()
+        return {"verdict": "pass", "text": text, "reason": "link" if gate.removed else ""}
 
     def _quote(self, part: _Quote) -> Judgement:
         self._quotes += 1

@@ -2,21 +2,22 @@
 
     POST /v1/summaries  quotes at once, then a headline word by word
     POST /v1/rewrites   up to three suggestions, each as soon as it is there
+    POST /v1/chat/completions, GET /v1/models   as other services have them (tee.completions)
 
-Answers are lines of JSON; the last one is `done` or `error` (docs/protocol.md).
+Answers of the first two are lines of JSON; the last one is `done` or `error` (docs/protocol.md).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final, Literal, TypeVar
-
-import msgspec
+from typing import Any, Final, Literal
 
 from sottovoce.core.asgi import Send
-from sottovoce.core.errors import DecodeError, LimitError, SottovoceError, UnavailableError
+from sottovoce.core.errors import DecodeError, LimitError, SottovoceError
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee.application import Application, Lines, SentMessage, Strict, decode, take_messages
+from sottovoce.tee.asking import NO_MODEL, Backends, Verdict
+from sottovoce.tee.completions import Completions
 from sottovoce.tee.features import rewrite
 from sottovoce.tee.features.headline import salient
 from sottovoce.tee.features.highlights import Highlight, highlights
@@ -27,12 +28,7 @@ from sottovoce.tee.settings import Settings
 
 __all__ = ["OrchestratorRole", "create_role"]
 
-_T = TypeVar("_T")
-_OK, _NO_CONTENT = 200, 204
-_LINE: Final = 16 * 1024
 _NOTICES: Final = 3
-_ENCODER: Final = msgspec.json.Encoder()
-_NO_MODEL: Final = "none"
 _END: Final = ""
 """No piece is empty."""
 
@@ -44,84 +40,6 @@ class _Summary(Strict, frozen=True, kw_only=True):
 class _Rewrite(Strict, frozen=True, kw_only=True):
     draft: str
     style: Literal["professional", "rephrase", "proofread", "supportive", "funny", "shorten"]
-
-
-class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    verdict: Literal["pass", "drop"]
-    reason: str = ""
-    text: str = ""
-    messages: tuple[str, ...] = ()
-    closed: bool = False
-
-
-class _Said(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the predictor's answer."""
-
-    text: str = ""
-    end: str = ""
-    model: str = ""
-    error: str = ""
-
-
-class _Backends:
-    """The two connections of this session."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.model = _NO_MODEL
-
-    async def show_guard(self, sources: Mapping[str, Any]) -> None:
-        async with self._session.backend("guard").request(
-            "POST", "/v1/sources", _ENCODER.encode(sources)
-        ) as response:
-            await response.read()
-            if response.status != _NO_CONTENT:
-                raise UnavailableError("the guard refuses to judge", party="guard")
-
-    async def judge(self, part: Mapping[str, Any]) -> _Verdict:
-        async with self._session.backend("guard").request(
-            "POST", "/v1/judgements", _ENCODER.encode(part)
-        ) as response:
-            body = await response.read()
-            if response.status != _OK:
-                raise UnavailableError("the guard refuses to judge", party="guard")
-        return _trusted(body, _Verdict, "guard")
-
-    async def ask(self, question: Mapping[str, Any]) -> AsyncGenerator[str, None]:
-        """The predictor's answer, piece by piece."""
-        async with self._session.backend("predictor").request(
-            "POST", "/v1/infer", _ENCODER.encode(question)
-        ) as response:
-            if response.status != _OK:
-                await response.read()
-                raise UnavailableError("the predictor refuses the question", party="predictor")
-            async for said in _lines(response.body):
-                if said.error:
-                    raise UnavailableError("the predictor failed", party="predictor")
-                self.model = said.model or self.model
-                if said.text:
-                    yield said.text
-
-
-def _trusted(data: bytes, kind: type[_T], party: str) -> _T:
-    # A back end is attested, so what it says is well-formed or it is broken.
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise UnavailableError("a back end broke the protocol", party=party) from None
-
-
-async def _lines(body: AsyncIterator[bytes]) -> AsyncIterator[_Said]:
-    rest = b""
-    async for data in body:
-        *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > _LINE:
-            break
-        for line in lines:
-            yield (said := _trusted(line, _Said, "predictor"))
-            if said.end:
-                return
-    raise UnavailableError("the predictor stopped in the middle", party="predictor")
 
 
 async def _answer(send: Send, fill: Callable[[Lines], Awaitable[None]]) -> None:
@@ -139,7 +57,7 @@ async def _answer(send: Send, fill: Callable[[Lines], Awaitable[None]]) -> None:
 class _Summarising:
     """One summary."""
 
-    def __init__(self, backends: _Backends, messages: list[Message]) -> None:
+    def __init__(self, backends: Backends, messages: list[Message]) -> None:
         self._backends = backends
         self._messages = messages
         self._salient = salient(messages)
@@ -162,7 +80,7 @@ class _Summarising:
             {
                 "event": "done",
                 "method": ", ".join(method),
-                "model": self._backends.model if told else _NO_MODEL,
+                "model": self._backends.model if told else NO_MODEL,
             }
         )
 
@@ -194,7 +112,7 @@ class _Summarising:
         return passed
 
     async def _headline(self, lines: Lines) -> bool:
-        verdict = _Verdict(verdict="pass")
+        verdict = Verdict(verdict="pass")
         told = False
         while not verdict.closed and (piece := await self._next()) is not None:
             verdict = await self._backends.judge({"kind": "headline_piece", "text": piece})
@@ -242,7 +160,7 @@ def _quote(quote: Highlight) -> dict[str, Any]:
 class _Rewriting:
     """Suggestions for one draft."""
 
-    def __init__(self, backends: _Backends, request: _Rewrite) -> None:
+    def __init__(self, backends: Backends, request: _Rewrite) -> None:
         self._backends = backends
         self._request = request
         self._given = 0
@@ -301,7 +219,7 @@ class OrchestratorRole:
             messages = take_messages(decode(body, _Summary).messages)
             if not messages:
                 raise DecodeError("there is nothing to summarise")
-            await _answer(send, _Summarising(_Backends(session), messages).run)
+            await _answer(send, _Summarising(Backends(session), messages).run)
 
         async def rewrites(body: bytes, send: Send) -> None:
             request = decode(body, _Rewrite)
@@ -309,9 +227,18 @@ class OrchestratorRole:
                 raise LimitError("the draft is longer than the limits allow")
             if not request.draft.strip():
                 raise DecodeError("there is nothing to rewrite")
-            await _answer(send, _Rewriting(_Backends(session), request).run)
+            await _answer(send, _Rewriting(Backends(session), request).run)
 
-        return Application(session.settings, {"POST /v1/summaries": summaries, "POST /v1/rewrites": rewrites})
+        completions = Completions(Backends(session))
+        return Application(
+            session.settings,
+            {
+                "POST /v1/summaries": summaries,
+                "POST /v1/rewrites": rewrites,
+                "POST /v1/chat/completions": completions.create,
+                "GET /v1/models": completions.models,
+            },
+        )
 
 
 def create_role() -> OrchestratorRole:

@@ -2,26 +2,30 @@
 
     POST /v1/infer  {"task": "headline", "messages": [{"sender", "text"}]}
                     {"task": "rewrite", "style", "draft", "variant": 0 to 5}
-                    → lines {"text": "…"}, then {"end": "stop" | "length", "model": "…"} or {"error": "code"};
-                      a headline's as they come, a rewrite's at once
+                    {"task": "chat", "turns": [{"role", "text"}], "max_tokens", "temperature", "top_p", "seed", "stop": ["…"]}
+                    → lines {"text": "…"}, then {"end": "stop" | "length", "model": "…", "asked": tokens, "said": tokens} or
+                      {"error": "code"}; a rewrite's at once, others as they come
+    GET  /v1/models → {"models": ["…"]}
 
 The parent loads the weights and evaluates the fixed prompts; a session's process inherits both by fork, and what it adds ends with it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from sottovoce.core.asgi import Send
-from sottovoce.core.errors import ConfigError, LimitError, SottovoceError
+from sottovoce.core.errors import ConfigError, DecodeError, LimitError, SottovoceError
 from sottovoce.core.limits import LIMITS
-from sottovoce.tee.application import Application, Lines, Strict, decode
-from sottovoce.tee.engines import Engine
+from sottovoce.tee.application import Application, Lines, Strict, decode, respond_json
+from sottovoce.tee.engines import Engine, Sampling, Turn
 from sottovoce.tee.engines.llama import LlamaEngine
 from sottovoce.tee.features import headline, rewrite
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.features.prompts import PROMPTS, check_prompts
+from sottovoce.tee.features.stops import StopAt
 from sottovoce.tee.roles import ASGIApp, Session, pump
 from sottovoce.tee.settings import Settings
 
@@ -29,6 +33,8 @@ __all__ = ["PROMPTS", "PredictorRole", "create_role"]
 
 _ENDS: Final = (". ", "! ", "? ", "\n")
 _MESSAGES: Final = 32
+_TURNS: Final = 256
+_STOPS: Final = 4
 
 
 class _Line(Strict, frozen=True, kw_only=True):
@@ -44,6 +50,36 @@ class _Rewrite(Strict, frozen=True, kw_only=True, tag_field="task", tag="rewrite
     style: Literal["professional", "rephrase", "proofread", "supportive", "funny", "shorten"]
     draft: str
     variant: Annotated[int, msgspec.Meta(ge=0, lt=rewrite.ATTEMPTS)] = 0
+
+
+class _Turn(Strict, frozen=True, kw_only=True):
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class _Chat(Strict, frozen=True, kw_only=True, tag_field="task", tag="chat"):
+    turns: list[_Turn]
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+    stop: tuple[str, ...] = ()
+
+
+_Question = _Headline | _Rewrite | _Chat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Asked:
+    """What the engine is to do."""
+
+    turns: list[Turn]
+    sampling: Sampling
+    prompt: str = ""
+    opening: str = ""
+    stop: tuple[str, ...] = ()
+    keeps_stop: bool = False
+    """Whether the text that ended the answer belongs to it."""
 
 
 class PredictorRole:
@@ -72,7 +108,8 @@ class PredictorRole:
             threads=settings.threads,
             prompts=PROMPTS,
         )
-        for _ in engine.generate("rewrite", "Hello", max_tokens=2):
+        hello = [Turn(role="user", text="Hello")]
+        for _ in engine.generate(hello, Sampling(max_tokens=2), prompt="rewrite"):
             pass  # what the first answer needs is loaded now: later there are no files
         self._engine = engine
 
@@ -85,51 +122,85 @@ class PredictorRole:
         async def infer(body: bytes, send: Send) -> None:
             await _infer(engine, session, body, send)
 
-        return Application(session.settings, {"POST /v1/infer": infer})
+        async def models(_body: bytes, send: Send) -> None:
+            await respond_json(send, {"models": [engine.name]})
+
+        return Application(session.settings, {"POST /v1/infer": infer, "GET /v1/models": models})
 
 
 async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> None:
-    question = decode(body, _Headline | _Rewrite)  # type: ignore[arg-type]  # a union is a type to msgspec
-    limit, pieces = _begin(engine, question)
+    question: _Question = decode(body, _Question)  # type: ignore[arg-type]  # a union is a type to msgspec
+    asked = _asked(question)
     # Nobody can use half a suggestion, and an answer at once has no cadence to wait for.
-    lines, count, told = Lines(send, at_once=isinstance(question, _Rewrite)), 0, ""
+    lines, said, end = Lines(send, at_once=isinstance(question, _Rewrite)), 0, "stop"
+    told = StopAt(asked.stop, keep=asked.keeps_stop)
+    pieces = engine.generate(asked.turns, asked.sampling, prompt=asked.prompt, opening=asked.opening)
     try:
         async with session.slot():
             async for piece in pump(pieces):
-                count += 1
-                told += piece
-                await lines.write({"text": piece})
-                if isinstance(question, _Headline) and any(end in told for end in _ENDS):
+                said += 1
+                if text := told.feed(piece):
+                    await lines.write({"text": text})
+                if told.stopped:
                     break
+            else:
+                end = "length" if said >= asked.sampling.max_tokens else "stop"
+                if text := told.end():
+                    await lines.write({"text": text})
     except SottovoceError as error:
         if not lines.begun:
             raise
         await lines.write({"error": error.code})
     else:
-        await lines.write({"end": "length" if count >= limit else "stop", "model": engine.name})
+        count = engine.count(asked.turns)
+        await lines.write({"end": end, "model": engine.name, "asked": count, "said": said})
     await lines.end()
 
 
-def _begin(engine: Engine, question: _Headline | _Rewrite) -> tuple[int, Iterator[str]]:
+def _asked(question: _Question) -> _Asked:
+    if isinstance(question, _Chat):
+        return _chat(question)
     if isinstance(question, _Rewrite):
         if len(question.draft) > LIMITS.draft:
             raise LimitError("the draft is longer than the limits allow")
-        limit = rewrite.max_tokens(question.draft)
         turn, temperature, seed = rewrite.request(question.style, question.draft, question.variant)
-        pieces = engine.generate("rewrite", turn, max_tokens=limit, temperature=temperature, seed=seed)
-        return limit, pieces
+        return _Asked(
+            prompt="rewrite",
+            turns=[Turn(role="user", text=turn)],
+            sampling=Sampling(
+                max_tokens=rewrite.max_tokens(question.draft), temperature=temperature, seed=seed
+            ),
+        )
     if len(question.messages) > _MESSAGES:
         raise LimitError("more messages than a headline is made from")
     messages = [
         Message(id=str(at), sender=line.sender, text=line.text) for at, line in enumerate(question.messages)
     ]
-    pieces = engine.generate(
-        "headline",
-        headline.user_turn(messages),
+    return _Asked(
+        prompt="headline",
+        turns=[Turn(role="user", text=headline.user_turn(messages))],
         opening=headline.opening(messages),
-        max_tokens=headline.MAX_TOKENS,
+        sampling=Sampling(max_tokens=headline.MAX_TOKENS),
+        stop=_ENDS,
+        keeps_stop=True,
     )
-    return headline.MAX_TOKENS, pieces
+
+
+def _chat(question: _Chat) -> _Asked:
+    if len(question.turns) > _TURNS or len(question.stop) > _STOPS:
+        raise LimitError("more turns, or more stop sequences, than the limits allow")
+    if not question.turns or not all(question.stop):
+        raise DecodeError("there is nothing to answer, or a stop sequence is empty")
+    return _Asked(
+        turns=[Turn(role=turn.role, text=turn.text) for turn in question.turns],
+        sampling=Sampling(
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
+            top_p=question.top_p,
+            seed=question.seed,
+        ),
+        stop=question.stop,
+    )
 
 
 def create_role() -> PredictorRole:

@@ -10,7 +10,7 @@ import pytest
 
 from sottovoce.attest.verdict import Check, Rule, Status, Verdict, VerificationRefused
 from sottovoce.core.errors import ProtocolError, SottovoceError
-from sottovoce.device.client import Client
+from sottovoce.device.client import Client, _told
 from sottovoce.device.ohttp_client import CandidatesRefusedError, RemoteTokenError, SessionGoneError
 from sottovoce.device.transport import GatewayKeyError
 
@@ -52,7 +52,7 @@ def play(device: Device) -> SottovoceError | None:
     """What comes of one request."""
 
     async def run() -> None:
-        async for _ in device._attempts(SimpleNamespace(), SimpleNamespace()):  # type: ignore[arg-type]
+        async for _ in device._attempts(SimpleNamespace(), SimpleNamespace(), _told):  # type: ignore[arg-type]
             pass
 
     try:

@@ -132,7 +132,7 @@ def test_a_damaged_store(store: ReportStore, tmp_path: Path) -> None:
     [
         {"id": "xyz"},
         {"id": "A" * 32},
-        {"feature": "chat"},
+        {"feature": "draft"},
         {"outcome": ""},
         {"time": -1},
         {"size_class": -1},

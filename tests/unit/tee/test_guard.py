@@ -119,7 +119,7 @@ def test_a_suggestion_to_a_summary_is_dropped() -> None:
     "sources",
     [
         {},
-        {"task": "chat"},
+        {"task": "other"},
         {"task": "summary", "messages": "x"},
         {"task": "summary", "extra": 1},
         {"task": "summary", "messages": [{"id": "1", "sender": "Ada"}]},

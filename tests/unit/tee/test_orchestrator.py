@@ -173,9 +173,9 @@ def _ask(app: Any, target: str, document: Any) -> int:
 @pytest.mark.parametrize("guard", [_refuse, _saying(b"{}"), _saying(b'{"verdict":"maybe"}')])
 def test_nothing_leaves_without_the_guard(guard: Any) -> None:
     roles = Roles(UnsafeScriptedEngineForTests(GOOD), guard=guard)
-    assert _ask(roles.app, "/v1/rewrites", {"draft": DRAFT, "style": "funny"}) == 500
+    assert _ask(roles.app, "/v1/rewrites", {"draft": DRAFT, "style": "funny"}) == 503
     sent = [{"id": m.id, "sender": m.sender, "text": m.text} for m in CHAT]
-    assert _ask(roles.app, "/v1/summaries", {"messages": sent}) == 500
+    assert _ask(roles.app, "/v1/summaries", {"messages": sent}) == 503
 
 
 def _raises(app: Any, target: str, document: Any) -> type[BaseException]:

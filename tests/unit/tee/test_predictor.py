@@ -15,6 +15,12 @@ from sottovoce.tee.predictor import PredictorRole
 HEADLINE = {"task": "headline", "messages": [{"sender": "Ada", "text": "Friday at 6?"}]}
 REWRITE = {"task": "rewrite", "style": "shorten", "draft": "i am late", "variant": 1}
 
+CHAT: dict[str, Any] = {
+    "task": "chat",
+    "turns": [{"role": "system", "text": "Be kind."}, {"role": "user", "text": "Say it."}],
+    "max_tokens": 6,
+}
+
 
 def ask(engine: Any, document: Any) -> list[dict[str, Any]]:
     app = PredictorRole(engine).app(session("predictor"))
@@ -30,18 +36,42 @@ def test_pieces_and_an_end() -> None:
         {"text": "The"},
         {"text": " group"},
         {"text": " meets"},
-        {"end": "stop", "model": "scripted"},
+        {"end": "stop", "model": "scripted", "asked": 5, "said": 3},
     ]
     assert engine.asked == [("headline", "Messages:\nFriday at 6?\n\nHeadline:")]
 
 
 def test_one_sentence_ends_a_headline() -> None:
     lines = ask(UnsafeScriptedEngineForTests("The group meets. And then it goes on"), HEADLINE)
-    assert "".join(line.get("text", "") for line in lines) == "The group meets. And"
+    assert "".join(line.get("text", "") for line in lines) == "The group meets. "
 
 
 def test_a_limit_is_told() -> None:
     assert ask(UnsafeScriptedEngineForTests("x " * 500), REWRITE)[-1]["end"] == "length"
+
+
+def test_a_conversation() -> None:
+    engine = UnsafeScriptedEngineForTests("one two three four five six seven eight")
+    lines = ask(engine, CHAT)
+    assert "".join(line.get("text", "") for line in lines) == "one two three four five six"
+    assert lines[-1] == {"end": "length", "model": "scripted", "asked": 4, "said": 6}
+    assert engine.asked == [("", "Say it.")]
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        ([" three"], "one two"),
+        (["zzz", "our"], "one two three f"),
+        (["six s"], "one two three four five six"),
+    ],
+)
+def test_a_conversation_stops_before_what_it_is_told(stop: list[str], told: str) -> None:
+    lines = ask(
+        UnsafeScriptedEngineForTests("one two three four five six"), {**CHAT, "stop": stop, "max_tokens": 9}
+    )
+    assert "".join(line.get("text", "") for line in lines) == told
+    assert lines[-1]["end"] == "stop"
 
 
 def test_an_engine_that_fails_on_the_way() -> None:
@@ -63,7 +93,18 @@ def raised(document: Any, engine: Any = None) -> type[BaseException]:
 @pytest.mark.parametrize(
     ("document", "error"),
     [
+        ({"task": "other"}, DecodeError),
         ({"task": "chat"}, DecodeError),
+        ({**CHAT, "turns": []}, DecodeError),
+        ({**CHAT, "turns": [{"role": "tool", "text": "x"}]}, DecodeError),
+        ({**CHAT, "turns": CHAT["turns"] * 129}, LimitError),
+        ({**CHAT, "max_tokens": 0}, DecodeError),
+        ({**CHAT, "max_tokens": 1025}, DecodeError),
+        ({**CHAT, "temperature": 2.1}, DecodeError),
+        ({**CHAT, "top_p": 0}, DecodeError),
+        ({**CHAT, "seed": -1}, DecodeError),
+        ({**CHAT, "stop": ["x"] * 5}, LimitError),
+        ({**CHAT, "stop": [""]}, DecodeError),
         ({**REWRITE, "variant": 6}, DecodeError),
         ({**REWRITE, "variant": -1}, DecodeError),
         ({**REWRITE, "style": "rude"}, DecodeError),

@@ -1,10 +1,10 @@
 """What runs a language model: one small interface, and the embedded engine behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-__all__ = ["Engine", "Prompt"]
+__all__ = ["Engine", "Prompt", "Sampling", "Turn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,24 @@ class Prompt:
     examples: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Turn:
+    """What one side of a conversation says."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sampling:
+    """How the next token is chosen. Temperature 0 takes the likeliest, and the rest then counts for nothing."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 0.9
+    seed: int = 0
+
+
 class Engine(Protocol):
     """A loaded model with its fixed prompts evaluated. Made once, inherited by every session's process."""
 
@@ -22,17 +40,13 @@ class Engine(Protocol):
     def name(self) -> str:
         """The model's name, for the answer."""
 
-    def generate(
-        self,
-        prompt: str,
-        text: str,
-        *,
-        max_tokens: int,
-        opening: str = "",
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> Iterator[str]:
-        """The model's answer to the fixed prompt called `prompt`, with `text` as the user's turn.
+    def count(self, turns: Sequence[Turn]) -> int:
+        """How many tokens `turns` are, the marks of their roles included."""
 
-        `text` is data: nothing in it can become a control token. The answer begins with `opening`. Temperature 0 is greedy.
+    def generate(
+        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str = "", opening: str = ""
+    ) -> Iterator[str]:
+        """The model's answer to `turns`, after the fixed prompt called `prompt` if one is named: the text of each token, which may be empty.
+
+        What `turns` and `opening` say is data: nothing in it can become a control token. The answer begins with `opening`.
         """

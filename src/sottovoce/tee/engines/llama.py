@@ -6,13 +6,13 @@ inherits both and continues from a copy. Nothing of a session is ever written ba
 
 import codecs
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as llama
 
 from sottovoce.core.errors import ConfigError, LimitError, SottovoceError
-from sottovoce.tee.engines import Prompt
+from sottovoce.tee.engines import Prompt, Sampling, Turn
 
 __all__ = ["EngineError", "LlamaEngine"]
 
@@ -21,9 +21,8 @@ _BATCH: Final = 512
 _MICRO_BATCH: Final = 64  # a larger one costs each forked process private memory
 _PIECE: Final = 256
 # ChatML, the template of the packaged models. Only these strings are read with control tokens on.
-_SYSTEM: Final = "<|im_start|>system\n{}"
-_USER: Final = "<|im_end|>\n<|im_start|>user\n"
-_ANSWER: Final = "<|im_end|>\n<|im_start|>assistant\n"
+_START: Final = "<|im_start|>"
+_END: Final = "<|im_end|>\n"
 
 
 class EngineError(SottovoceError):
@@ -62,10 +61,10 @@ class LlamaEngine:
         self._memory = llama.llama_get_memory(self._context)
         self._work = len(prompts)
         self._lengths: dict[str, tuple[int, int]] = {}
-        self._answer = self._tokens(_ANSWER, special=True)
+        self._marks: dict[str, list[int]] = {}
         self.name: Final = name
         for sequence, (prompt, fixed) in enumerate(prompts.items()):
-            tokens = self._tokens(_render(fixed), special=True)
+            tokens = self._render(_turns(fixed))
             self._evaluate(tokens, start=0, sequence=sequence)
             self._lengths[prompt] = (sequence, len(tokens))
 
@@ -116,15 +115,24 @@ class LlamaEngine:
         finally:
             llama.llama_batch_free(batch)
 
+    def _mark(self, text: str) -> list[int]:
+        """The tokens of a part of the template."""
+        if text not in self._marks:
+            self._marks[text] = self._tokens(text, special=True)
+        return self._marks[text]
+
+    def _render(self, turns: Sequence[Turn]) -> list[int]:
+        rendered: list[int] = []
+        for turn in turns:
+            rendered += self._mark(f"{_START}{turn.role}\n") + self._data(turn.text) + self._mark(_END)
+        return rendered
+
+    def count(self, turns: Sequence[Turn]) -> int:
+        """See `Engine.count`."""
+        return len(self._render(turns)) + len(self._mark(f"{_START}assistant\n"))
+
     def generate(
-        self,
-        prompt: str,
-        text: str,
-        *,
-        max_tokens: int,
-        opening: str = "",
-        temperature: float = 0.0,
-        seed: int = 0,
+        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str = "", opening: str = ""
     ) -> Iterator[str]:
         """See `Engine.generate`.
 
@@ -132,25 +140,25 @@ class LlamaEngine:
             LimitError: the text is longer than the model takes.
             EngineError: the engine failed.
         """
-        sequence, length = self._lengths[prompt]
-        tokens = [*self._data(text), *self._answer, *self._tokens(opening, special=False)]
+        sequence, length = self._lengths.get(prompt, (self._work, 0))
+        tokens = [*self._render(turns), *self._mark(f"{_START}assistant\n"), *self._data(opening)]
         fixed = sum(size for _, size in self._lengths.values())
-        if fixed + len(tokens) + max_tokens > _CONTEXT:
+        if fixed + len(tokens) + sampling.max_tokens > _CONTEXT:
             raise LimitError("the text is longer than the model takes")
         llama.llama_memory_seq_rm(self._memory, self._work, -1, -1)
-        llama.llama_memory_seq_cp(self._memory, sequence, self._work, 0, length)
-        sampler = _sampler(temperature, seed)
+        if length:
+            llama.llama_memory_seq_cp(self._memory, sequence, self._work, 0, length)
+        sampler = _sampler(sampling)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             self._evaluate(tokens, start=length, sequence=self._work)
             position = length + len(tokens)
             yield from filter(None, [opening])
-            for _ in range(max_tokens):
+            for _ in range(sampling.max_tokens):
                 token = llama.llama_sampler_sample(sampler, self._context, -1)
                 if llama.llama_vocab_is_eog(self._vocabulary, token):
                     return
-                if piece := decoder.decode(self._piece(token)):
-                    yield piece
+                yield decoder.decode(self._piece(token))
                 self._evaluate([token], start=position, sequence=self._work)
                 position += 1
         finally:
@@ -162,21 +170,23 @@ class LlamaEngine:
         return buffer.raw[: max(0, count)]
 
 
-def _render(prompt: Prompt) -> str:
-    turns = [f"{_USER}{user}{_ANSWER}{answer}" for user, answer in prompt.examples]
-    return _SYSTEM.format(prompt.system) + "".join(turns) + _USER
+def _turns(prompt: Prompt) -> list[Turn]:
+    turns = [Turn(role="system", text=prompt.system)]
+    for user, answer in prompt.examples:
+        turns += [Turn(role="user", text=user), Turn(role="assistant", text=answer)]
+    return turns
 
 
-def _sampler(temperature: float, seed: int) -> Any:
+def _sampler(sampling: Sampling) -> Any:
     chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-    if temperature <= 0:
+    if sampling.temperature <= 0:
         llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_greedy())
         return chain
     for step in (
         llama.llama_sampler_init_top_k(40),
-        llama.llama_sampler_init_top_p(0.9, 1),
-        llama.llama_sampler_init_temp(temperature),
-        llama.llama_sampler_init_dist(seed),
+        llama.llama_sampler_init_top_p(sampling.top_p, 1),
+        llama.llama_sampler_init_temp(sampling.temperature),
+        llama.llama_sampler_init_dist(sampling.seed),
     ):
         llama.llama_sampler_chain_add(chain, step)
     return chain

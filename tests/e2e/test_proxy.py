@@ -1,0 +1,74 @@
+"""`sottovoce proxy` as a person starts it, with the real `openai` client in front and every party behind it."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import openai
+import pytest
+
+from e2e.conftest import Device
+from sottovoce.device.reports import ReportStore
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+ASK: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Name a colour."}]
+
+
+@contextmanager
+def proxy(device: Device) -> Iterator[openai.OpenAI]:
+    """The proxy of `device`, and a client that was told what it printed."""
+    with subprocess.Popen(
+        device.command("proxy", "--port", "0"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(device.variables) | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            printed = ""
+            while "OPENAI_API_KEY=" not in printed:
+                line = process.stdout.readline()
+                assert line, printed
+                printed += line
+            found = dict(re.findall(r"export (\w+)=(\S+)", printed))
+            assert "SIMULATED" in printed
+            with openai.OpenAI(
+                base_url=found["OPENAI_BASE_URL"], api_key=found["OPENAI_API_KEY"], max_retries=0
+            ) as client:
+                yield client
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            assert process.wait(20) == 130, rest
+
+
+def test_a_conversation_through_every_party(device: Device) -> None:
+    with proxy(device) as client:
+        (model,) = [one.id for one in client.models.list()]
+        answer = client.chat.completions.create(model=model, messages=ASK, temperature=0, max_tokens=12)
+        said = answer.choices[0].message.content
+        assert said
+        stream = client.chat.completions.create(
+            model=model, messages=ASK, temperature=0, max_tokens=12, stream=True
+        )
+        assert "".join(choice.delta.content or "" for chunk in stream for choice in chunk.choices) == said
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model="another", messages=ASK)
+    reports = ReportStore(device.home).list()
+    assert {(report.feature, report.outcome) for report in reports} == {("chat", "done")}
+    assert len(reports) == 4
+    # One session each, verified each time.
+    assert len({report.exporter for report in reports}) == 4
+    assert all(line.status == "pass" for report in reports for line in report.verdict)
+
+
+def test_not_opted_in(fresh: Device) -> None:
+    with (
+        proxy(fresh) as client,
+        pytest.raises(openai.PermissionDeniedError, match="private processing is off"),
+    ):
+        client.chat.completions.create(model="any", messages=ASK)
+    assert ReportStore(fresh.home).list() == ()
