@@ -22,11 +22,13 @@ def check() -> None:
             load_drafts(),
             load_attacks(),
         )
+        harmless = load_chats(DATA / "attacks" / "harmless")
     except DataError as error:
         sys.exit(f"evaluation: {error}")
     sizes = sorted(len(chat.lines) for chat in chats)
     for name, found in (
         ("chats", Counter(chat.language for chat in chats)),
+        ("harmless chats about machines", Counter(chat.language for chat in harmless)),
         ("drafts", Counter(draft.style for draft in drafts)),
         ("attacks", Counter(attack.kind for attack in attacks)),
     ):

@@ -31,10 +31,14 @@ def _pattern(alternatives: str) -> re.Pattern[str]:
         if not bare:
             raise ValueError("an alternative is empty")
         # Scripts that write vowels as marks have no word ends that `\\b` would see.
-        before = r"(?<!\d)(?<!\d[.,:])" if bare[0].isdigit() else r"(?<!\w)" if bare[0].isascii() else ""
-        after = r"(?!\d)" if bare[-1].isdigit() else r"(?!\w)" if bare[-1].isascii() else ""
+        before = r"(?<!\d)(?<!\d[.,:])" if bare[0].isdigit() else r"(?<!\w)" if _is_letter(bare[0]) else ""
+        after = r"(?!\d)" if bare[-1].isdigit() else r"(?!\w)" if _is_letter(bare[-1]) else ""
         found.append(before + re.escape(bare) + ("" if word.endswith("*") else after))
     return re.compile("|".join(found))
+
+
+def _is_letter(character: str) -> bool:
+    return character.isascii() and character.isalpha()
 
 
 def has(text: str, alternatives: str) -> bool:

@@ -1,7 +1,6 @@
 """CVMs for tests: real servers in forked processes on loopback, over an in-memory world of evidence."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -17,12 +16,11 @@ from typing import Any
 
 from sottovoce.attest.evidence import Endorsements
 from sottovoce.attest.verify import VerifiedSession, verify_session
-from sottovoce.core import canonical
 from sottovoce.core.events import EventLog
 from sottovoce.core.link import LinkReader, encode_turn
 from sottovoce.core.tls import ClientConnection, ClientHandshake, Closed, Data
 from sottovoce.simulator.processor import SimulatedProcessor
-from sottovoce.simulator.testing import NOW, EvidenceWorld
+from sottovoce.simulator.testing import NOW, EvidenceWorld, settings_of
 from sottovoce.tee import worker
 from sottovoce.tee.attestation import Attester
 from sottovoce.tee.collectors.base import Bundle, Collector
@@ -32,31 +30,11 @@ from sottovoce.tee.reporter import NAME, Reporter
 from sottovoce.tee.roles import Session
 from sottovoce.tee.sandbox import die_with_parent
 from sottovoce.tee.server import Server
-from sottovoce.tee.settings import Settings, parse_settings
+from sottovoce.tee.settings import Settings
 from sottovoce.tee.worker import Machine
 
 BACKENDS = ("predictor", "guard")
 DEADLINE = 20.0
-
-
-def settings_of(world: EvidenceWorld, role: str, **changes: Any) -> Settings:
-    root = world.vendor.root
-    return parse_settings(
-        canonical.encode(
-            {
-                "role": role,
-                "environment": "test",
-                "version": "0.1.0",
-                "platform": "simulated-snp",
-                "vendor_roots": [{"product": root.product, "ark": base64.b64encode(root.ark_der).decode()}],
-                "log": {"origin": world.log.origin, "key": str(world.log.key.verifier)},
-                "witnesses": [str(witness.verifier) for witness in world.log.witnesses],
-                "quorum": 2,
-                "cadence_ms": 5,
-                **changes,
-            }
-        )
-    )
 
 
 class KitCollector:

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from attack_kit import REQUEST, MemoryStage
-from role_kit import role_settings
 from sottovoce.attacks import NAMES, find
 from sottovoce.attacks.attack import Trial
 from sottovoce.attacks.renamed_artifact import starts, tries
@@ -22,6 +21,7 @@ from sottovoce.attest.binding import session_leaf
 from sottovoce.core import cbor, tls
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tls import ClientHandshake, EvidenceOffer
+from sottovoce.simulator.roles import role_settings
 from sottovoce.simulator.testing import NOW
 from sottovoce.tee import boot
 from sottovoce.tee.features.prompts import check_prompts, prompts_digest

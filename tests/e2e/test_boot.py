@@ -18,8 +18,8 @@ from sottovoce.attest.verdict import VerificationRefused
 from sottovoce.core import canonical
 from sottovoce.simulator import launcher
 from sottovoce.simulator.measure import code_root, measure, measure_code
-from sottovoce.simulator.testing import EvidenceWorld
-from tee_kit import Device, KitCollector, settings_of
+from sottovoce.simulator.testing import EvidenceWorld, settings_of
+from tee_kit import Device, KitCollector
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

@@ -7,6 +7,7 @@ Public test support: each part can be replaced, so that an attack is a few lines
     verify_session(evidence.encode(), policy=world.policy(), connection=world.connection(exporter, spki))
 """
 
+import base64
 import functools
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,14 +20,16 @@ from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.attest.tdx.appraisal import launch_measurement
 from sottovoce.attest.tdx.layout import Quote
 from sottovoce.attest.verify import Connection
+from sottovoce.core import canonical
 from sottovoce.core.limits import LIMITS
 from sottovoce.simulator.intel import QuoteFields, SimulatedIntel
 from sottovoce.simulator.log_memory import MemoryLog
 from sottovoce.simulator.pki import SimulatedVendor
 from sottovoce.simulator.processor import ReportFields, SimulatedProcessor
+from sottovoce.tee.settings import Settings, parse_settings
 from sottovoce.tlog.entries import ROLES, Host, Release
 
-__all__ = ["NOW", "EvidenceWorld", "TdxEvidenceWorld", "intel", "vendor"]
+__all__ = ["NOW", "EvidenceWorld", "TdxEvidenceWorld", "intel", "settings_of", "vendor"]
 
 NOW: Final = 1_800_000_000
 
@@ -200,3 +203,24 @@ class TdxEvidenceWorld(EvidenceWorld):
     def policy(self, **changes: Any) -> SessionPolicy:
         """A strict policy for this world; `changes` are fields of `SessionPolicy`."""
         return super().policy(**{"tdx": self.intel.policy, **changes})
+
+
+def settings_of(world: EvidenceWorld, role: str, **changes: Any) -> Settings:
+    """The settings of a CVM of `world`, with `changes`."""
+    root = world.vendor.root
+    return parse_settings(
+        canonical.encode(
+            {
+                "role": role,
+                "environment": "test",
+                "version": "0.1.0",
+                "platform": "simulated-snp",
+                "vendor_roots": [{"product": root.product, "ark": base64.b64encode(root.ark_der).decode()}],
+                "log": {"origin": world.log.origin, "key": str(world.log.key.verifier)},
+                "witnesses": [str(witness.verifier) for witness in world.log.witnesses],
+                "quorum": 2,
+                "cadence_ms": 5,
+                **changes,
+            }
+        )
+    )

@@ -10,13 +10,14 @@ import aiohttp
 import openai
 import pytest
 
-from role_kit import Roles, UnsafeScriptedEngineForTests, call
+from role_kit import Roles, UnsafeScriptedEngineForTests
 from sottovoce.core.errors import ConfigError, SottovoceError, UnavailableError, UsageError, VerificationError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.client import Kept, RawEvent
 from sottovoce.device.http import Body, Head, Over, TooMuchError
 from sottovoce.device.proxy import KEY_FILE, create_app, proxy_key, serving
 from sottovoce.device.settings import NotEnabled
+from sottovoce.simulator.roles import call
 
 KEY = "sottovoce-key"
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say it."}]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi import fetch
-from role_kit import role_settings, session
 from sottovoce.core.errors import DecodeError, LimitError, ProtocolError, SottovoceError
+from sottovoce.simulator.roles import role_settings, session
 from sottovoce.tee.guard import Guard, GuardRole
 
 SOURCES = {

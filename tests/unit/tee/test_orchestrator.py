@@ -6,20 +6,11 @@ from typing import Any
 
 import pytest
 
-from role_kit import (
-    DirectBackend,
-    Roles,
-    UnsafeScriptedEngineForTests,
-    call,
-    chat,
-    headline_of,
-    quotes_of,
-    role_settings,
-    session,
-)
+from role_kit import Roles, UnsafeScriptedEngineForTests, chat, headline_of, quotes_of
 from sottovoce.core.errors import DecodeError, LimitError, UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.answers import AnswerDecoder
+from sottovoce.simulator.roles import DirectBackend, call, role_settings, session
 from sottovoce.tee.engines.llama import EngineError
 from sottovoce.tee.orchestrator import OrchestratorRole
 

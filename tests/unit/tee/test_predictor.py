@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from asgi import fetch
-from role_kit import UnsafeScriptedEngineForTests, role_settings, session
+from role_kit import UnsafeScriptedEngineForTests
 from sottovoce.core.errors import ConfigError, DecodeError, LimitError, SottovoceError
+from sottovoce.simulator.roles import role_settings, session
 from sottovoce.tee.engines.llama import EngineError
 from sottovoce.tee.predictor import PredictorRole
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, UsageError
-from sottovoce.simulator.testing import EvidenceWorld
+from sottovoce.simulator.testing import EvidenceWorld, settings_of
 from sottovoce.tee.settings import Settings, parse_settings, parse_wiring
-from tee_kit import settings_of
 
 
 @pytest.fixture(scope="module")
