@@ -4,19 +4,19 @@ The others get the room that Sottovoce took for the same chat, in characters, so
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
+from sumy.summarizers.lex_rank import LexRankSummarizer
 
 from evaluation.dataset import Chat
 from evaluation.measure import Line
 from sottovoce.simulator.roles import DirectRoles
 from sottovoce.tee.engines import Engine
+from sottovoce.tee.features.text import words
 
-__all__ = ["System", "first_lines", "lexrank", "sottovoce"]
-
-System = Callable[[Chat, int], list[Line]]
-"""A chat and the room in characters, to the lines of a summary."""
+__all__ = ["first_lines", "lexrank", "request", "sottovoce"]
 
 
 def request(chat: Chat) -> dict[str, Any]:
@@ -46,10 +46,33 @@ def sottovoce(engine: Engine | None, chat: Chat) -> list[Line]:
 
 def first_lines(chat: Chat, room: int) -> list[Line]:
     """The chat's first messages."""
-    return _until(chat, range(len(chat.lines)), room)
+    return _quoted(chat, range(len(chat.lines)), room)
 
 
-def _until(chat: Chat, order: Sequence[int], room: int) -> list[Line]:
+class _Words:
+    """How sumy gets the words of a message: as the rest of the evaluation does, in any language."""
+
+    def to_words(self, text: str) -> tuple[str, ...]:
+        return tuple(words(text))
+
+
+class _Ranks(LexRankSummarizer):  # type: ignore[misc]  # sumy has no types
+    """The ranks, and no choice by them: how many messages there is room for is decided here."""
+
+    def _get_best_sentences(self, sentences: Any, _count: Any, rating: Any) -> list[float]:
+        return [rating[sentence] for sentence in sentences]
+
+
+def lexrank(chat: Chat, room: int) -> list[Line]:
+    """The messages that LexRank ranks first (Erkan and Radev 2004, as sumy has it), in the chat's order."""
+    sentences = [Sentence(line.text, _Words()) for line in chat.lines]
+    ranks = _Ranks()(ObjectDocumentModel([Paragraph(sentences)]), len(sentences))
+    order = sorted(range(len(sentences)), key=lambda at: (-ranks[at], at))
+    return _quoted(chat, order, room)
+
+
+def _quoted(chat: Chat, order: Sequence[int], room: int) -> list[Line]:
+    """Messages in `order` until the room is full, at least one; told in the chat's order."""
     chosen: list[int] = []
     for at in order:
         line = chat.lines[at]
