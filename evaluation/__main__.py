@@ -40,5 +40,13 @@ def check() -> None:
     )
 
 
+@main.command()
+def fit() -> None:
+    """Fit the weights of the ranking of messages to the chats in `dev`."""
+    from evaluation.fit import write
+
+    write()
+
+
 if __name__ == "__main__":
     main()

@@ -55,7 +55,7 @@ class Roles(DirectRoles):
 
 def chat(text: str) -> list[Message]:
     """Messages from lines of "Sender: text"."""
-    pairs = [line.split(": ", 1) for line in text.strip().splitlines()]
+    pairs = [line.strip().split(": ", 1) for line in text.strip().splitlines()]
     return [Message(id=str(at), sender=sender, text=said) for at, (sender, said) in enumerate(pairs, start=1)]
 
 

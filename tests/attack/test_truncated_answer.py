@@ -17,6 +17,7 @@ from sottovoce.attest.evidence import Evidence
 from sottovoce.core.errors import DecodeError, SottovoceError
 from sottovoce.core.frames import encode_message
 from sottovoce.core.tls import AttestationWanted, ClientHandshake
+from sottovoce.device import session
 from sottovoce.device.session import Request, Session, _Answer
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def ask(change: Any) -> int:
     server.attest(shown.encode())
     offer = client.receive(server.outgoing())
     assert offer is not None
-    session = Session(cast("OhttpClient", Carrier(server, change)), "0" * 32, offer)
+    opened = Session(cast("OhttpClient", Carrier(server, change)), "0" * 32, offer)
     verified = STAGE.verify(offer)
 
     async def run() -> int:
-        async with aclosing(session.ask(verified, Request("/v1/rewrites", b"{}"))) as events:
+        async with aclosing(opened.ask(verified, Request("/v1/rewrites", b"{}"))) as events:
             return len([event async for event in events])
 
     return asyncio.run(run())
@@ -85,6 +86,7 @@ def test_a_client_that_does_not_ask_for_the_end_takes_it_for_whole(
     with pytest.raises(DecodeError):
         ask(change)
     monkeypatch.setattr(_Answer, "finish", lambda _: None)
+    monkeypatch.setattr(session, "_require_end", lambda *, over: over)
     assert ask(change) < 301
 
 

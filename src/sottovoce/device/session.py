@@ -109,12 +109,16 @@ class Session:
                     for event in exchange.feed(b"".join(plaintexts)):
                         over = over or isinstance(event, Over)
                         yield event
-            if not over:
-                raise DecodeError("the answer ended before it was complete", hint="Try again.")
+            _require_end(over=over)
         finally:
             # It would end by itself after a minute; whatever goes wrong here changes nothing.
             with suppress(SottovoceError):
                 await self._ohttp.close(self._session)
+
+
+def _require_end(*, over: bool) -> None:
+    if not over:
+        raise DecodeError("the answer ended before it was complete", hint="Try again.")
 
 
 class _Problem(msgspec.Struct, frozen=True):

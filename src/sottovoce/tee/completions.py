@@ -10,7 +10,6 @@ who asks (`user`, `metadata`) are unknown here. The guard judges each piece (`fe
 
 import json
 import secrets
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal
@@ -32,6 +31,8 @@ _ROOM: Final = LIMITS.answer - 4096
 _OK: Final = 200
 _EVENTS: Final = b"text/event-stream"
 _SEED_BITS: Final = 32
+_NO_TIME: Final = 0
+"""A CVM has no clock but the host's."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,7 +198,6 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
         self._request: _Create | None = None
         self._text = ""
         self._sent = 0
@@ -264,7 +264,7 @@ class _Answer:
 
     def _document(self, kind: str, **fields: Any) -> dict[str, Any]:
         model = self._request.model if self._request else ""
-        return {"id": self._id, "object": kind, "created": self._created, "model": model, **fields}
+        return {"id": self._id, "object": kind, "created": _NO_TIME, "model": model, **fields}
 
 
 def _decode(body: bytes) -> _Create:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "GuardRole", "Judgement", "create_role"]
 
 _NO_CONTENT: Final = 204
-_QUOTES: Final = 20
+_QUOTES: Final = 64
 
 
 class _Sources(Strict, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import re
 from enum import Enum
 from typing import Final
 
-__all__ = ["Act", "acts", "days", "is_small_talk", "times"]
+__all__ = ["Act", "acts", "days", "is_small_talk", "revises", "times"]
 
 
 class Act(Enum):
@@ -77,7 +77,7 @@ _ACTS: Final = {
         r"^(?:ja|klar|passt|gerne|super|geht|oui|d'accord|parfait|ca marche|si|vale|perfecto|claro|va bene|certo|perfetto|sim|perfeito|prima|goed)\b|\bpasst (?:mir|bei mir|gut)\b",
     ),
     Act.REFUSAL: _any(
-        r"\b(?:can'?t|cannot|won'?t|not able|unable|i'm out|im out|no way|doesn'?t work|isn'?t possible|not possible|busy|away|have to work|out of town)\b",
+        r"\b(?:can'?t|cannot|won'?t|not able|unable|i'm out|im out|no way|doesn'?t work|isn'?t possible|not possible|is (?:bad|no good|difficult)|not good for me|busy|away|have to work|out of town)\b",
         r"\b(?:kann (?:\w+ ){0,3}nicht|geht (?:\w+ ){0,2}nicht|leider|schaffe? (?:\w+ )?nicht|ne peux pas|peux pas|pas possible|desole|no puedo|no podre|non posso|nao posso|kan niet|lukt niet)\b",
     ),
     Act.THANKS: _any(
@@ -144,6 +144,19 @@ _AMBIGUOUS: Final = frozenset(
 def times(folded: str) -> frozenset[str]:
     """The times of day that `folded` names."""
     return frozenset(match[0] for match in _TIME.finditer(folded))
+
+
+_REVISION: Final = re.compile(
+    r"\b(?:now|then|instead|actually|wrong|sorry|correction|change[sd]?|moved?|new|rebooked|rather|not|no|isn't|cancell?ed|cancel|off|postponed|shut|closed|"
+    r"jetzt|doch|statt|stattdessen|verschoben|abgesagt|falsch|nicht|neue?[rsn]?|finalement|plutot|maintenant|pas|reporte\w*|annul\w*|"
+    r"ahora|cambi\w+|al final|mejor|ya no|en vez|agora|mudou|muda\w*|afinal|remarc\w+|adiad\w+|nao|em vez|invece|spostat\w+|toch|verplaatst|"
+    r"undur|diundur|ganti|pindah|batal|jadi\w*|bukan|gak|ga|tidak|ab|badal\w*|nahi|nahin)\b|अब|बदल|नहीं|रद्द"
+)
+
+
+def revises(folded: str) -> bool:
+    """Whether `folded` may say that something is otherwise than it was said before."""
+    return _REVISION.search(folded) is not None
 
 
 def is_small_talk(folded: str, found: frozenset[Act]) -> bool:

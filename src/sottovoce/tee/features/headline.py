@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sottovoce.tee.engines import Prompt
-from sottovoce.tee.features.highlights import rank
 from sottovoce.tee.features.languages import language
 from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.ranking import describe, score
+from sottovoce.tee.features.reading import read
 from sottovoce.tee.features.text import one_line, shorten
 
 __all__ = ["MAX_TOKENS", "OPENINGS", "PROMPT", "opening", "salient", "user_turn"]
@@ -41,7 +42,9 @@ OPENINGS: Final = {
 
 def salient(messages: Sequence[Message]) -> list[Message]:
     """The messages that the headline is made from, in order, each cut to what matters most in it."""
-    best = sorted(rank(messages), key=lambda one: -one.score)[:_MESSAGES]
+    ranked = read(messages)
+    scored = zip(map(score, describe(ranked)), ranked, strict=True)
+    best = [one for _, one in sorted(scored, key=lambda pair: -pair[0])[:_MESSAGES]]
     found: list[tuple[int, Message]] = []
     room = _CHARACTERS
     for one in best:

@@ -1,237 +1,104 @@
-"""Highlights: the messages that matter, chosen by scoring and quoted as they stand, so that nobody is misquoted.
+"""Highlights: the messages that matter, quoted as they stand, so that nobody is misquoted."""
 
-Times, dates, commitments, decisions, open questions and requests count for a message; thanks, greetings and emoji against it. A proposal that
-a later message settles, and a question that a later message answers, give way to that message.
-"""
-
-import re
+import math
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from sottovoce.tee.features.cues import Act, acts, days, is_small_talk, times
-from sottovoce.tee.features.injection import addresses_machine
+from sottovoce.tee.features.cues import Act
 from sottovoce.tee.features.messages import Message
-from sottovoce.tee.features.text import (
-    clean,
-    content_words,
-    fold,
-    has_emoji_only,
-    numbers,
-    sentences,
-    shorten,
-    words,
-)
+from sottovoce.tee.features.ranking import describe, score
+from sottovoce.tee.features.reading import Read, read
+from sottovoce.tee.features.text import words
 
-__all__ = ["QUOTE", "Highlight", "Ranked", "highlights", "rank"]
+__all__ = ["DETAILS", "Detail", "Highlight", "Kind", "highlights", "room"]
 
-QUOTE: Final = 220
-"""Characters of a quote, at most; 20 more would be a paragraph on a phone."""
-_MOST: Final = 6
-_THRESHOLD: Final = 3.0
-_NEAR: Final = 6
-"""Messages within which an answer or an acceptance is looked for."""
-_FAR: Final = 40
-"""Messages within which a decision settles what was said before it."""
+Detail = Literal["quick", "full"]
+Kind = Literal["decision", "change", "task", "request", "question", "date", "news"]
+DETAILS: Final[dict[Detail, float]] = {"quick": 0.5, "full": 1.2}
+"""Quotes for the square root of the number of messages."""
+_FEWEST: Final = 2
+_SHARE: Final = 0.5
+"""Of a short chat, at most so much is quoted: a summary that is the chat is none."""
+_THRESHOLD, _ALONE = -2.7, -3.6
+"""Odds of 1 to 15: below them a message is not worth a line, even where there is room. Of 1 to 37: where there is no other."""
+_FOR_READER: Final = 1.5
+"""For what is asked of the reader: nothing else is as bad to miss."""
 _ACCEPTORS: Final = 3
-_MENTION: Final = re.compile(r"@[\u2066-\u2069]?([^\W\d_]+)")
 _ALIKE: Final = 0.5
-_WEIGHTS: Final = {
-    Act.DECISION: 3.0,
-    Act.CHANGE: 2.0,
-    Act.REQUEST: 2.0,
-    Act.COMMITMENT: 1.5,
-    Act.NEWS: 1.5,
-    Act.PROPOSAL: 0.5,
-    Act.QUESTION: 0.5,
-    Act.REFUSAL: 0.5,
-    Act.ACCEPTANCE: -0.5,
-}
-_DAY, _TIME, _NUMBER = 1.5, 1.5, 0.5
-_OPEN, _ANSWER, _ASKED, _ACCEPTED = 2.0, 1.0, 2.0, 2.0
-_ANSWERED, _SETTLED, _EMPTY, _SMALL_TALK = -2.5, -5.0, -2.0, -4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Highlight:
-    """A quote: `text` stands so in the first of `messages`, which `sender` sent."""
+    """A quote: `text` stands so in the first of `messages`, which `sender` sent.
+
+    `kind` is what it does for the reader; `for_reader` that it asks the reader for something.
+    """
 
     sender: str
     text: str
     messages: tuple[str, ...]
+    kind: Kind = "news"
+    for_reader: bool = False
 
 
-@dataclass(slots=True, kw_only=True, repr=False)
-class Ranked:
-    """A message with what the scoring found out about it. Higher `score`s matter more."""
-
-    at: int
-    message: Message
-    quote: str
-    acts: frozenset[Act]
-    days: frozenset[str]
-    times: frozenset[str]
-    topic: frozenset[str]
-    mentions: frozenset[str]
-    score: float = 0.0
-    also: list[str] = field(default_factory=list)
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether it names a day or a time."""
-        return bool(self.days or self.times)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it only asks or proposes."""
-        return bool(self.acts & {Act.QUESTION, Act.PROPOSAL}) and Act.DECISION not in self.acts
+def room(messages: int, detail: Detail) -> int:
+    """How many quotes a summary of so many messages has, at most."""
+    wanted = _FEWEST + round(DETAILS[detail] * math.sqrt(messages))
+    return max(1, min(wanted, math.ceil(_SHARE * messages)))
 
 
-def rank(messages: Sequence[Message]) -> list[Ranked]:
-    """The messages that say something to people, in order, scored."""
-    names = {name for message in messages for name in words(message.sender)[:1]}
-    names.update(name.casefold() for message in messages for name in _MENTION.findall(message.text))
-    found = [_read(at, message, names) for at, message in enumerate(messages)]
-    ranked = [one for one in found if one is not None]
-    for index, one in enumerate(ranked):
-        one.score += _own_score(one) + 0.5 * index / len(ranked)
-    for index, one in enumerate(ranked):
-        _look_ahead(one, ranked[index + 1 :])
-    return ranked
-
-
-def highlights(messages: Sequence[Message]) -> list[Highlight]:
-    """The quotes for a summary of `messages`, in the order of the chat: six at most, none where nothing matters."""
-    chosen: list[Ranked] = []
-    limit = min(_MOST, max(2, (len(messages) + 2) // 4))
-    for one in sorted(rank(messages), key=lambda one: -one.score):
-        if one.score < _THRESHOLD or len(chosen) == limit:
+def highlights(messages: Sequence[Message], *, reader: str = "", detail: Detail = "full") -> list[Highlight]:
+    """The quotes for a summary of `messages`, in the order of the chat; none where nothing matters. `reader` is a sender's name."""
+    ranked = read(messages)
+    scored = [
+        (score(features) + _FOR_READER * _asks(one, reader), one)
+        for features, one in zip(describe(ranked, reader), ranked, strict=True)
+    ]
+    chosen: list[Read] = []
+    cited: set[str] = set()
+    limit = room(len(messages), detail)
+    for worth, one in sorted(scored, key=lambda pair: -pair[0]):
+        if worth < (_THRESHOLD if chosen else _ALONE) or len(chosen) == limit:
             break
-        if not any(_alike(one.topic, other.topic) for other in chosen):
-            chosen.append(one)
-    return [_highlight(one) for one in sorted(chosen, key=lambda one: one.at)]
+        if one.settled or one.message.id in cited or any(_alike(one.topic, other.topic) for other in chosen):
+            continue
+        chosen.append(one)
+        cited.update(_cited(one))
+    return [_highlight(one, reader) for one in sorted(chosen, key=lambda one: one.at)]
 
 
-def _highlight(one: Ranked) -> Highlight:
-    cited = (one.message.id, *dict.fromkeys(one.also[:_ACCEPTORS]))
-    return Highlight(sender=one.message.sender, text=one.quote, messages=cited)
-
-
-# One message by itself.
-
-
-def _read(at: int, message: Message, names: AbstractSet[str]) -> Ranked | None:
-    text = clean(message.text).strip()
-    if has_emoji_only(text) or addresses_machine(text) or addresses_machine(message.sender):
-        return None
-    quote = _quote(text)
-    folded = fold(quote)
-    mentioned = {fold(name) for name in _MENTION.findall(text)}
-    return Ranked(
-        at=at,
-        message=message,
-        quote=quote,
-        acts=acts(folded),
-        days=days(folded),
-        times=times(folded),
-        topic=content_words(quote),
-        mentions=frozenset(mentioned or set(words(quote)).intersection(names)),
+def _highlight(one: Read, reader: str) -> Highlight:
+    return Highlight(
+        sender=one.message.sender,
+        text=one.quote,
+        messages=_cited(one),
+        kind=_kind(one),
+        for_reader=_asks(one, reader),
     )
 
 
-def _quote(text: str) -> str:
-    if len(text) <= QUOTE and "\n" not in text:
-        return text
-    parts = sentences(text)
-    best = max(range(len(parts)), key=lambda index: (_weight(fold(parts[index])), -index))
-    following = parts[best + 1] if best + 1 < len(parts) else ""
-    joined = f"{parts[best]} {following}"
-    if following and len(joined) <= QUOTE and joined in text and _weight(fold(following)) > 1:
-        return joined
-    return shorten(parts[best], QUOTE)
+def _asks(one: Read, reader: str) -> bool:
+    """Whether it asks `reader`, by name, for something."""
+    own = set(words(reader)[:1])
+    asks = bool(one.acts & {Act.REQUEST, Act.QUESTION}) and one.message.sender != reader
+    return asks and not own.isdisjoint(words(one.quote))
 
 
-def _weight(folded: str) -> float:
-    weight = sum(_WEIGHTS.get(act, 0.0) for act in acts(folded))
-    return weight + _DAY * bool(days(folded)) + _TIME * bool(times(folded))
+def _cited(one: Read) -> tuple[str, ...]:
+    return (one.message.id, *dict.fromkeys(one.also[:_ACCEPTORS]))
 
 
-def _own_score(one: Ranked) -> float:
-    folded = fold(one.quote)
-    score = _weight(folded) + _NUMBER * bool(numbers(one.quote)) + min(len(one.topic), 8) * 0.15
-    if len(one.topic) < 2:  # noqa: PLR2004 - a word alone says too little out of its place
-        score += _EMPTY
-    if is_small_talk(folded, one.acts):
-        score += _SMALL_TALK
-    return score
-
-
-# One message among those after it.
-
-
-def _look_ahead(one: Ranked, later: Sequence[Ranked]) -> None:
-    near = [other for other in later if other.at - one.at <= _NEAR]
-    settled = next((other for other in later if other.at - one.at <= _FAR and _settles(other, one)), None)
-    if settled is not None:
-        one.score += _SETTLED
-        return
-    others = [other for other in near if other.message.sender != one.message.sender]
-    asks = bool(one.acts & {Act.REQUEST, Act.QUESTION})
-    if asks and one.mentions:
-        # Somebody is asked by name: only that person can answer.
-        replied = {name for other in later for name in words(other.message.sender)[:1]}
-        one.score += 0 if one.mentions <= replied else _ASKED + _OPEN
-        return
-    if one.is_open and one.is_dated:
-        _accept(one, others)
+def _kind(one: Read) -> Kind:
     if Act.QUESTION in one.acts:
-        _answer(one, others)
-
-
-def _accept(one: Ranked, others: Sequence[Ranked]) -> None:
-    agreeing = [
-        o
-        for o in others
-        if Act.ACCEPTANCE in o.acts and not o.acts & {Act.REFUSAL, Act.THANKS} and _same_days(o, one)
-    ]
-    if agreeing:
-        one.score += _ACCEPTED
-        one.also += [other.message.id for other in agreeing]
-
-
-def _answer(one: Ranked, others: Sequence[Ranked]) -> None:
-    answer = next((other for other in others if _answers(other, one)), None)
-    if answer is None:
-        one.score += _OPEN
-    elif not one.also:
-        one.score += _ANSWERED
-        answer.score += _ANSWER
-        answer.also.append(one.message.id)
-
-
-def _answers(other: Ranked, question: Ranked) -> bool:
-    if other.is_open or (other.mentions and not other.topic & question.topic):
-        return False
-    plain = bool(other.acts & {Act.ACCEPTANCE, Act.REFUSAL, Act.COMMITMENT})
-    return plain or bool(other.topic & question.topic) or other.at - question.at <= 2  # noqa: PLR2004 - said at once
-
-
-def _same_days(other: Ranked, one: Ranked) -> bool:
-    return not other.days or bool(other.days & one.days)
-
-
-def _settles(later: Ranked, one: Ranked) -> bool:
-    """Whether `later` puts something in the place of `one`."""
-    if not one.is_dated or later.is_open or not later.acts & {Act.DECISION, Act.CHANGE}:
-        return False
-    related = bool((later.topic & one.topic) or (later.days & one.days))
-    if Act.DECISION in later.acts and later.is_dated:
-        # What was proposed, asked or agreed to on the way to a decision.
-        kept = {Act.DECISION, Act.CHANGE, Act.COMMITMENT, Act.REQUEST}
-        return related and (Act.ACCEPTANCE in one.acts or not one.acts & kept)
-    differs = later.is_dated and (later.days, later.times) != (one.days, one.times)
-    return related and differs and Act.CHANGE in later.acts and Act.CHANGE not in one.acts
+        return "question" if one.unanswered or Act.REQUEST not in one.acts else "request"
+    kinds: tuple[tuple[Act, Kind], ...] = (
+        (Act.CHANGE, "change"),
+        (Act.DECISION, "decision"),
+        (Act.REQUEST, "request"),
+        (Act.COMMITMENT, "task"),
+    )
+    return next((kind for act, kind in kinds if act in one.acts), "date" if one.is_dated else "news")
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from role_kit import chat
 from sottovoce.tee.features.gate import check_quote
-from sottovoce.tee.features.highlights import QUOTE, highlights, rank
+from sottovoce.tee.features.highlights import highlights, room
 from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.reading import QUOTE, read
 
 FAMILY = chat("""
 Mum: Did everyone see that grandma is in hospital? She fell on the stairs
@@ -118,6 +119,35 @@ def test_other_languages(text: str, quoted: bool) -> None:
     assert bool(quotes(chat(text))) is quoted
 
 
+def test_what_is_asked_of_the_reader_says_so() -> None:
+    messages = chat("""
+    Ada: The hall is booked for Friday 18:00
+    Bo: Cy, can you bring the big drum?
+    Cy: I asked Bo to bring the small one on Friday
+    Ada: Dora, please pay the 20 euros by Monday
+    Bo: ok
+    Ada: haha
+    """)
+    assert [one.sender for one in highlights(messages, reader="Cy") if one.for_reader] == ["Bo"]
+    assert not [one for one in highlights(messages) if one.for_reader]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Decided: rehearsal on Friday at 18:00 in the hall", "decision"),
+        ("The rehearsal is moved to Monday 19:00", "change"),
+        ("I'll take care of the amplifier and two microphones", "task"),
+        ("Please bring your own music stands on Friday", "request"),
+        ("Who has the key of the boat house on Friday?", "question"),
+        ("Summer concert: 14 June at 20:00, town hall", "date"),
+        ("The old piano broke its leg in the storm", "news"),
+    ],
+)
+def test_what_a_quote_does(text: str, kind: str) -> None:
+    assert [one.kind for one in highlights([Message(id="1", sender="Ada", text=text)])] == [kind]
+
+
 def test_long_messages_are_cut_to_what_matters_in_them() -> None:
     story = "We walked along the coast and had a good time. " * 20
     message = Message(
@@ -127,12 +157,32 @@ def test_long_messages_are_cut_to_what_matters_in_them() -> None:
     assert one.text == "Please send me the 40 euros by Friday 18:00."
 
 
-def test_at_most_six_and_in_the_order_of_the_chat() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 60, 400, 1000])
+def test_only_so_many_and_in_the_order_of_the_chat(count: int) -> None:
+    words = [
+        "boat",
+        "grill",
+        "tent",
+        "chairs",
+        "guitar",
+        "lamp",
+        "rope",
+        "stove",
+        "salad",
+        "bread",
+        "drum",
+        "ball",
+    ]
     messages = chat(
-        "\n".join(f"Ada: Please bring item number {n} on Friday at {n % 12 + 1}:15" for n in range(60))
+        "\n".join(
+            f"Ada: Please bring the {words[n % 12]}{n} and the {words[n * 7 % 12]}{n} on Friday at {n % 12 + 1}:15"
+            for n in range(count)
+        )
     )
-    found = highlights(messages)
-    assert len(found) <= 6
+    quick, found = highlights(messages, detail="quick"), highlights(messages)
+    assert len(quick) <= room(count, "quick") <= room(count, "full") <= (count + 1) // 2
+    assert len(quick) <= len(found) <= room(count, "full")
+    assert room(1000, "full") == 40
     assert [int(one.messages[0]) for one in found] == sorted(int(one.messages[0]) for one in found)
 
 
@@ -176,5 +226,5 @@ def test_long_runs_of_one_character_take_no_longer() -> None:
         " " * 16000 + "x",
     ]
     began = time.process_time()
-    rank([Message(id=str(at), sender="Ada", text=text) for at, text in enumerate(hostile)])
+    read([Message(id=str(at), sender="Ada", text=text) for at, text in enumerate(hostile)])
     assert time.process_time() - began < 3
