@@ -214,7 +214,7 @@ def private_runs(client: Any, chat: Any) -> Run:
 
     async def run(feature: str) -> Sample:
         watch = Watch()
-        events = client.summarize(chat, COUNT) if feature == "summary" else client.rewrite(DRAFT, STYLE)
+        events = client.summarize(chat, count=COUNT) if feature == "summary" else client.rewrite(DRAFT, STYLE)
         async for event in events:
             watch.see(event)
         return watch.end()
@@ -240,7 +240,7 @@ def plain_runs(http: Any, url: str, chat: Any) -> Run:
             for one in unread(chat, COUNT)
             if one.text.strip()
         ]
-        return "/v1/summaries", {"messages": messages}
+        return "/v1/summaries", {"chats": [{"messages": messages}]}
 
     async def run(feature: str) -> Sample:
         watch, decoder = Watch(), AnswerDecoder()

@@ -21,12 +21,11 @@ __all__ = ["first_lines", "lexrank", "request", "sottovoce"]
 
 def request(chat: Chat) -> dict[str, Any]:
     """The chat as a device sends it."""
-    return {
-        "messages": [
-            {"id": line.id, "sender": line.sender, "text": line.text, "time": line.time.replace(" ", "T")}
-            for line in chat.lines
-        ]
-    }
+    messages = [
+        {"id": line.id, "sender": line.sender, "text": line.text, "time": line.time.replace(" ", "T")}
+        for line in chat.lines
+    ]
+    return {"chats": [{"messages": messages, "reader": chat.reader}]}
 
 
 def sottovoce(engine: Engine | None, chat: Chat) -> list[Line]:
@@ -39,8 +38,10 @@ def sottovoce(engine: Engine | None, chat: Chat) -> list[Line]:
             lines.append(Line(sender=event["sender"], text=event["text"], messages=tuple(event["messages"])))
         elif event["event"] == "piece":
             headline += event["text"]
-        elif event["event"] == "line_end":
-            lines.insert(0, Line(text=headline, messages=tuple(event["messages"])))
+        elif event["event"] in {"line_end", "dropped"} and headline:
+            if event["event"] == "line_end":
+                lines.append(Line(text=headline, messages=tuple(event["messages"])))
+            headline = ""
     return lines
 
 

@@ -47,7 +47,7 @@ class Roles(DirectRoles):
 
     def summary(self, messages: Sequence[Message]) -> list[Event]:
         sent = [{"id": m.id, "sender": m.sender, "text": m.text, "time": m.time} for m in messages]
-        return self.answer("/v1/summaries", {"messages": sent})
+        return self.answer("/v1/summaries", {"chats": [{"messages": sent}]})
 
     def rewrite(self, draft: str, style: str) -> list[Event]:
         return self.answer("/v1/rewrites", {"draft": draft, "style": style})

@@ -23,7 +23,7 @@ def ask(device: Device) -> list[ClientEvent]:
     async def run() -> list[ClientEvent]:
         async with Client(device.home) as client:
             chat = read_chat(CHATS / "book-club.txt")
-            async with aclosing(client.summarize(chat, 10)) as events:
+            async with aclosing(client.summarize(chat, count=10)) as events:
                 return [event async for event in events]
 
     return asyncio.run(run())

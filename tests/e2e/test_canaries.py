@@ -76,7 +76,7 @@ async def _ask(
     told = ""
     async with Client(device.home) as client:
         for events in (
-            client.summarize(read_chat(chat), 40),
+            client.summarize(read_chat(chat), count=40),
             client.rewrite(f"{words.copy().pop().decode()} can we meet at nine on monday", "rephrase"),
         ):
             async with aclosing(events) as stream:

@@ -134,7 +134,7 @@ async def summarize(home: Path) -> tuple[int, int]:
         before = client.stock()[0].ready
         steps = []
         try:
-            async for event in client.summarize(CHAT, 6):
+            async for event in client.summarize(CHAT, count=6):
                 steps.append(getattr(event, "name", ""))  # noqa: PERF401 - an error may come after some
         finally:
             used = before - client.stock()[0].ready

@@ -306,6 +306,6 @@ async def _ask(home: Path) -> None:
     async with Client(home) as client:
         if client.stock()[0].ready < _TOKENS:
             await client.refill_wallet(only_if_due=False)
-        async with aclosing(client.summarize(_CHAT, len(_CHAT.messages))) as events:
+        async with aclosing(client.summarize(_CHAT, count=len(_CHAT.messages))) as events:
             async for _ in events:
                 pass

@@ -102,7 +102,9 @@ def _main_job(out: "Console", home: Path, chat: "Chat", began: float) -> None:
 
     _heading(out, f"3. A summary of the last {_UNREAD} messages")
     asyncio.run(
-        show.run(out, Client(home), lambda client: client.summarize(chat, _UNREAD), verbose=True, began=began)
+        show.run(
+            out, Client(home), lambda client: client.summarize(chat, count=_UNREAD), verbose=True, began=began
+        )
     )
     _heading(out, f"4. Three other wordings of “{_DRAFT}”, {_STYLE}")
     asyncio.run(show.run(out, Client(home), lambda client: client.rewrite(_DRAFT, _STYLE), verbose=False))
@@ -126,7 +128,9 @@ def _attack(out: "Console", world: "World", home: Path, chat: "Chat", name: str)
         _heading(out, f"4. The device asks for a summary of the last {_UNREAD} messages, as always")
         try:
             asyncio.run(
-                show.run(out, Client(home), lambda client: client.summarize(chat, _UNREAD), verbose=True)
+                show.run(
+                    out, Client(home), lambda client: client.summarize(chat, count=_UNREAD), verbose=True
+                )
             )
         except VerificationRefused as refused:
             failed = {check.id for check in refused.verdict.failed}

@@ -1,7 +1,7 @@
 """How steps, verdicts and answers look on a terminal."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -12,7 +12,18 @@ from rich.text import Text
 
 from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
 from sottovoce.cli.verdicts import banner, show_verdict
-from sottovoce.device.answers import AnswerEvent, Done, Dropped, Line, LineEnd, Piece, Suggestion
+from sottovoce.device.answers import (
+    AnswerEvent,
+    ChatStart,
+    Done,
+    Dropped,
+    Line,
+    LineEnd,
+    Notice,
+    Piece,
+    Section,
+    Suggestion,
+)
 from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
 
 __all__ = ["AnswerView", "banner", "console", "run", "show_step", "show_who"]
@@ -60,15 +71,16 @@ async def run(
     *,
     verbose: bool,
     began: float | None = None,
+    titles: Sequence[str] = (),
 ) -> str:
     """Ask, and print what comes; returns the id of the report. `verbose` prints every step and every check.
 
-    `began` is when the command began, by `time.perf_counter`; the time to the answer's first line is then printed too.
+    `titles` are those of the chats, if there are several. `began` is when the command began, by `time.perf_counter`; the time to the answer's first line is then printed too.
 
     Raises:
         SottovoceError: as the client; a refusal's verdict has been printed then.
     """
-    view, steps, report = AnswerView(out), [], ""
+    view, steps, report = AnswerView(out, titles), [], ""
     try:
         async with client, aclosing(ask(client)) as events:
             async for event in events:
@@ -109,10 +121,11 @@ def _show_attested(out: Console, client: Client, verdict: Verdict, *, verbose: b
 
 
 class AnswerView:
-    """Prints an answer as it comes."""
+    """Prints an answer as it comes. `titles` are those of the chats that it is about."""
 
-    def __init__(self, out: Console) -> None:
+    def __init__(self, out: Console, titles: Sequence[str] = ()) -> None:
         self._out = out
+        self._titles = titles
         self.began = False
         self._suggestions = 0
         self._in_piece = False
@@ -126,26 +139,50 @@ class AnswerView:
         """Print one event."""
         self.began = True
         match event:
-            case Line():
-                self._out.print(
-                    Text.assemble("  • ", (event.sender, "bold"), ": ", event.text, _cited(event.messages))
-                )
             case Piece():
                 if not self._in_piece:
-                    self._out.print("  In short: ", style="bold", end="")
+                    self._out.print(Text(f"  {self._about(event)}: "), style="bold", end="")
                 self._in_piece = True
                 self._out.print(Text(event.text), end="")
             case LineEnd():
                 self._in_piece = False
                 self._out.print(_cited(event.messages))
-            case Suggestion():
-                self._suggestions += 1
-                self._out.print(Text.assemble((f"  {self._suggestions}. ", "bold"), event.text))
             case Dropped():
                 self._end_piece()
                 self._out.print(f"  (the guard held back one {event.kind}: {event.reason})", style="dim")
+            case Suggestion():
+                self._suggestions += 1
+                self._out.print(Text.assemble((f"  {self._suggestions}. ", "bold"), event.text))
+            case _:
+                self._show_rest(event)
+
+    def _show_rest(self, event: AnswerEvent) -> None:
+        match event:
+            case ChatStart():
+                self._out.print(Text(f"  {self._title(event.chat)}"), style="bold underline")
+            case Section():
+                between = f"{event.first} to {event.last}"
+                self._out.print(
+                    f"  part {event.section + 1}: {event.count} messages, {between}", style="bold dim"
+                )
+            case Line():
+                mark = ("  for you: " if event.for_reader else "  • ", "bold" if event.for_reader else "")
+                said = (event.sender, "bold"), ": ", event.text
+                self._out.print(Text.assemble(mark, *said, _cited(event.messages)))
+            case Notice():
+                self._out.print(
+                    "  (no headline: the model does not write the language of this chat well enough)",
+                    style="dim",
+                )
             case Done():
                 self._out.print(f"  {event.method}; model: {event.model}", style="dim")
+
+    def _title(self, chat: int) -> str:
+        return self._titles[chat] if chat < len(self._titles) else f"chat {chat + 1}"
+
+    def _about(self, piece: Piece) -> str:
+        what = "In short" if piece.section is None else f"Part {piece.section + 1}"
+        return f"{self._title(piece.chat)}, {what.lower()}" if len(self._titles) > 1 else what
 
 
 def _cited(messages: list[str]) -> Text:

@@ -10,12 +10,16 @@ from sottovoce.core.limits import LIMITS
 __all__ = [
     "AnswerDecoder",
     "AnswerEvent",
+    "ChatStart",
     "Done",
     "Dropped",
     "Failed",
     "Line",
     "LineEnd",
+    "Notice",
     "Piece",
+    "Progress",
+    "Section",
     "ServiceError",
     "Suggestion",
 ]
@@ -32,20 +36,41 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", forbid_unknown_fiel
         return f"<{type(self).__name__}>"
 
 
+class ChatStart(_Event, frozen=True, tag="chat"):
+    """What follows is about chat number `chat` of several."""
+
+    chat: int
+
+
+class Section(_Event, frozen=True, tag="section"):
+    """A part of a long chat, with its quotes behind it: `count` messages from `first` to `last`."""
+
+    section: int
+    first: str
+    last: str
+    count: int
+    chat: int = 0
+
+
 class Line(_Event, frozen=True, tag="line"):
-    """A whole line of a summary: a verbatim quote."""
+    """A whole line of a summary: a verbatim quote. `kind` is what it does, `for_reader` that it asks the reader for something."""
 
     kind: str
     sender: str
     text: str
     messages: list[str]
+    for_reader: bool = False
+    chat: int = 0
+    section: int | None = None
 
 
 class Piece(_Event, frozen=True, tag="piece"):
-    """The next words of a line that is still being written."""
+    """The next words of a line that is still being written: about a section, or a whole chat."""
 
     kind: str
     text: str
+    chat: int = 0
+    section: int | None = None
 
 
 class LineEnd(_Event, frozen=True, tag="line_end"):
@@ -53,6 +78,8 @@ class LineEnd(_Event, frozen=True, tag="line_end"):
 
     kind: str
     messages: list[str]
+    chat: int = 0
+    section: int | None = None
 
 
 class Dropped(_Event, frozen=True, tag="dropped"):
@@ -60,6 +87,22 @@ class Dropped(_Event, frozen=True, tag="dropped"):
 
     kind: str
     reason: str
+    chat: int = 0
+    section: int | None = None
+
+
+class Notice(_Event, frozen=True, tag="notice"):
+    """Something is not done: no headline where `about` is "language", as the model does not write it well enough."""
+
+    about: str
+    chat: int = 0
+
+
+class Progress(_Event, frozen=True, tag="progress"):
+    """So many headlines of so many have been tried."""
+
+    done: int
+    of: int
 
 
 class Suggestion(_Event, frozen=True, tag="suggestion"):
@@ -81,7 +124,9 @@ class Failed(_Event, frozen=True, tag="error"):
     code: str
 
 
-AnswerEvent = Line | Piece | LineEnd | Dropped | Suggestion | Done | Failed
+AnswerEvent = (
+    ChatStart | Section | Line | Piece | LineEnd | Dropped | Notice | Progress | Suggestion | Done | Failed
+)
 _DECODER: Final = msgspec.json.Decoder(AnswerEvent)
 
 

@@ -3,7 +3,7 @@
     settings ─▶ directory ─▶ token ─▶ session with evidence ─▶ every check ─▶ request ─▶ answer ─▶ report
 
     async with Client(home) as client:
-        async for event in client.summarize(chat, 40):
+        async for event in client.summarize(chat, count=40):
             ...
 
 The user's settings come first, before anything is connected; the report comes last, whatever happened.
@@ -12,7 +12,7 @@ The user's settings come first, before anything is connected; the report comes l
 import base64
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from sottovoce.core.hpke import OpenError
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.tokens import authorization_value
 from sottovoce.device.answers import AnswerEvent
-from sottovoce.device.chats import Chat, chat_id, unread
+from sottovoce.device.chats import Chat, Message, chat_id, unread
 from sottovoce.device.directory import VerifiedDirectory, draw_candidates
 from sottovoce.device.directory_fetch import DirectorySource
 from sottovoce.device.environment import FILE, Environment
@@ -50,6 +50,7 @@ from sottovoce.device.wallet import Schedule, Stock, Wallet, WalletError
 __all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step"]
 
 Feature = Literal["summary", "rewrite", "chat"]
+_CHATS: Final = 5
 _E = TypeVar("_E")
 _Read = Callable[[Session, VerifiedSession, Request], AsyncGenerator[_E, None]]
 """How the answer is read, once everything is verified."""
@@ -151,8 +152,12 @@ class Client:
         """
         return Environment.load(self._home / FILE)
 
-    def summarize(self, chat: Chat, count: int) -> AsyncGenerator[ClientEvent, None]:
-        """A summary of the last `count` messages of `chat`, as it comes.
+    def summarize(
+        self, *chats: Chat, count: int, reader: str = "", quick: bool = False
+    ) -> AsyncGenerator[ClientEvent, None]:
+        """A summary of the last `count` messages of each of `chats`, up to five, as it comes; with fewer lines, if `quick`.
+
+        `reader` is the name under which the user sends in them: what is asked of the user is then marked.
 
         Raises (when it is iterated):
             NotEnabled, ChatIsPrivate: the user's settings; nothing was connected.
@@ -161,7 +166,7 @@ class Client:
             VerificationRefused: a check failed; nothing was sent.
             SottovoceError: as the parties, the wallet and the answer say.
         """
-        return self._run(lambda: self._summary_job(chat, count), _told)
+        return self._run(lambda: self._summary_job(chats, count, reader, quick=quick), _told)
 
     def rewrite(self, draft: str, style: str) -> AsyncGenerator[ClientEvent, None]:
         """Up to three other wordings of `draft`; raises as `summarize`."""
@@ -216,34 +221,36 @@ class Client:
         with self._wallet(self.environment) as wallet:
             return wallet.stock(now), wallet.next_refill(now)
 
-    def _summary_job(self, chat: Chat, count: int) -> _Job:
-        self._settings.require_allowed(chat_id(chat.title, chat.messages))
+    def _summary_job(self, chats: Sequence[Chat], count: int, reader: str, *, quick: bool) -> _Job:
+        for chat in chats:
+            self._settings.require_allowed(chat_id(chat.title, chat.messages))
+        if not 1 <= len(chats) <= _CHATS:
+            raise UsageError(f"a summary is of one chat or of up to {_CHATS}")
         # Media and deleted messages have no words to summarise.
-        messages = [message for message in unread(chat, count) if message.text.strip()]
-        if not messages:
-            raise UsageError("there is nothing to summarise: none of the messages has words")
-        if len(messages) > LIMITS.messages:
+        spoken = [[one for one in unread(chat, count) if one.text.strip()] for chat in chats]
+        if not all(spoken):
+            raise UsageError("there is nothing to summarise: none of the messages of a chat has words")
+        if sum(map(len, spoken)) > LIMITS.messages:
             raise TooMuchError("more messages than the limits allow", hint=f"at most {LIMITS.messages}")
-        if any(len(message.text.encode()) > LIMITS.message_text for message in messages):
+        if any(len(one.text.encode()) > LIMITS.message_text for messages in spoken for one in messages):
             raise TooMuchError(
                 "a message is longer than the limits allow", hint="choose fewer unread messages"
             )
+        # Titles stay here: the answer names chats by their number.
+        sent = [
+            [_sent(one, number if len(chats) > 1 else 0) for one in messages]
+            for number, messages in enumerate(spoken, 1)
+        ]
         document = {
-            "messages": [
-                {
-                    "id": message.id,
-                    "sender": message.sender,
-                    "text": message.text,
-                    "time": message.time.isoformat(timespec="minutes"),
-                }
-                for message in messages
-            ]
+            "chats": [{"messages": messages, "reader": reader} for messages in sent],
+            "detail": "quick" if quick else "full",
         }
+        ids = tuple(message["id"] for messages in sent for message in messages)
         return _Job(
             feature="summary",
             request=Request("/v1/summaries", msgspec.json.encode(document)),
-            messages=tuple(message.id for message in messages),
-            count=len(messages),
+            messages=ids,
+            count=len(ids),
         )
 
     def _rewrite_job(self, draft: str, style: str) -> _Job:
@@ -429,6 +436,15 @@ class Client:
                 host_index=indexes[1],
             )
         )
+
+
+def _sent(message: Message, chat: int) -> dict[str, str]:
+    return {
+        "id": f"{chat}:{message.id}" if chat else message.id,
+        "sender": message.sender,
+        "text": message.text,
+        "time": message.time.isoformat(timespec="minutes"),
+    }
 
 
 def _told(session: Session, verified: VerifiedSession, request: Request) -> AsyncGenerator[AnswerEvent, None]:

@@ -1,7 +1,7 @@
 """The guard: sees every answer before the device does, and lets out only what rests on what the device sent.
 
     POST /v1/sources     what the device sent; once, before anything is judged                       → 204
-    POST /v1/judgements  a quote, a suggestion, the next piece or the end of the headline or of a chat's answer → pass or drop
+    POST /v1/judgements  a quote, a suggestion; the beginning, the next piece or the end of a headline, or of a chat's answer → pass or drop
 
 It holds no model: rules in code stand where prompts fall to adaptive writers (threats, section C).
 """
@@ -52,6 +52,10 @@ class _Suggestion(Strict, frozen=True, kw_only=True, tag_field="kind", tag="sugg
     text: str
 
 
+class _Begin(Strict, frozen=True, kw_only=True, tag_field="kind", tag="headline_begin"):
+    messages: list[str]
+
+
 class _Piece(Strict, frozen=True, kw_only=True, tag_field="kind", tag="headline_piece"):
     text: str
 
@@ -68,7 +72,7 @@ class _SaidAll(Strict, frozen=True, kw_only=True, tag_field="kind", tag="chat_en
     pass
 
 
-_Part = _Quote | _Suggestion | _Piece | _End | _Said | _SaidAll
+_Part = _Quote | _Suggestion | _Begin | _Piece | _End | _Said | _SaidAll
 Judgement = dict[str, Any]
 
 
@@ -97,7 +101,7 @@ class Guard:
         messages = take_messages(sources.messages)
         self._sources = sources
         self._messages = {message.id: message for message in messages}
-        self._gate = HeadlineGate(messages) if sources.task == "summary" else None
+        self._gate = None
         self._chat = ChatGate(message.text for message in messages) if sources.task == "chat" else None
         self._given, self._quotes = [], 0
 
@@ -115,11 +119,22 @@ class Guard:
             return self._suggestion(part.text, self._sources)
         if isinstance(part, _Said | _SaidAll):
             return self._said(part, self._chat)
-        if self._gate is None:
+        if self._sources.task != "summary":
             raise ProtocolError("this part does not belong to the task")
         if isinstance(part, _Quote):
             return self._quote(part)
+        if isinstance(part, _Begin):
+            return self._begin(part)
+        if self._gate is None:
+            raise ProtocolError("no headline has begun")
         return self._headline(part, self._gate)
+
+    def _begin(self, part: _Begin) -> Judgement:
+        """A headline that may rest on these messages and no others."""
+        if not self._messages.keys() >= set(part.messages):
+            return _drop("citation")
+        self._gate = HeadlineGate([self._messages[one] for one in part.messages])
+        return {"verdict": "pass"}
 
     @staticmethod
     def _said(part: _Said | _SaidAll, gate: ChatGate | None) -> Judgement:

@@ -52,8 +52,15 @@ def test_there_are_only_so_many_quotes() -> None:
     assert verdicts == ["pass"] * 64 + ["drop"]
 
 
-def test_a_headline() -> None:
+def begun() -> Guard:
+    """A guard to which a headline about all messages has begun."""
     made = guard()
+    assert judge(made, kind="headline_begin", messages=["1", "2"]) == {"verdict": "pass"}
+    return made
+
+
+def test_a_headline() -> None:
+    made = begun()
     said = [
         judge(made, kind="headline_piece", text=text) for text in ("The group re", "hearses on Fri", "day")
     ]
@@ -62,8 +69,21 @@ def test_a_headline() -> None:
     assert end == {"verdict": "pass", "text": " Friday", "messages": ["1"], "closed": True}
 
 
-def test_a_bad_word_ends_it_for_good() -> None:
+def test_a_headline_rests_on_the_messages_that_it_is_about_alone() -> None:
     made = guard()
+    judge(made, kind="headline_begin", messages=["2"])
+    assert judge(made, kind="headline_piece", text="The group rehearses on Friday ")["text"].endswith("…")
+    judge(made, kind="headline_begin", messages=["1"])
+    assert judge(made, kind="headline_piece", text="The group rehearses on Friday ")["verdict"] == "pass"
+    assert judge(made, kind="headline_end")["messages"] == ["1"]
+    assert judge(made, kind="headline_begin", messages=["1", "3"]) == {
+        "verdict": "drop",
+        "reason": "citation",
+    }
+
+
+def test_a_bad_word_ends_it_for_good() -> None:
+    made = begun()
     assert judge(made, kind="headline_piece", text="The group pays 500 to ") == {
         "verdict": "pass",
         "text": "The group pays…",
@@ -75,7 +95,7 @@ def test_a_bad_word_ends_it_for_good() -> None:
 
 
 def test_a_headline_that_rests_on_nothing_is_dropped() -> None:
-    made = guard()
+    made = begun()
     judge(made, kind="headline_piece", text="The group talks. ")
     assert judge(made, kind="headline_end") == {"verdict": "drop", "reason": "unsupported"}
 
@@ -88,9 +108,12 @@ def test_suggestions() -> None:
 
 
 def test_new_sources_begin_anew() -> None:
-    made = guard()
+    made = begun()
     judge(made, kind="headline_piece", text="The group pays 500 to ")
     made.take(json.dumps(SOURCES).encode())
+    with pytest.raises(ProtocolError):
+        judge(made, kind="headline_piece", text="The group rehearses ")
+    judge(made, kind="headline_begin", messages=["1"])
     assert judge(made, kind="headline_piece", text="The group rehearses ")["verdict"] == "pass"
 
 
@@ -98,6 +121,9 @@ def test_new_sources_begin_anew() -> None:
     ("sources", "part"),
     [
         (None, {"kind": "headline_end"}),
+        (SOURCES, {"kind": "headline_end"}),
+        (SOURCES, {"kind": "chat_end"}),
+        ({"task": "chat"}, {"kind": "headline_begin", "messages": []}),
         ({"task": "rewrite", "draft": "x", "style": "funny"}, {"kind": "headline_end"}),
         (
             {"task": "rewrite", "draft": "x", "style": "funny"},
@@ -109,6 +135,19 @@ def test_nothing_is_judged_without_its_sources(sources: Any, part: Any) -> None:
     made = guard(sources) if sources else Guard()
     with pytest.raises(ProtocolError):
         judge(made, **part)
+
+
+def test_a_chat_s_answer() -> None:
+    made = guard(
+        {"task": "chat", "messages": [{"id": "0", "sender": "user", "text": "What of good.example.com?"}]}
+    )
+    assert judge(made, kind="chat_piece", text="See good.example.com and evil") == {
+        "verdict": "pass",
+        "text": "See good.example.com and",
+        "reason": "",
+    }
+    assert judge(made, kind="chat_piece", text=".example.com now ")["text"] == " [removed] now"
+    assert judge(made, kind="chat_end") == {"verdict": "pass", "text": " ", "reason": "link"}
 
 
 def test_a_suggestion_to_a_summary_is_dropped() -> None:
@@ -161,9 +200,12 @@ def test_the_application() -> None:
     async def run() -> None:
         answer = await fetch(app, "POST", "/v1/sources", body=json.dumps(SOURCES).encode())
         assert (answer.status, answer.body) == (204, b"")
-        answer = await fetch(
-            app, "POST", "/v1/judgements", body=b'{"kind":"headline_piece","text":"The group rehearses "}'
+        begin, piece = (
+            b'{"kind":"headline_begin","messages":["1"]}',
+            b'{"kind":"headline_piece","text":"The group rehearses "}',
         )
+        await fetch(app, "POST", "/v1/judgements", body=begin)
+        answer = await fetch(app, "POST", "/v1/judgements", body=piece)
         assert json.loads(answer.body)["text"] == "The group rehearses"
         answer = await fetch(app, "GET", "/v1/status")
         assert json.loads(answer.body)["role"] == "guard"

@@ -12,6 +12,7 @@ from sottovoce.core.limits import LIMITS
 from sottovoce.device.answers import AnswerDecoder
 from sottovoce.simulator.roles import DirectBackend, call, role_settings, session
 from sottovoce.tee.engines.llama import EngineError
+from sottovoce.tee.features.messages import Message
 from sottovoce.tee.orchestrator import OrchestratorRole
 
 CHAT = chat("""
@@ -34,10 +35,8 @@ def test_quotes_come_first_and_then_the_headline() -> None:
     roles = Roles(UnsafeScriptedEngineForTests(GOOD))
     events = roles.summary(CHAT)
     assert [one["event"] for one in events[:2]] == ["line", "line"]
-    assert quotes_of(events) == [
-        ("Ada", "OK, decided: rehearsal on Friday at 18:00 in the school hall"),
-        ("Bo", "I'll bring the big drum"),
-    ]
+    assert ("Ada", "OK, decided: rehearsal on Friday at 18:00 in the school hall") in quotes_of(events)
+    assert ("Ada", "Thanks!") not in quotes_of(events)
     assert headline_of(events) == GOOD
     assert events[-2] == {"event": "line_end", "kind": "headline", "messages": ["3"]}
     assert events[-1] == {
@@ -47,8 +46,136 @@ def test_quotes_come_first_and_then_the_headline() -> None:
     }
 
 
+LONG = [
+    *(
+        Message(
+            id=f"a{n}",
+            sender="Ada",
+            text=f"The boat needs part {n}, paint it on Friday",
+            time=f"2026-03-02T18:{n % 60:02}",
+        )
+        for n in range(60)
+    ),
+    *(
+        Message(
+            id=f"b{n}",
+            sender="Bo",
+            text=f"Decided: the tent number {n} costs {n} euros",
+            time=f"2026-03-05T18:{n % 60:02}",
+        )
+        for n in range(50)
+    ),
+]
+
+
+def test_a_long_chat_has_sections_and_a_second_pass() -> None:
+    boat, tent = "The group paints the boat on Friday.", "The group buys a tent for 20 euros."
+    both = "The group paints a boat on Friday and buys a tent."
+    engine = UnsafeScriptedEngineForTests(boat, tent, both)
+    events = Roles(engine).summary(LONG)
+    found = [one for one in events if one["event"] == "section"]
+    assert found == [
+        {"event": "section", "section": 0, "first": "a0", "last": "a59", "count": 60},
+        {"event": "section", "section": 1, "first": "b0", "last": "b49", "count": 50},
+    ]
+    for quote in (one for one in events if one["event"] == "line"):
+        assert quote["messages"][0].startswith("ab"[quote["section"]])
+    pieces = [one for one in events if one["event"] == "piece"]
+    for section, text in ((0, boat), (1, tent), (None, both)):
+        assert "".join(one["text"] for one in pieces if one.get("section") == section) == text
+    assert [one for one in events if one["event"] == "progress"] == [
+        {"event": "progress", "done": done, "of": 3} for done in (1, 2, 3)
+    ]
+    # The last is made from those before it.
+    assert boat in engine.asked[2][1]
+    assert tent in engine.asked[2][1]
+    assert "part" not in engine.asked[2][1]
+
+
+def test_several_chats_in_one_answer() -> None:
+    one, other = (
+        chat("Ada: The rehearsal is on Friday at 18:00"),
+        chat("Bo: Cy, please pay 20 euros by Monday"),
+    )
+    sent = [
+        {
+            "messages": [{"id": f"{n}:{m.id}", "sender": m.sender, "text": m.text} for m in messages],
+            "reader": "Cy",
+        }
+        for n, messages in enumerate((one, other), 1)
+    ]
+    engine = UnsafeScriptedEngineForTests("The group rehearses on Friday.", "The group pays 20 euros.")
+    events = Roles(engine).answer("/v1/summaries", {"chats": sent})
+    assert [one for one in events if one["event"] == "chat"] == [
+        {"event": "chat", "chat": 0},
+        {"event": "chat", "chat": 1},
+    ]
+    assert [(one["chat"], one["messages"]) for one in events if one["event"] == "line"] == [
+        (0, ["1:1"]),
+        (1, ["2:1"]),
+    ]
+    assert [one["for_reader"] for one in events if one["event"] == "line" and "for_reader" in one] == [True]
+    assert [(one["chat"], one["messages"]) for one in events if one["event"] == "line_end"] == [
+        (0, ["1:1"]),
+        (1, ["2:1"]),
+    ]
+    # What the model says of one chat rests on nothing in the other.
+    swapped = UnsafeScriptedEngineForTests("The group pays 20 euros.", "The group rehearses on Friday.")
+    events = Roles(swapped).answer("/v1/summaries", {"chats": sent})
+    assert not [one for one in events if one["event"] == "line_end"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Ада: Встреча в пятницу в 18:00", "林: 星期五18:00開會", "नेहा: मीटिंग शुक्रवार को 18:00 बजे है"]
+)
+def test_a_language_that_the_model_does_not_write_has_quotes_and_a_notice(text: str) -> None:
+    engine = UnsafeScriptedEngineForTests(GOOD)
+    events = Roles(engine).summary(chat(text))
+    assert events[0] == {"event": "notice", "about": "language"}
+    assert quotes_of(events)
+    assert engine.asked == []
+
+
+def test_fewer_lines_where_they_are_wanted() -> None:
+    things = [
+        "tent",
+        "grill",
+        "rope",
+        "lamp",
+        "chairs",
+        "drum",
+        "salad",
+        "bread",
+        "boat",
+        "stove",
+        "water",
+        "knife",
+        "map",
+        "radio",
+        "blanket",
+        "soap",
+        "coffee",
+        "bowls",
+        "hammer",
+        "ladder",
+    ]
+    sent = [
+        {"id": str(at), "sender": "Ada", "text": f"I bring the {thing} on Friday at {at % 12 + 1}:30"}
+        for at, thing in enumerate(things * 2)
+    ]
+    counts = []
+    for detail in ("quick", "full"):
+        events = Roles(UnsafeScriptedEngineForTests("")).answer(
+            "/v1/summaries", {"chats": [{"messages": sent}], "detail": detail}
+        )
+        counts.append(len(quotes_of(events)))
+    assert 0 < counts[0] < counts[1]
+
+
 def test_the_device_understands_every_line() -> None:
     for events in (
+        Roles(UnsafeScriptedEngineForTests("The group paints the boat.")).summary(LONG),
+        Roles(UnsafeScriptedEngineForTests(GOOD)).summary(chat("林: 星期五18:00開會")),
         Roles(UnsafeScriptedEngineForTests(GOOD)).summary(CHAT),
         Roles(UnsafeScriptedEngineForTests("The group pays 99 euros")).summary(CHAT),
         Roles(UnsafeScriptedEngineForTests(*SUGGESTIONS)).rewrite(DRAFT, "professional"),
@@ -166,7 +293,7 @@ def test_nothing_leaves_without_the_guard(guard: Any) -> None:
     roles = Roles(UnsafeScriptedEngineForTests(GOOD), guard=guard)
     assert _ask(roles.app, "/v1/rewrites", {"draft": DRAFT, "style": "funny"}) == 503
     sent = [{"id": m.id, "sender": m.sender, "text": m.text} for m in CHAT]
-    assert _ask(roles.app, "/v1/summaries", {"messages": sent}) == 503
+    assert _ask(roles.app, "/v1/summaries", {"chats": [{"messages": sent}]}) == 503
 
 
 def _raises(app: Any, target: str, document: Any) -> type[BaseException]:
@@ -197,13 +324,32 @@ MESSAGE = {"id": "1", "sender": "canary", "text": "canary"}
         ("/v1/summaries", b"\xff\xfe", DecodeError),
         ("/v1/summaries", b"[" * 50000, DecodeError),
         ("/v1/summaries", {}, DecodeError),
-        ("/v1/summaries", {"messages": []}, DecodeError),
-        ("/v1/summaries", {"messages": [{**MESSAGE, "canary": 1}]}, DecodeError),
-        ("/v1/summaries", {"messages": [{**MESSAGE, "id": 1}]}, DecodeError),
-        ("/v1/summaries", {"messages": [MESSAGE, MESSAGE]}, DecodeError),
-        ("/v1/summaries", {"messages": [{**MESSAGE, "text": "x" * (LIMITS.message_text + 1)}]}, LimitError),
-        ("/v1/summaries", {"messages": [{**MESSAGE, "sender": "x" * 500}]}, LimitError),
-        ("/v1/summaries", {"messages": [{**MESSAGE, "id": str(n)} for n in range(1001)]}, LimitError),
+        ("/v1/summaries", {"chats": []}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": []}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE]}, {"messages": []}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE]}, {"messages": [MESSAGE]}]}, DecodeError),
+        (
+            "/v1/summaries",
+            {"chats": [{"messages": [{**MESSAGE, "id": str(n)}]} for n in range(6)]},
+            DecodeError,
+        ),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE], "title": "canary"}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE], "reader": "x" * 201}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE]}], "detail": "canary"}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [{**MESSAGE, "canary": 1}]}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [{**MESSAGE, "id": 1}]}]}, DecodeError),
+        ("/v1/summaries", {"chats": [{"messages": [MESSAGE, MESSAGE]}]}, DecodeError),
+        (
+            "/v1/summaries",
+            {"chats": [{"messages": [{**MESSAGE, "text": "x" * (LIMITS.message_text + 1)}]}]},
+            LimitError,
+        ),
+        ("/v1/summaries", {"chats": [{"messages": [{**MESSAGE, "sender": "x" * 500}]}]}, LimitError),
+        (
+            "/v1/summaries",
+            {"chats": [{"messages": [{**MESSAGE, "id": str(n)} for n in range(1001)]}]},
+            LimitError,
+        ),
         ("/v1/rewrites", {"draft": "canary", "style": "canary"}, DecodeError),
         ("/v1/rewrites", {"draft": " ", "style": "funny"}, DecodeError),
         ("/v1/rewrites", {"draft": "x" * (LIMITS.draft + 1), "style": "funny"}, LimitError),

@@ -1,13 +1,13 @@
 """Highlights: the messages that matter, quoted as they stand, so that nobody is misquoted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from sottovoce.tee.features.cues import Act
 from sottovoce.tee.features.messages import Message
-from sottovoce.tee.features.ranking import describe, score
+from sottovoce.tee.features.ranking import describe, rarities, score
 from sottovoce.tee.features.reading import Read, read
 from sottovoce.tee.features.text import words
 
@@ -55,13 +55,14 @@ def highlights(messages: Sequence[Message], *, reader: str = "", detail: Detail 
         (score(features) + _FOR_READER * _asks(one, reader), one)
         for features, one in zip(describe(ranked, reader), ranked, strict=True)
     ]
+    rarity = rarities([one.topic for one in ranked])
     chosen: list[Read] = []
     cited: set[str] = set()
     limit = room(len(messages), detail)
     for worth, one in sorted(scored, key=lambda pair: -pair[0]):
         if worth < (_THRESHOLD if chosen else _ALONE) or len(chosen) == limit:
             break
-        if one.settled or one.message.id in cited or any(_alike(one.topic, other.topic) for other in chosen):
+        if one.settled or one.message.id in cited or any(_alike(one, other, rarity) for other in chosen):
             continue
         chosen.append(one)
         cited.update(_cited(one))
@@ -101,5 +102,9 @@ def _kind(one: Read) -> Kind:
     return next((kind for act, kind in kinds if act in one.acts), "date" if one.is_dated else "news")
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) > _ALIKE * min(len(one), len(other)) if one and other else False
+def _alike(one: Read, other: Read, rarity: Mapping[str, float]) -> bool:
+    """Whether the two say much of the same: more than half of what the one with less to say has, by how rare its words are."""
+    ours, theirs, both = (
+        sum(rarity[word] for word in topic) for topic in (one.topic, other.topic, one.topic & other.topic)
+    )
+    return both > _ALIKE * min(ours, theirs)

@@ -1,11 +1,14 @@
-"""Which language a text is in, by its small words: good enough to answer in it."""
+"""Which language a text is in, by its script and its small words: good enough to answer in it, and to know when not to."""
 
+import unicodedata
+from collections import Counter
 from typing import Final
 
 from sottovoce.tee.features.text import words
 
-__all__ = ["language"]
+__all__ = ["UNKNOWN", "language"]
 
+UNKNOWN: Final = ""
 _SMALL_WORDS: Final = {
     "en": "the you i to and we it is for my are this that with at be not have will what your on of but in can do me cant dont im u please sorry",
     "de": "der die das und ich nicht ist wir ihr mit auf fur ein eine zum zur es wer kann um wo schon noch bei hat kein aber wie was",
@@ -14,12 +17,26 @@ _SMALL_WORDS: Final = {
     "it": "il che per non sono di una e la ma con ci mi anche del io gli alle della come",
     "pt": "o os uma que para com nao eu e em do da se as no na mas por voce muito ja",
     "nl": "de het een en ik niet van voor op is we je dat met om kan wie nog maar ook",
+    "id": "yang yg di dan ke dari ini itu aku saya kamu kita ada tidak gak ga nggak udah sudah bisa jadi buat sama aja nanti besok jam dong kok ya",
+    "hi": "hai hain ka ki ke ko me mein nahi nahin kya aur se kal toh bhi tha thi raha rahi karo kar lo main hum aap tum wala kab kaun bhai haan abhi sab",
 }
 _SETS: Final = {name: frozenset(listed.split()) for name, listed in _SMALL_WORDS.items()}
+_SCRIPTS: Final = {"LATIN": "", "DEVANAGARI": "hi"}
+"""The scripts whose languages are known, and the language where it is one."""
+_SAMPLE: Final = 4000
 
 
 def language(text: str) -> str:
-    """The code of the language that `text` is most likely in; "en" where nothing tells."""
-    found = words(text)
-    scores = {name: sum(word in known for word in found) for name, known in _SETS.items()}
+    """The code of the language that `text` is most likely in: "en" where nothing tells, `UNKNOWN` for a script of another."""
+    text = text[:_SAMPLE]
+    scripts = Counter(
+        unicodedata.name(character, "").partition(" ")[0] for character in text if character.isalpha()
+    )
+    script = scripts.most_common(1)[0][0] if scripts else "LATIN"
+    if script not in _SCRIPTS:
+        return UNKNOWN
+    if found := _SCRIPTS[script]:
+        return found
+    said = words(text)
+    scores = {name: sum(word in known for word in said) for name, known in _SETS.items()}
     return max(scores, key=lambda name: scores[name])

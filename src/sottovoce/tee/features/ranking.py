@@ -16,7 +16,7 @@ from sottovoce.tee.features.reading import Read
 from sottovoce.tee.features.text import content_words, fold, words
 from sottovoce.tee.features.weights import BIAS, WEIGHTS
 
-__all__ = ["FEATURES", "describe", "score"]
+__all__ = ["FEATURES", "describe", "rarities", "score"]
 
 _NEAR: Final = 20
 """Messages on each side that tell what is being talked about."""
@@ -65,7 +65,7 @@ def score(features: Sequence[float]) -> float:
 def describe(ranked: Sequence[Read], reader: str = "") -> list[tuple[float, ...]]:
     """The features of each of `ranked`, the messages of a chat that say something, in order."""
     words_of = [content_words(one.message.text) for one in ranked]
-    rarity = _rarity(words_of)
+    rarity = rarities(words_of)
     weight = [math.sqrt(sum(rarity[word] ** 2 for word in found)) or 1.0 for found in words_of]
     names = {name for one in ranked for name in words(one.message.sender)[:1] if len(name) >= _NAME}
     own = words(reader)[:1]
@@ -107,7 +107,8 @@ def describe(ranked: Sequence[Read], reader: str = "") -> list[tuple[float, ...]
     return found
 
 
-def _rarity(words_of: Sequence[frozenset[str]]) -> Mapping[str, float]:
+def rarities(words_of: Sequence[frozenset[str]]) -> Mapping[str, float]:
+    """How much each word tells: the logarithm of how few of the messages have it."""
     seen = Counter(word for found in words_of for word in found)
     return {word: math.log((len(words_of) + 1) / (count + 0.5)) for word, count in seen.items()}
 

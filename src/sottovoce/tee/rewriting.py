@@ -1,0 +1,63 @@
+"""Other wordings of a draft: asked of the model, judged by the guard, filled up by rules."""
+
+from contextlib import aclosing
+from typing import Literal
+
+from sottovoce.tee.application import Lines, Strict
+from sottovoce.tee.asking import Backends
+from sottovoce.tee.features import rewrite
+
+__all__ = ["RewriteRequest", "Rewriting"]
+
+
+class RewriteRequest(Strict, frozen=True, kw_only=True):
+    """A draft and how it should sound."""
+
+    draft: str
+    style: Literal["professional", "rephrase", "proofread", "supportive", "funny", "shorten"]
+
+
+class Rewriting:
+    """Suggestions for one draft."""
+
+    def __init__(self, backends: Backends, request: RewriteRequest) -> None:
+        self._backends = backends
+        self._request = request
+        self._given = 0
+
+    async def run(self, lines: Lines) -> None:
+        """Write the whole answer."""
+        draft, style = self._request.draft, self._request.style
+        await self._backends.show_guard({"task": "rewrite", "draft": draft, "style": style})
+        for variant in range(rewrite.ATTEMPTS):
+            if self._given == rewrite.SUGGESTIONS:
+                break
+            question = {"task": "rewrite", "style": style, "draft": draft, "variant": variant}
+            async with aclosing(self._backends.ask(question)) as pieces:
+                text = "".join([piece async for piece in pieces])
+            await self._offer(lines, rewrite.tidy(text))
+        by_model = self._given
+        for text in rewrite.by_rules(style, draft):
+            if self._given < rewrite.SUGGESTIONS:
+                await self._offer(lines, text, quietly=True)
+        await lines.write(
+            {"event": "done", "method": _method(by_model, self._given), "model": self._backends.model}
+        )
+
+    async def _offer(self, lines: Lines, text: str, *, quietly: bool = False) -> None:
+        verdict = await self._backends.judge({"kind": "suggestion", "text": text})
+        if verdict.verdict == "pass":
+            self._given += 1
+            await lines.write({"event": "suggestion", "text": verdict.text})
+        elif not quietly and verdict.reason != "same":
+            await lines.write({"event": "dropped", "kind": "suggestion", "reason": verdict.reason})
+
+
+def _method(by_model: int, given: int) -> str:
+    if not given:
+        return "no suggestion was good enough"
+    if by_model == given:
+        return "suggestions by the model"
+    if not by_model:
+        return "suggestions by spelling rules, none by the model"
+    return f"{by_model} by the model, then {given - by_model} by spelling rules"
