@@ -48,5 +48,28 @@ def fit() -> None:
     write()
 
 
+@main.command()
+@click.option("--only", multiple=True, type=click.Choice(["summaries", "harmless", "drafts", "attacks"]))
+@click.option("--threads", default=2, show_default=True, help="As many cores as nobody else uses.")
+def run(only: tuple[str, ...], threads: int) -> None:
+    """Run the evaluation with the default model; what it has said before is not computed again."""
+    from evaluation.engine import NoModelError
+    from evaluation.run import run as run_parts
+
+    try:
+        run_parts(only, threads=threads)
+    except NoModelError as error:
+        sys.exit(f"evaluation: {error}")
+
+
+@main.command()
+def page() -> None:
+    """Write docs/quality.md from the results."""
+    from evaluation.page import PAGE
+    from evaluation.page import page as made
+
+    PAGE.write_text(made())
+
+
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ __all__ = [
     "ATTACK_KINDS",
     "DATA",
     "LANGUAGES",
+    "STYLES",
     "Attack",
     "Chat",
     "DataError",

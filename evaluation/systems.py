@@ -5,7 +5,7 @@ The others get the room that Sottovoce took for the same chat, in characters, so
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
 from sumy.summarizers.lex_rank import LexRankSummarizer
@@ -13,10 +13,11 @@ from sumy.summarizers.lex_rank import LexRankSummarizer
 from evaluation.dataset import Chat
 from evaluation.measure import Line
 from sottovoce.simulator.roles import DirectRoles
-from sottovoce.tee.engines import Engine
+from sottovoce.tee.engines import Engine, Sampling, Turn
 from sottovoce.tee.features.text import words
+from sottovoce.tee.http import ASGIApp
 
-__all__ = ["first_lines", "lexrank", "request", "sottovoce"]
+__all__ = ["first_lines", "lexrank", "plain", "request", "sottovoce"]
 
 
 def request(chat: Chat) -> dict[str, Any]:
@@ -28,9 +29,9 @@ def request(chat: Chat) -> dict[str, Any]:
     return {"chats": [{"messages": messages, "reader": chat.reader}]}
 
 
-def sottovoce(engine: Engine | None, chat: Chat) -> list[Line]:
+def sottovoce(engine: Engine, chat: Chat, *, guard: ASGIApp | None = None) -> list[Line]:
     """The lines of Sottovoce's summary, through all three roles."""
-    events = asyncio.run(DirectRoles(engine).ask("/v1/summaries", request(chat)))
+    events = asyncio.run(DirectRoles(engine, guard=guard).ask("/v1/summaries", request(chat)))
     lines: list[Line] = []
     headline = ""
     for event in events:
@@ -48,6 +49,20 @@ def sottovoce(engine: Engine | None, chat: Chat) -> list[Line]:
 def first_lines(chat: Chat, room: int) -> list[Line]:
     """The chat's first messages."""
     return _quoted(chat, range(len(chat.lines)), room)
+
+
+_PLAIN: Final = "Summarise this chat."
+_TOKENS: Final = 200
+_CHARACTERS: Final = 7000
+"""Of a chat, so that it fits into the model's context: its end."""
+
+
+def plain(engine: Engine, chat: Chat) -> list[Line]:
+    """What the same model makes of the chat with a prompt of one line; its lines, without citations."""
+    told = "\n".join(f"{line.sender}: {line.text}" for line in chat.lines)[-_CHARACTERS:]
+    turns = [Turn(role="system", text=_PLAIN), Turn(role="user", text=told)]
+    answer = "".join(engine.generate(turns, Sampling(max_tokens=_TOKENS)))
+    return [Line(text=line.strip()) for line in answer.splitlines() if line.strip()]
 
 
 class _Words:

@@ -2,6 +2,9 @@
 
 No new privileges, no core dump, not dumpable, no executable memory, memory locked where the kernel allows, and a
 system-call filter: an allow-list without files, sockets, programs, processes and tracing. What is not on it fails with EPERM.
+
+Behind the filter stands Landlock, where the kernel has it: no file can be reached by its name, no TCP port, no abstract socket, no process by a signal.
+It would hold even if a call were missing from the filter's thinking.
 """
 
 import ctypes
@@ -106,6 +109,13 @@ _MMAP, _MPROTECT, _CLONE, _CLONE3, _IOCTL, _FCNTL_NR, _PRCTL = (
 )
 _ARCHITECTURES: Final = {"x86_64": (0xC000_003E, 0), "aarch64": (0xC000_00B7, 1)}  # linux/audit.h, column
 
+# linux/landlock.h: numbers of the calls on every architecture, and all rights by the version of the interface that brought them
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_LANDLOCK_VERSION: Final = 1
+_LANDLOCK_FILES: Final = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
+_LANDLOCK_PORTS: Final = {4: 0b11}
+_LANDLOCK_SCOPES: Final = {6: 0b11}
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -115,6 +125,8 @@ class Sealed:
 
     memory_locked: bool
     no_new_executable_memory: bool
+    landlock: int
+    """Version of the interface whose rights were all given up; 0 where the kernel has none."""
 
 
 class _Filter(ctypes.Structure):
@@ -195,6 +207,27 @@ def swap_is_on() -> bool:
         return True
 
 
+def _give_up_files() -> int:
+    """Reach nothing by name any more (Landlock); the version of the interface, 0 where there is none.
+
+    Raises:
+        UnavailableError: the kernel has it and refuses.
+    """
+    version = int(_LIBC.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION))
+    if version < 1:
+        return 0
+    groups = (_LANDLOCK_FILES, _LANDLOCK_PORTS, _LANDLOCK_SCOPES)
+    rights = [sum(bits for since, bits in group.items() if since <= version) for group in groups]
+    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", *rights))
+    # A kernel takes only as many fields as it knows.
+    size = 24 if rights[2] else 16 if rights[1] else 8
+    rules = int(_LIBC.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0))
+    if rules < 0 or int(_LIBC.syscall(_LANDLOCK_RESTRICT, rules, 0)) != 0:
+        raise UnavailableError("the kernel cannot close the sandbox", party="kernel")
+    os.close(rules)
+    return version
+
+
 def seal(*, lock_memory: bool = True) -> Sealed:
     """Close the sandbox around this process, for good. It must have one thread.
 
@@ -209,6 +242,7 @@ def seal(*, lock_memory: bool = True) -> Sealed:
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Filter(len(code) // 8, ctypes.addressof(buffer))
     done = _prctl(_PR_SET_DUMPABLE, 0) and _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    landlock = _give_up_files() if done else 0
     if not done or not _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program)):
         raise UnavailableError("the kernel cannot close the sandbox", party="kernel")
-    return Sealed(memory_locked=locked, no_new_executable_memory=no_exec)
+    return Sealed(memory_locked=locked, no_new_executable_memory=no_exec, landlock=landlock)

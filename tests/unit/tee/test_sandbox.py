@@ -19,13 +19,13 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_NAMESPACE_THREAD = 0x0001_0000 | 0x1000_0000
 
 
-def in_sandbox(act: Callable[[], object]) -> str:
+def in_sandbox(act: Callable[[], object], *, close: Callable[[], object] = sandbox.seal) -> str:
     """What `act` does in a sealed child: its result, the error number, or the signal that ended it."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            sandbox.seal()
+            close()
             result = str(act())
         except OSError as error:
             result = f"errno {error.errno}"
@@ -70,6 +70,53 @@ A, B = socket.socketpair()
 )
 def test_it_is_refused(name: str, act: Callable[[], object]) -> None:
     assert in_sandbox(act) in {"errno 1", "-1"}, name
+
+
+def only_landlock() -> None:
+    """The second wall without the first."""
+    sandbox._prctl(sandbox._PR_SET_NO_NEW_PRIVS, 1)
+    if not sandbox._give_up_files():
+        raise NotImplementedError
+
+
+def connected() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname())
+
+
+LISTENER = socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "error"),
+    [
+        ("open", lambda: os.open("/etc/hostname", os.O_RDONLY), 13),
+        ("list", lambda: list(Path("/").iterdir()), 13),
+        ("create", lambda: os.open("/tmp/x", os.O_CREAT | os.O_WRONLY), 13),  # noqa: S108 - it must fail
+        ("exec", lambda: os.execv("/bin/true", ["true"]), 13),  # noqa: S606 - it must fail
+        ("connect", lambda: socket.create_connection(LISTENER.getsockname()), 13),
+        ("bind", connected, 13),
+        ("signal", lambda: os.kill(os.getppid(), 0), 1),
+    ],
+)
+def test_landlock_alone_refuses_it_too(name: str, act: Callable[[], object], error: int) -> None:
+    told = in_sandbox(act, close=only_landlock)
+    if told == "NotImplementedError":
+        pytest.skip("this kernel has no Landlock")
+    assert told == f"errno {error}", name
+
+
+def test_what_was_given_up_is_told() -> None:
+    version = sandbox._LIBC.syscall(444, None, ctypes.c_size_t(0), 1)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, str(sandbox.seal().landlock).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        assert int(file.read()) == max(0, version)
+    os.waitpid(pid, 0)
 
 
 def test_a_thread_may_start_but_not_with_a_namespace() -> None:
