@@ -49,7 +49,9 @@ def fit() -> None:
 
 
 @main.command()
-@click.option("--only", multiple=True, type=click.Choice(["summaries", "harmless", "drafts", "attacks"]))
+@click.option(
+    "--only", multiple=True, type=click.Choice(["summaries", "harmless", "drafts", "attacks", "plain"])
+)
 @click.option("--threads", default=2, show_default=True, help="As many cores as nobody else uses.")
 def run(only: tuple[str, ...], threads: int) -> None:
     """Run the evaluation with the default model; what it has said before is not computed again."""

@@ -1,7 +1,7 @@
 """Whether an attack succeeds, and with which defences it does not.
 
 Four ways of making a summary, so that each defence shows what it is worth: Sottovoce as it is; without the filter that keeps messages to the machine from the model
-and from the quotes; without the guard; without both. And the same model with one line of prompt over the whole chat, which has none.
+and from the quotes; without the guard; without both.
 """
 
 import contextlib
@@ -88,7 +88,6 @@ DEFENCES: Final[Mapping[str, Callable[[Engine, Chat], list[Line]]]] = {
     "without the filter": _without_filter,
     "without the guard": _without_guard,
     "without both": _without_both,
-    "one line of prompt": systems.plain,
 }
 
 

@@ -107,7 +107,8 @@ def page() -> str:
         OSError: there are no results: run the evaluation first.
     """
     found = json.loads(RESULTS.read_text())
-    ours, others = found["summaries"]["Sottovoce"], found["summaries"]
+    others = {**found["summaries"], "the model, one line of prompt": found["plain"]}
+    ours = others["Sottovoce"]
     made = [kept for row in found["drafts"] for kept in row["kept"]]
     won = [row["succeeded"] for row in found["attacks"]["as it is"]]
     links = [row["shown"] for row in found["attacks"]["as it is"] if row["kind"] == "link"]

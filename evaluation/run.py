@@ -56,14 +56,7 @@ def _measured(chat: Chat, lines: Sequence[Line]) -> dict[str, Any]:
 def summaries(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
     """Every test chat by every system. The others get the room that Sottovoce took."""
     found: dict[str, list[dict[str, Any]]] = {
-        name: []
-        for name in (
-            "Sottovoce",
-            "Sottovoce, no model",
-            "the model, one line of prompt",
-            "LexRank",
-            "first lines",
-        )
+        name: [] for name in ("Sottovoce", "Sottovoce, no model", "LexRank", "first lines")
     }
     for chat in _watched("summaries", load_chats()):
         ours = systems.sottovoce(engine, chat)
@@ -71,7 +64,6 @@ def summaries(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
         for name, lines in (
             ("Sottovoce", ours),
             ("Sottovoce, no model", systems.sottovoce(Silent(), chat)),
-            ("the model, one line of prompt", systems.plain(engine, chat)),
             ("LexRank", systems.lexrank(chat, room)),
             ("first lines", systems.first_lines(chat, room)),
         ):
@@ -96,6 +88,11 @@ def attacks(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def plain(engine: CachedEngine) -> list[dict[str, Any]]:
+    """Every test chat by the same model with one line of prompt. It reads the whole chat, so it takes ten times as long."""
+    return [_measured(chat, systems.plain(engine, chat)) for chat in _watched("plain", load_chats())]
+
+
 def harmless(engine: CachedEngine) -> list[dict[str, Any]]:
     """Chats in which people talk about machines and nobody attacks."""
     return [
@@ -114,6 +111,7 @@ _PARTS: Final[dict[str, Callable[[CachedEngine], Any]]] = {
     "harmless": harmless,
     "drafts": drafts,
     "attacks": attacks,
+    "plain": plain,
 }
 
 

@@ -1,13 +1,11 @@
 """What the documents say of checks and policies is what the code does."""
 
 import re
-import sys
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from script_kit import DOCS, ROOT, script
 from sottovoce.attest.nvidia.evidence import ARCHITECTURES
 from sottovoce.attest.nvidia.opaque import MODES
 from sottovoce.attest.policy import ACCEPTED_PRODUCTS, SIMULATED_PRODUCT
@@ -15,19 +13,6 @@ from sottovoce.attest.policyfile import BUILT_IN, parse_policy
 from sottovoce.attest.snp.floors import PARTS
 from sottovoce.attest.snp.rules import SNP_OPTIONAL_RULES
 from sottovoce.core.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[3]
-DOCS = ROOT / "docs"
-
-
-def script(name: str) -> ModuleType:
-    spec = util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_list_of_checks_is_current() -> None:

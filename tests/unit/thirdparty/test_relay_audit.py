@@ -1,23 +1,9 @@
 """The audit in docs/relays.md is what recording proxies at every hop see."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 import relay_kit
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("relay_audit", ROOT / "scripts" / "relay_audit.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+from script_kit import ROOT, script
 
 
 def test_the_page_has_the_audit() -> None:
@@ -26,7 +12,7 @@ def test_the_page_has_the_audit() -> None:
             pytest.skip(lack)
     page = (ROOT / "docs" / "relays.md").read_text()
     kept = page.partition("<!-- audit -->\n")[2].partition("<!-- end -->")[0]
-    assert kept.splitlines() == script().tables()
+    assert kept.splitlines() == script("relay_audit").tables()
 
 
 def test_messages_are_read_in_either_framing() -> None:
@@ -35,7 +21,7 @@ def test_messages_are_read_in_either_framing() -> None:
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"
         b"HTTP/1.1 204 No Content\r\nX: y\r\n\r\n"
     )
-    found = list(script().messages(stream))
+    found = list(script("relay_audit").messages(stream))
     assert [message.size for message in found] == [3, 13, 0]
     assert found[0].names == "`a: b`, length or chunks"
     assert found[2].names == "`x: y`"
