@@ -29,7 +29,11 @@ def events() -> list[type[Event]]:
         if not found.name.endswith(_SKIPPED):
             importlib.import_module(found.name)
     # `@event` makes the class anew, with slots; the one before may still be there.
-    kinds = {kind for kind in Event.__subclasses__() if "__slots__" in vars(kind)}
+    kinds = {
+        kind
+        for kind in Event.__subclasses__()
+        if "__slots__" in vars(kind) and kind.__module__.startswith("sottovoce.")
+    }
     return sorted(kinds, key=lambda kind: (kind.__module__, kind.__name__))
 
 

@@ -10,13 +10,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Final, TypeVar, dataclass_transform
 
-from sottovoce.core.errors import UsageError
+from sottovoce.core.errors import DecodeError, UsageError
 
-__all__ = ["Event", "EventLog", "event"]
+__all__ = ["Event", "EventLog", "decode_event", "encode_event", "event"]
 
 _E = TypeVar("_E", bound="Event")
+_LIMIT: Final = 1024
+"""Bytes of a line."""
+_MAX: Final = 1 << 40
 _FIELD_TYPES = (bool, int, float, Enum)
 
 
@@ -57,3 +60,45 @@ class EventLog:
                 raise UsageError(f"log event field {field.name} has a value of another type")
             line[field.name] = value.value if isinstance(value, Enum) else value
         self._write(json.dumps(line) + "\n")
+
+
+def encode_event(entry: Event) -> bytes:
+    """`entry` for the channel: what the log would write."""
+    lines: list[str] = []
+    EventLog(lines.append).emit(entry)
+    return lines[0].encode()
+
+
+def decode_event(data: bytes) -> Event:
+    """The declared event in `data`.
+
+    Raises:
+        DecodeError: not declared, another field, another type, out of bounds.
+    """
+    try:
+        value = json.loads(data) if len(data) <= _LIMIT else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not isinstance(value.get("event"), str):
+        raise DecodeError("this is not a log event")
+    kind = _declared(value.pop("event"))
+    if kind is None or set(value) != {field.name for field in dataclasses.fields(kind)}:
+        raise DecodeError("this log event is not declared so")
+    fields = {f.name: _field(f.type, value[f.name]) for f in dataclasses.fields(kind)}
+    return kind(**fields)  # type: ignore[no-any-return]
+
+
+def _declared(name: str) -> Any:
+    # `@event` makes the class anew, with slots; the one before may still be there.
+    kinds = (kind for kind in Event.__subclasses__() if kind.__name__ == name)
+    return next((kind for kind in kinds if "__slots__" in vars(kind)), None)
+
+
+def _field(kind: Any, value: Any) -> Any:
+    if issubclass(kind, Enum):
+        known = {member.value: member for member in kind}
+        if isinstance(value, str | int) and value in known:
+            return known[value]
+    elif type(value) is kind and (kind is bool or abs(value) <= _MAX):
+        return value
+    raise DecodeError("a log event's field has a value that is not allowed")

@@ -20,9 +20,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, UnavailableError
-from sottovoce.core.events import Event
+from sottovoce.core.events import Event, encode_event
 from sottovoce.tee.attestation import Quote
-from sottovoce.tee.logfilter import encode_event
 
 __all__ = [
     "CONNECTION",

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, ProtocolError
-from sottovoce.core.events import EventLog
+from sottovoce.core.events import EventLog, decode_event
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee import channel as packets
 from sottovoce.tee.attestation import Attester, Quote
 from sottovoce.tee.collectors.base import Bundle
-from sottovoce.tee.logfilter import Party, WorkerLost, decode_event
+from sottovoce.tee.logfilter import Party, WorkerLost
 from sottovoce.tee.quotes import WINDOW, QuoteService
 from sottovoce.tee.reporter import Reporter
 from sottovoce.tee.worker import Machine, run_process

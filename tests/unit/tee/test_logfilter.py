@@ -6,15 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import DecodeError, LimitError, SottovoceError, UnavailableError
-from sottovoce.core.events import Event, event
+from sottovoce.core.events import Event, decode_event, encode_event, event
 from sottovoce.tee.logfilter import (
     BackendLost,
     Code,
     Party,
     SessionOpened,
     code_of,
-    decode_event,
-    encode_event,
 )
 
 
