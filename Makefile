@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 
-.PHONY: demo test check unit fuzz mutate bench setup peers clean
+.PHONY: demo test check unit fuzz mutate eval bench setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
@@ -31,6 +31,14 @@ mutate: setup
 	@$(UV) sync --quiet --locked --all-extras --group mutation --python $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/mutate.py run
 	$(BIN)/python scripts/mutation_page.py --write
+
+# An hour or two on two cores. What the model has said before is kept in build/ and not computed again.
+eval: setup
+	@$(UV) sync --quiet --locked --all-extras --group evaluation --python $(BIN)/python
+	@$(BIN)/sottovoce model fetch
+	$(BIN)/python -m evaluation check
+	$(BIN)/python -m evaluation run
+	$(BIN)/python -m evaluation page
 
 bench: setup
 	$(BIN)/python -m benchmarks
