@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -179,10 +180,12 @@ async def answering(app: Any) -> AsyncIterator[tuple[uvicorn.Server, asyncio.Str
         await asyncio.get_running_loop().sock_connect(client, sock.getsockname())
         reader, writer = await asyncio.open_connection(sock=client, limit=4096)
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        yield server, reader
-        writer.transport.abort()
-        server.should_exit = True
-        await running
+        try:
+            yield server, reader
+        finally:
+            writer.transport.abort()
+            server.should_exit = True
+            await running
 
 
 async def say(send: Any, pieces: int, *, end: bool = True) -> None:
@@ -218,11 +221,12 @@ def test_who_does_not_read_holds_nothing(
 
 
 def test_who_reads_slowly_has_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundedhttp, "READ_SECONDS", 0.2)
+    # Shorter than the answer takes, and longer than a busy machine stands still.
+    monkeypatch.setattr(boundedhttp, "READ_SECONDS", 1.0)
 
     async def play() -> None:
         async def app(_: Any, __: Any, send: Any) -> None:
-            await say(send, 8)
+            await say(send, 24)
 
         async with answering(app) as (_, reader):
             got = 0
@@ -230,6 +234,8 @@ def test_who_reads_slowly_has_the_whole_answer(monkeypatch: pytest.MonkeyPatch) 
                 got += len(piece)
                 assert piece
                 await asyncio.sleep(0.001)
-            assert got + len(piece) > 8 << 20
+            assert got + len(piece) > 24 << 20
 
+    began = time.monotonic()
     asyncio.run(asyncio.wait_for(play(), 20))
+    assert time.monotonic() - began > 1.0
