@@ -45,7 +45,9 @@ async def _serve(out: "Console", client: "Client", key: str, port: int) -> None:
         out.print("Programs on this machine can now use:\n", style="bold")
         out.print(f"    export OPENAI_BASE_URL=http://127.0.0.1:{found}/v1", soft_wrap=True)
         out.print(f"    export OPENAI_API_KEY={key}", soft_wrap=True)
-        out.print("\nEvery request is verified before it is sent. Ctrl-C stops this.")
+        out.print(
+            "\nWhatever a program sends there leaves this device; each request is verified first. Ctrl-C stops this."
+        )
 
     async with client:
         await run(create_app(client, key=key, tell=lambda event: _tell(out, event)), port, started)

@@ -34,7 +34,11 @@ _LINK: Final = re.compile(
 _MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
 _DOMAIN: Final = re.compile(
     r"\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
-    r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov)\b(?!\w|\.\w)",
+    r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov|"
+    r"ai|tech|edu|gov|store|cloud|page|web|blog|chat|pay|bank|mx|ar|cl|jp|ch|se|dk|fi|ie|ca|au|nz|za|tr|ua|ro|cz|gr|hu|kr|tw|hk|sg|vn|ph|"
+    r"example|test)\b(?!\w|\.\w)"
+    # With a path behind it, whatever the last part is.
+    r"|\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.[a-z]{2,24}/\w",
     re.IGNORECASE,
 )
 # An account, a card, a telephone number: seven digits or more, however they are grouped; or an IBAN.

@@ -44,6 +44,9 @@ def test_what_passes_as_it_is(text: str, size: int) -> None:
         ("mail anna@inn.example.org.evil.com", f"mail {REMOVED}"),
         ("pay DE89370400440532013000 today", f"pay {REMOVED} today"),
         ("call 555123999", f"call {REMOVED}"),
+        ("Pay at shop.evil.example today", f"Pay at {REMOVED} today"),
+        ("Pay at evil.tech", f"Pay at {REMOVED}"),
+        ("Pay at evil.anything/pay today", f"Pay at {REMOVED} today"),
     ],
 )
 def test_addresses_that_nobody_wrote(text: str, wanted: str, size: int) -> None:
