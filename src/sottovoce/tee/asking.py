@@ -67,12 +67,7 @@ class Backends:
         Raises:
             UnavailableError: the guard refuses.
         """
-        async with self._session.backend("guard").request(
-            "POST", "/v1/sources", _ENCODER.encode(sources)
-        ) as response:
-            await response.read()
-            if response.status != _NO_CONTENT:
-                raise UnavailableError("the guard refuses to judge", party="guard")
+        await self._call("guard", "POST", "/v1/sources", _ENCODER.encode(sources), wanted=_NO_CONTENT)
 
     async def judge(self, part: Mapping[str, Any]) -> Verdict:
         """The guard's verdict on `part`; nothing leaves without one.
@@ -80,12 +75,7 @@ class Backends:
         Raises:
             UnavailableError: there is none.
         """
-        async with self._session.backend("guard").request(
-            "POST", "/v1/judgements", _ENCODER.encode(part)
-        ) as response:
-            body = await response.read()
-            if response.status != _OK:
-                raise UnavailableError("the guard refuses to judge", party="guard")
+        body = await self._call("guard", "POST", "/v1/judgements", _ENCODER.encode(part))
         return _trusted(body, Verdict, "guard")
 
     async def ask(self, question: Mapping[str, Any]) -> AsyncGenerator[str, None]:
@@ -118,11 +108,16 @@ class Backends:
         Raises:
             UnavailableError: it does not say.
         """
-        async with self._session.backend("predictor").request("GET", "/v1/models") as response:
-            body = await response.read()
-            if response.status != _OK:
-                raise UnavailableError("the predictor names no model", party="predictor")
-        return _trusted(body, _Models, "predictor").models
+        return _trusted(await self._call("predictor", "GET", "/v1/models"), _Models, "predictor").models
+
+    async def _call(
+        self, party: str, method: str, target: str, body: bytes = b"", *, wanted: int = _OK
+    ) -> bytes:
+        async with self._session.backend(party).request(method, target, body) as response:
+            answer = await response.read()
+        if response.status != wanted:
+            raise UnavailableError(f"the {party} refuses what it is asked", party=party)
+        return answer
 
 
 def _trusted(data: bytes, kind: type[_T], party: str) -> _T:
