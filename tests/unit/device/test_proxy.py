@@ -27,6 +27,8 @@ SAID = "All the words of a whole answer, one after the other, in the order in wh
 class Device:
     """A client without a way: its requests go straight into an orchestrator's application."""
 
+    hangs = False
+    """Whether the service stops speaking in the middle of its answer."""
     padding = 0.0
     """Seconds for which the session goes on after its answer."""
 
@@ -56,6 +58,8 @@ class Device:
         for count in range(1000):
             if self._error is not None and count == self._after:
                 raise self._error
+            if self.hangs and count > 2:
+                await asyncio.Event().wait()
             message = await sent.get()
             if message["type"] == "http.response.start":
                 media = dict(message["headers"]).get(b"content-type", b"application/json").decode()
@@ -194,6 +198,7 @@ def test_an_answer_that_breaks_off() -> None:
 
 def test_a_client_that_leaves_ends_its_session() -> None:
     device = Device(UnsafeScriptedEngineForTests(" ".join(["word"] * 900)))
+    device.hangs = True
 
     async def test(client: openai.AsyncOpenAI) -> None:
         stream = await client.chat.completions.create(model="scripted", messages=MESSAGES, stream=True)
