@@ -16,6 +16,8 @@ from sottovoce.core.errors import SottovoceError
 
 __all__ = ["Context", "cli", "main"]
 
+_AGAIN: Final = 0.01
+"""Seconds until a request to stop that was swallowed is made again."""
 _COMMANDS: Final = {
     "demo": "Start every party on this machine and do the main job once.",
     "up": "Start every party on this machine and keep them running.",
@@ -92,8 +94,26 @@ def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _insist() -> None:
+    """Let a request to stop be heard wherever it comes.
+
+    Python swallows what is raised while it clears up an object. The request is then made again a moment later.
+    """
+    otherwise = sys.unraisablehook
+
+    def heard(event: "sys.UnraisableHookArgs", /) -> None:
+        if event.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        else:
+            otherwise(event)
+
+    signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = heard
+
+
 def main() -> NoReturn:
     """Run the command line; every error is one line and an exit code of its own."""
+    _insist()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or a pipe that cannot show a character gets a sign in its place, not a traceback.

@@ -9,6 +9,7 @@ from sottovoce.tee.features.cues import days, times
 from sottovoce.tee.features.headline import OPENINGS, PROMPT
 from sottovoce.tee.features.injection import addresses_machine
 from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.quoting import quotable
 from sottovoce.tee.features.text import (
     clean,
     content_words,
@@ -41,15 +42,15 @@ _TO_READER: Final = listed(
 
 
 def check_quote(sender: str, text: str, cited: Sequence[str], sources: dict[str, Message]) -> str | None:
-    """Why a quote must not be released, as one word; None where it stands so in the first cited message, by that sender."""
+    """Why a quote must not be released, as one word; None where it stands so in what may be quoted of the first cited message, by that sender."""
     if not text or not cited or any(one not in sources for one in cited):
         return "citation"
     source = sources[cited[0]]
     if source.sender != sender:
         return "sender"
-    if clean(text) != text or "\n" in text:
+    if quotable(text) != text or "\n" in text:
         return "form"
-    if text.removesuffix("\u2026") not in clean(source.text):
+    if text.removesuffix("\u2026") not in quotable(source.text):
         return "not verbatim"
     return "instructions" if addresses_machine(text) or addresses_machine(source.text) else None
 
@@ -62,7 +63,7 @@ class HeadlineGate:
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = [one for one in messages if not addresses_machine(one.text)]
-        texts = [clean(one.text) for one in self._messages]
+        texts = [quotable(one.text) for one in self._messages]
         self._numbers = _known_numbers(texts)
         self._days = {day for text in texts for day in days(fold(text))}
         self._dated = [(days(fold(text)), _known_numbers([text])) for text in texts]

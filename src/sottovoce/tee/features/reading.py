@@ -15,8 +15,8 @@ from typing import Final
 from sottovoce.tee.features.cues import Act, acts, days, is_small_talk, revises, times
 from sottovoce.tee.features.injection import addresses_machine
 from sottovoce.tee.features.messages import Message
+from sottovoce.tee.features.quoting import quotable
 from sottovoce.tee.features.text import (
-    clean,
     content_words,
     fold,
     has_emoji_only,
@@ -105,8 +105,8 @@ def read(messages: Sequence[Message]) -> list[Read]:
 
 
 def _read_one(at: int, message: Message, names: AbstractSet[str]) -> Read | None:
-    text = clean(message.text).strip()
-    if has_emoji_only(text) or addresses_machine(text) or addresses_machine(message.sender):
+    text = quotable(message.text).strip()
+    if has_emoji_only(text) or addresses_machine(message.text) or addresses_machine(message.sender):
         return None
     quote = _quote(text)
     folded = fold(quote)

@@ -5,6 +5,9 @@ import unicodedata
 from typing import Final
 
 __all__ = [
+    "ACCOUNT",
+    "LINKS",
+    "MAIL",
     "clean",
     "content_words",
     "fold",
@@ -31,7 +34,7 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:/\-]\d+)*")
 _LINK: Final = re.compile(
     r"(?:[a-z][a-z0-9+.\-]{1,20}:/?/|www\.|\b(?:mailto|tel|sms|data|javascript):)", re.IGNORECASE
 )
-_MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
+MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
 _DOMAIN: Final = re.compile(
     r"\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
     r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov|"
@@ -41,8 +44,11 @@ _DOMAIN: Final = re.compile(
     r"|\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.[a-z]{2,24}/\w",
     re.IGNORECASE,
 )
+LINKS: Final = (_LINK, _DOMAIN)
 # An account, a card, a telephone number: seven digits or more, however they are grouped; or an IBAN.
-_ACCOUNT: Final = re.compile(r"(?:\d[ \-()./]?){6,40}\d|\b[A-Z]{2}\d{2}[ ]?(?:[A-Z0-9]{4}[ ]?){2,7}")
+ACCOUNT: Final = re.compile(
+    r"(?:\d[ \-()./]?){6,40}\d|\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3}\b)?"
+)
 _DATE_LIKE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}")
 # Not a full stop inside a number or an abbreviation of one letter.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])(?<!\b\w\.)[\"'\u201d\u2019)\]]*\s+")
@@ -144,9 +150,9 @@ def spelled_numbers(text: str) -> frozenset[str]:
 def has_address(text: str) -> bool:
     """Whether `text` holds a link, a domain, an e-mail address, or a telephone or account number."""
     plain = unicodedata.normalize("NFKC", text)
-    if _LINK.search(plain) or _MAIL.search(plain) or _DOMAIN.search(plain):
+    if MAIL.search(plain) or any(pattern.search(plain) for pattern in LINKS):
         return True
-    return _ACCOUNT.search(_DATE_LIKE.sub(" ", plain)) is not None
+    return ACCOUNT.search(_DATE_LIKE.sub(" ", plain)) is not None
 
 
 def has_emoji_only(text: str) -> bool:

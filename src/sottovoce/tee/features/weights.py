@@ -4,28 +4,28 @@ from typing import Final
 
 __all__ = ["BIAS", "WEIGHTS"]
 
-BIAS: Final = -5.1356
+BIAS: Final = -5.1328
 WEIGHTS: Final = (
-    0.4672,  # characters
-    0.4814,  # words
-    1.7249,  # place
-    0.8443,  # numbers
-    0.1343,  # cues
-    0.1921,  # central
-    0.1458,  # new
-    -1.7018,  # laughter
-    0.2873,  # goes on
+    0.4666,  # characters
+    0.4809,  # words
+    1.7244,  # place
+    0.8441,  # numbers
+    0.1354,  # cues
+    0.1916,  # central
+    0.1459,  # new
+    -1.7020,  # laughter
+    0.2870,  # goes on
     -0.0752,  # pause
-    0.5605,  # reader
-    0.2605,  # name
-    0.6063,  # day
-    0.4004,  # time
-    0.4181,  # open
-    -0.7389,  # small talk
-    0.0552,  # short
-    -1.3137,  # change
-    1.3418,  # decision
-    -0.0500,  # commitment
-    0.4373,  # request
-    0.9939,  # acceptance
+    0.5602,  # reader
+    0.2601,  # name
+    0.6049,  # day
+    0.3984,  # time
+    0.4149,  # open
+    -0.7370,  # small talk
+    0.0550,  # short
+    -1.3155,  # change
+    1.3389,  # decision
+    -0.0518,  # commitment
+    0.4354,  # request
+    0.9943,  # acceptance
 )
