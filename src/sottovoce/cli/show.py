@@ -23,6 +23,7 @@ from sottovoce.device.answers import (
     Piece,
     Section,
     Suggestion,
+    Waiting,
 )
 from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
 
@@ -174,6 +175,8 @@ class AnswerView:
                     "  (no headline: the model does not write the language of this chat well enough)",
                     style="dim",
                 )
+            case Waiting():
+                self._out.print(f"  (waiting for the model, at place {event.place})", style="dim")
             case Done():
                 self._out.print(f"  {event.method}; model: {event.model}", style="dim")
 

@@ -22,6 +22,7 @@ __all__ = [
     "Section",
     "ServiceError",
     "Suggestion",
+    "Waiting",
 ]
 
 
@@ -111,6 +112,12 @@ class Suggestion(_Event, frozen=True, tag="suggestion"):
     text: str
 
 
+class Waiting(_Event, frozen=True, tag="waiting"):
+    """Others are before this session; `place` 1 is next."""
+
+    place: int
+
+
 class Done(_Event, frozen=True, tag="done"):
     """The answer is complete."""
 
@@ -125,7 +132,18 @@ class Failed(_Event, frozen=True, tag="error"):
 
 
 AnswerEvent = (
-    ChatStart | Section | Line | Piece | LineEnd | Dropped | Notice | Progress | Suggestion | Done | Failed
+    ChatStart
+    | Section
+    | Line
+    | Piece
+    | LineEnd
+    | Dropped
+    | Notice
+    | Progress
+    | Suggestion
+    | Waiting
+    | Done
+    | Failed
 )
 _DECODER: Final = msgspec.json.Decoder(AnswerEvent)
 

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
@@ -47,10 +47,12 @@ from sottovoce.device.transport import (
 )
 from sottovoce.device.wallet import Schedule, Stock, Wallet, WalletError
 
-__all__ = ["Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step"]
+__all__ = ["CONTEXT", "Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step"]
 
 Feature = Literal["summary", "rewrite", "chat"]
 _CHATS: Final = 5
+CONTEXT: Final = 6
+"""Messages of a chat that are sent with a draft, at most, and only where the user says so."""
 _E = TypeVar("_E")
 _Read = Callable[[Session, VerifiedSession, Request], AsyncGenerator[_E, None]]
 """How the answer is read, once everything is verified."""
@@ -168,9 +170,14 @@ class Client:
         """
         return self._run(lambda: self._summary_job(chats, count, reader, quick=quick), _told)
 
-    def rewrite(self, draft: str, style: str) -> AsyncGenerator[ClientEvent, None]:
-        """Up to three other wordings of `draft`; raises as `summarize`."""
-        return self._run(lambda: self._rewrite_job(draft, style), _told)
+    def rewrite(
+        self, draft: str, style: str, *, context: Chat | None = None, count: int = CONTEXT
+    ) -> AsyncGenerator[ClientEvent, None]:
+        """Up to three other wordings of `draft`; raises as `summarize`.
+
+        Only where `context` is given, the last `count` messages of it are sent as well, six at most: the model then sees what the draft answers.
+        """
+        return self._run(lambda: self._rewrite_job(draft, style, context, count), _told)
 
     def complete(
         self, target: str, body: bytes = b"", *, method: str = "POST"
@@ -253,7 +260,8 @@ class Client:
             count=len(ids),
         )
 
-    def _rewrite_job(self, draft: str, style: str) -> _Job:
+    def _rewrite_job(self, draft: str, style: str, context: Chat | None, count: int) -> _Job:
+        before = self._before(context, count) if context is not None else []
         draft = draft.strip()
         if not draft:
             raise UsageError("the draft is empty")
@@ -261,8 +269,26 @@ class Client:
             raise TooMuchError(
                 "the draft is longer than the limits allow", hint=f"at most {LIMITS.draft} bytes"
             )
-        body = msgspec.json.encode({"draft": draft, "style": style})
-        return _Job(feature="rewrite", request=Request("/v1/rewrites", body), messages=(), count=0)
+        document: dict[str, Any] = {"draft": draft, "style": style}
+        if before:
+            document["context"] = before
+        ids = tuple(message["id"] for message in before)
+        return _Job(
+            feature="rewrite",
+            request=Request("/v1/rewrites", msgspec.json.encode(document)),
+            messages=ids,
+            count=len(ids),
+        )
+
+    def _before(self, chat: Chat, count: int) -> list[dict[str, str]]:
+        """The messages before a draft, as they are sent."""
+        self._settings.require_allowed(chat_id(chat.title, chat.messages))
+        if not 1 <= count <= CONTEXT:
+            raise UsageError(f"of the chat before a draft 1 to {CONTEXT} messages are sent")
+        spoken = [one for one in unread(chat, count) if one.text.strip()]
+        if any(len(one.text.encode()) > LIMITS.message_text for one in spoken):
+            raise TooMuchError("a message is longer than the limits allow", hint="send fewer of the chat")
+        return [_sent(one, 0) for one in spoken]
 
     async def _run(
         self, make: Callable[[], _Job], read: _Read[_E]

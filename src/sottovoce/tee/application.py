@@ -4,6 +4,7 @@ An error that is raised before an answer begins becomes its status and `{"code":
 about, so a validation error is told by its code alone.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -94,12 +95,13 @@ async def respond_json(send: Send, value: Any) -> None:
 
 
 class Lines:
-    """An answer of JSON objects, a line each: sent as they come, or `at_once` with the last."""
+    """An answer of JSON objects, a line each: sent as they come, or `at_once` with the last. Tasks of one session may share it."""
 
     def __init__(self, send: Send, *, at_once: bool = False) -> None:
         self._send = send
         self._held = bytearray()
         self._at_once = at_once
+        self._lock = asyncio.Lock()
         self.begun = False
 
     async def write(self, value: Any) -> None:
@@ -108,18 +110,27 @@ class Lines:
         if not self._at_once:
             await self._release(more=True)
 
+    async def waiting(self, place: int) -> None:
+        """Send that others are before this session."""
+        await self.write({"event": "waiting", "place": place})
+
+    async def flush(self) -> None:
+        """Send what there is."""
+        await self._release(more=True)
+
     async def end(self) -> None:
         """Say that the answer is complete."""
         await self._release(more=False)
 
     async def _release(self, *, more: bool) -> None:
-        if not self.begun:
-            self.begun = True
-            headers = [(b"content-type", _NDJSON), (b"cache-control", b"no-store")]
-            await self._send({"type": "http.response.start", "status": _OK, "headers": headers})
-        data = bytes(self._held)
-        self._held.clear()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        async with self._lock:
+            if not self.begun:
+                self.begun = True
+                headers = [(b"content-type", _NDJSON), (b"cache-control", b"no-store")]
+                await self._send({"type": "http.response.start", "status": _OK, "headers": headers})
+            data = bytes(self._held)
+            self._held.clear()
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 class Application:

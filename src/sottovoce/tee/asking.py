@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from sottovoce.core.errors import LimitError, UnavailableError
-from sottovoce.tee.roles import Session
+from sottovoce.tee.roles import Session, Told
 
 __all__ = ["NO_MODEL", "Backends", "Ended", "Verdict"]
 
@@ -33,6 +33,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True):
     """A line of the predictor's answer."""
 
     text: str = ""
+    waiting: int = 0
     end: str = ""
     model: str = ""
     error: str = ""
@@ -53,11 +54,17 @@ class Ended:
     said: int
 
 
+async def _nobody(_place: int) -> None:
+    pass
+
+
 class Backends:
     """The two connections of this session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.told: Told = _nobody
+        """Hears at which place a question waits for its turn."""
         self.model = NO_MODEL
         self.ended = Ended(reason="stop", asked=0, said=0)
 
@@ -97,6 +104,8 @@ class Backends:
                 if said.error:
                     raise UnavailableError("the predictor failed", party="predictor")
                 self.model = said.model or self.model
+                if said.waiting:
+                    await self.told(said.waiting)
                 if said.end:
                     self.ended = Ended(reason=said.end, asked=said.asked, said=said.said)
                 if said.text:

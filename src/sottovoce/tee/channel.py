@@ -4,7 +4,8 @@
     R complete (0 or 1)   ready for a session  C + descriptor   here is your connection
     T                     it is taken
     Q leaf (32 bytes)     a quote, please      q quote          empty: there is none
-    S                     a turn to compute    s                it is yours
+    S                     a turn to compute    w place (u16)    you wait, at this place
+                                               s                it is yours
     F                     the turn is over
     E event               for the log
 
@@ -16,7 +17,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, UnavailableError
@@ -34,12 +35,26 @@ __all__ = [
     "SLOT",
     "TAKEN",
     "ProcessChannel",
+    "granted",
+    "waits",
 ]
 
 READY, TAKEN, QUOTE, SLOT, FREE, EVENT, CONNECTION = b"R", b"T", b"Q", b"S", b"F", b"E", b"C"
-_QUOTED, _GRANTED = b"q", b"s"
+_QUOTED, _GRANTED, _WAITS = b"q", b"s", b"w"
+_TURN: Final = 0
+"""The place of whose turn it is."""
 PACKET: Final = 16 * 1024
 LEAF: Final = 32
+
+
+def granted() -> bytes:
+    """The packet for a process whose turn it is."""
+    return _GRANTED
+
+
+def waits(place: int) -> bytes:
+    """The packet for a process that waits at `place`, from 1."""
+    return _WAITS + min(place, 0xFFFF).to_bytes(2, "big")
 
 
 class ProcessChannel:
@@ -48,7 +63,7 @@ class ProcessChannel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._quote: asyncio.Future[bytes] | None = None
-        self._turn: asyncio.Future[None] | None = None
+        self._places: asyncio.Queue[int] = asyncio.Queue()
 
     def ready(self, *, complete: bool) -> None:
         """Say that this process can take a session; `complete` when it has all its back ends."""
@@ -96,12 +111,13 @@ class ProcessChannel:
         return _quote(await self._quote)
 
     @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One of the CVM's turns to compute."""
-        self._turn = asyncio.get_running_loop().create_future()
+    async def slot(self, told: Callable[[int], Awaitable[None]]) -> AsyncIterator[None]:
+        """One of the CVM's turns to compute; `told` hears the place in the queue, whenever it is another one."""
+        self._places = asyncio.Queue()
         self._send(SLOT)
         try:
-            await self._turn
+            while (place := await self._places.get()) != _TURN:
+                await told(place)
             yield
         finally:
             self._send(FREE)
@@ -110,8 +126,10 @@ class ProcessChannel:
         packet = self._take(self._sock.recv(PACKET))
         if packet[:1] == _QUOTED and self._quote is not None and not self._quote.done():
             self._quote.set_result(packet)
-        elif packet[:1] == _GRANTED and self._turn is not None and not self._turn.done():
-            self._turn.set_result(None)
+        elif packet == _GRANTED:
+            self._places.put_nowait(_TURN)
+        elif packet[:1] == _WAITS:
+            self._places.put_nowait(int.from_bytes(packet[1:], "big"))
 
     def _send(self, packet: bytes) -> None:
         try:

@@ -166,6 +166,7 @@ class Completions:
         }
         if request.stream:
             await answer.start()
+            self._backends.told = answer.waiting
         ended = "length"
         async with aclosing(_grouped(self._backends.ask(question))) as pieces:
             async for piece in pieces:
@@ -213,6 +214,12 @@ class _Answer:
         headers = [(b"content-type", _EVENTS), (b"cache-control", b"no-store")]
         await self._send({"type": "http.response.start", "status": _OK, "headers": headers})
         await self._event(self._chunk({"role": "assistant", "content": ""}, None))
+
+    async def waiting(self, place: int) -> None:
+        """Others are before this session: a comment, which programs overlook (HTML, section 9.2.6)."""
+        data = b": waiting, place %d\n\n" % place
+        self._sent += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def put(self, text: str) -> bool:
         """Add to the answer; False where there is no room for it."""

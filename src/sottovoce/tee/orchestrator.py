@@ -10,8 +10,7 @@ Answers of the first two are lines of JSON; the last one is `done` or `error` (d
 from collections.abc import Awaitable, Callable, Mapping
 
 from sottovoce.core.asgi import Send
-from sottovoce.core.errors import DecodeError, LimitError, SottovoceError
-from sottovoce.core.limits import LIMITS
+from sottovoce.core.errors import SottovoceError
 from sottovoce.tee.application import Application, Lines, decode
 from sottovoce.tee.asking import Backends
 from sottovoce.tee.completions import Completions
@@ -51,12 +50,7 @@ class OrchestratorRole:
             await _answer(send, Summarising(Backends(session), decode(body, SummaryRequest)).run)
 
         async def rewrites(body: bytes, send: Send) -> None:
-            request = decode(body, RewriteRequest)
-            if len(request.draft) > LIMITS.draft:
-                raise LimitError("the draft is longer than the limits allow")
-            if not request.draft.strip():
-                raise DecodeError("there is nothing to rewrite")
-            await _answer(send, Rewriting(Backends(session), request).run)
+            await _answer(send, Rewriting(Backends(session), decode(body, RewriteRequest)).run)
 
         completions = Completions(Backends(session))
         return Application(

@@ -1,16 +1,16 @@
 """The predictor: holds the model, and answers one question at a time in the session's own process.
 
     POST /v1/infer  {"task": "headline", "messages": [{"sender", "text"}]}
-                    {"task": "rewrite", "style", "draft", "variant": 0 to 5}
+                    {"task": "rewrite", "style", "draft", "variant": 0 to 5, "context": [{"sender", "text"}]}
                     {"task": "chat", "turns": [{"role", "text"}], "max_tokens", "temperature", "top_p", "seed", "stop": ["…"]}
-                    → lines {"text": "…"}, then {"end": "stop" | "length", "model": "…", "asked": tokens, "said": tokens} or
+                    → lines {"waiting": place} while others are before it, {"text": "…"}, then {"end": "stop" | "length", "model": "…", "asked": tokens, "said": tokens} or
                       {"error": "code"}; a rewrite's at once, others as they come
     GET  /v1/models → {"models": ["…"]}
 
 The parent loads the weights and evaluates the fixed prompts; a session's process inherits both by fork, and what it adds ends with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -50,6 +50,7 @@ class _Rewrite(Strict, frozen=True, kw_only=True, tag_field="task", tag="rewrite
     style: Literal["professional", "rephrase", "proofread", "supportive", "funny", "shorten"]
     draft: str
     variant: Annotated[int, msgspec.Meta(ge=0, lt=rewrite.ATTEMPTS)] = 0
+    context: Annotated[tuple[_Line, ...], msgspec.Meta(max_length=rewrite.CONTEXT)] = ()
 
 
 class _Turn(Strict, frozen=True, kw_only=True):
@@ -134,9 +135,14 @@ async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> N
     # Nobody can use half a suggestion, and an answer at once has no cadence to wait for.
     lines, said, end = Lines(send, at_once=isinstance(question, _Rewrite)), 0, "stop"
     told = StopAt(asked.stop, keep=asked.keeps_stop)
+
+    async def waiting(place: int) -> None:
+        await lines.write({"waiting": place})
+        await lines.flush()
+
     pieces = engine.generate(asked.turns, asked.sampling, prompt=asked.prompt, opening=asked.opening)
     try:
-        async with session.slot():
+        async with session.slot(waiting):
             async for piece in pump(pieces):
                 said += 1
                 if text := told.feed(piece):
@@ -163,7 +169,9 @@ def _asked(question: _Question) -> _Asked:
     if isinstance(question, _Rewrite):
         if len(question.draft) > LIMITS.draft:
             raise LimitError("the draft is longer than the limits allow")
-        turn, temperature, seed = rewrite.request(question.style, question.draft, question.variant)
+        turn, temperature, seed = rewrite.request(
+            question.style, question.draft, question.variant, _messages(question.context)
+        )
         return _Asked(
             prompt="rewrite",
             turns=[Turn(role="user", text=turn)],
@@ -173,9 +181,7 @@ def _asked(question: _Question) -> _Asked:
         )
     if len(question.messages) > _MESSAGES:
         raise LimitError("more messages than a headline is made from")
-    messages = [
-        Message(id=str(at), sender=line.sender, text=line.text) for at, line in enumerate(question.messages)
-    ]
+    messages = _messages(question.messages)
     return _Asked(
         prompt="headline",
         turns=[Turn(role="user", text=headline.user_turn(messages))],
@@ -184,6 +190,10 @@ def _asked(question: _Question) -> _Asked:
         stop=_ENDS,
         keeps_stop=True,
     )
+
+
+def _messages(lines: Sequence[_Line]) -> list[Message]:
+    return [Message(id=str(at), sender=line.sender, text=line.text) for at, line in enumerate(lines)]
 
 
 def _chat(question: _Chat) -> _Asked:

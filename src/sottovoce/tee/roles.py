@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, TypeVar
 
@@ -13,7 +13,10 @@ from sottovoce.tee.backend import Backend
 from sottovoce.tee.http import ASGIApp
 from sottovoce.tee.settings import Settings
 
-__all__ = ["ASGIApp", "Role", "Session", "load_role", "pump"]
+__all__ = ["ASGIApp", "Role", "Session", "Told", "load_role", "pump"]
+
+Told = Callable[[int], Awaitable[None]]
+"""Hears at which place in the queue a session waits, from 1."""
 
 _T = TypeVar("_T")
 _END: Final = object()
@@ -22,6 +25,11 @@ _MODULES: Final = {
     "predictor": "sottovoce.tee.predictor",
     "guard": "sottovoce.tee.guard",
 }
+
+
+@contextlib.asynccontextmanager
+async def _no_queue(_told: Told) -> AsyncIterator[None]:
+    yield
 
 
 class Session:
@@ -33,7 +41,7 @@ class Session:
         settings: Settings,
         log: EventLog,
         backends: Mapping[str, Backend],
-        slot: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+        slot: Callable[[Told], AbstractAsyncContextManager[None]] = _no_queue,
     ) -> None:
         self.settings: Final = settings
         self.log: Final = log
@@ -52,9 +60,9 @@ class Session:
             raise UnavailableError("a back end is not there", party=name) from None
 
     @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One of the CVM's `settings.slots` turns to compute; waits until one is free."""
-        async with self._slot():
+    async def slot(self, told: Told) -> AsyncIterator[None]:
+        """One of the CVM's `settings.slots` turns to compute; waits until one is free, in the order of asking."""
+        async with self._slot(told):
             yield
 
 

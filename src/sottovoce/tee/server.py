@@ -59,6 +59,8 @@ class _Process:
     serving: bool = False
     retiring: bool = False
     has_slot: bool = False
+    place: int = 0
+    """Where it waits for a turn, as it was told."""
     events: int = 0
     connection: socket.socket | None = None
     """Handed over, and not yet taken."""
@@ -232,7 +234,7 @@ class Server:
             process.connection = None
         elif kind == packets.QUOTE and len(value) == packets.LEAF:
             self._ask_quote(process, value)
-        elif kind == packets.SLOT:
+        elif kind == packets.SLOT and not process.has_slot and process not in self._slots:
             self._slots.append(process)
             self._grant()
         elif kind == packets.FREE:
@@ -277,9 +279,13 @@ class Server:
         busy = sum(process.has_slot for process in self._processes)
         while self._slots and busy < self._machine.settings.slots:
             process = self._slots.popleft()
-            process.has_slot = True
+            process.has_slot, process.place = True, 0
             busy += 1
-            self._reply(process, b"s")
+            self._reply(process, packets.granted())
+        for place, process in enumerate(list(self._slots), start=1):
+            if process.place != place:
+                process.place = place
+                self._reply(process, packets.waits(place))
 
     def _free(self, process: _Process) -> None:
         process.has_slot = False

@@ -95,7 +95,7 @@ class Settings(_Strict, frozen=True, kw_only=True):
     relaxed: Annotated[list[_Name], msgspec.Meta(max_length=32)] = []
     cadence_ms: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 40
     """Milliseconds between two frames of a streamed answer."""
-    sessions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    sessions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 128
     """Most session processes at a time; more connections wait."""
     slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     """Most session processes that compute at a time; more wait for their turn."""

@@ -136,6 +136,7 @@ class Summarising:
 
     async def run(self, lines: Lines) -> None:
         """Write the whole answer."""
+        self._backends.told = lines.waiting
         first = self._shown(self._headlines[0]) if self._headlines else ()
         # The model reads while the quotes go out.
         reading = _Reading(self._backends, first) if first else None

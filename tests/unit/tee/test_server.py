@@ -1,3 +1,4 @@
+import json
 import os
 import select
 import signal
@@ -16,9 +17,10 @@ from sottovoce.attest.verify import verify_session
 from sottovoce.core.errors import UnavailableError
 from sottovoce.core.frames import FRAME, size_class
 from sottovoce.core.link import encode_turn
-from sottovoce.core.tls import ALPN, ClientHandshake
+from sottovoce.core.tls import ALPN, ClientHandshake, Data
 from sottovoce.simulator.testing import EvidenceWorld
-from sottovoce.tee.http import ClientExchange
+from sottovoce.tee.http import ClientExchange, Piece
+from sottovoce.tee.logfilter import Party, Started
 from tee_kit import (
     BACKENDS,
     Cvm,
@@ -252,6 +254,10 @@ def test_beyond_the_limit_sessions_wait(world: EvidenceWorld) -> None:
         waiting.sock.close()
 
 
+async def untold(_place: int) -> None:
+    pass
+
+
 def test_sessions_take_turns_to_compute(world: EvidenceWorld) -> None:
     def make(session: Any) -> Any:
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -259,7 +265,7 @@ def test_sessions_take_turns_to_compute(world: EvidenceWorld) -> None:
             if scope["path"] == "/free":
                 await respond(send, 200, b"done")
                 return
-            async with session.slot():
+            async with session.slot(untold):
                 if scope["path"] == "/hold":
                     await receive()  # until the device leaves
                 await respond(send, 200, b"done")
@@ -281,6 +287,61 @@ def test_sessions_take_turns_to_compute(world: EvidenceWorld) -> None:
         holder.close()
         assert len(waiter.link.answer()) > 4096
         waiter.close()
+
+
+WAITING = 64
+
+
+def test_many_sessions_wait_in_the_order_of_asking_and_know_their_place(world: EvidenceWorld) -> None:
+    def make(session: Any) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            places: list[int] = []
+
+            async def told(place: int) -> None:
+                if not places:
+                    session.log.emit(Started(role=Party.OTHER, warm_ms=place))
+                places.append(place)
+
+            async with session.slot(told):
+                turn = time.monotonic_ns()
+                if scope["path"] == "/hold":
+                    await receive()  # until the device leaves
+            await respond(send, 200, json.dumps([places, turn]).encode())
+
+        return app
+
+    def begin(path: str) -> tuple[Device, ClientExchange]:
+        one, exchange = device(world, cvm), ClientExchange("test")
+        tls = one.accept()
+        tls.send(exchange.request("GET", path, b""))
+        one.link.sock.sendall(encode_turn(tls.outgoing()))
+        return one, exchange
+
+    def end(one: Device, exchange: ClientExchange) -> Any:
+        assert one.tls is not None
+        events = [event for event in one.tls.receive(one.link.answer()) if isinstance(event, Data)]
+        pieces = [piece for event in events for piece in exchange.feed(event.data)]
+        one.close()
+        return json.loads(b"".join(piece.data for piece in pieces if isinstance(piece, Piece)))
+
+    cvm = start_cvm(world, KitRole("orchestrator", make), slots=1, sessions=WAITING + 2, spares=8)
+    with stopping(cvm):
+        holder, _ = begin("/hold")
+        cvm.events("SessionOpened")
+        waiters = [begin("/") for _ in range(WAITING)]
+        cvm.events("Started", WAITING)
+        gone, _ = waiters.pop(WAITING // 2)
+        gone.close()  # who leaves lets the others move up
+        cvm.events("SessionClosed")
+        holder.close()
+        answers = [end(*waiter) for waiter in waiters]
+    for places, _ in answers:
+        assert places == sorted(places, reverse=True)
+        assert places[-1] == 1
+    assert len({places[0] for places, _ in answers}) == WAITING - 1
+    by_place = sorted(answers, key=lambda answer: answer[0][0])
+    assert [turn for _, turn in by_place] == sorted(turn for _, turn in answers)
 
 
 def test_sigterm_ends_every_session_at_once(world: EvidenceWorld) -> None:

@@ -4,18 +4,35 @@ The model gets the draft with chat spelling corrected: a small model then guesse
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sottovoce.tee.engines import Prompt
+from sottovoce.tee.features.injection import addresses_machine
+from sottovoce.tee.features.messages import Message
 from sottovoce.tee.features.spelling import correct, is_english, spell_out, trim
-from sottovoce.tee.features.text import clean, one_line
+from sottovoce.tee.features.text import clean, one_line, shorten
 
-__all__ = ["ATTEMPTS", "PROMPT", "STYLES", "SUGGESTIONS", "by_rules", "max_tokens", "request", "tidy"]
+__all__ = [
+    "ATTEMPTS",
+    "CONTEXT",
+    "PROMPT",
+    "STYLES",
+    "SUGGESTIONS",
+    "by_rules",
+    "max_tokens",
+    "request",
+    "tidy",
+]
 
 SUGGESTIONS: Final = 3
 ATTEMPTS: Final = 6
 """The model's tries for three suggestions; fewer suggestions are better than a bad one."""
+
+CONTEXT: Final = 6
+"""Messages before the draft that the model is shown, at most, where the user has them sent."""
+_LINE: Final = 160
+"""Characters of each: they are there for the tone."""
 
 STYLES: Final[Mapping[str, tuple[str, ...]]] = {
     "professional": ("professional", "professional and polite", "professional, with Would or Could"),
@@ -49,10 +66,19 @@ _LABEL: Final = re.compile(r"^(?:(?:message|rewritten(?: message)?|answer|style)
 _QUOTES: Final = {'"': '"', "\u201c": "\u201d", "'": "'", "\u201e": "\u201c", "\u00ab": "\u00bb", "`": "`"}
 
 
-def request(style: str, draft: str, attempt: int) -> tuple[str, float, int]:
-    """The user's turn, the temperature and the seed of the given attempt, 0 to 5."""
+def request(style: str, draft: str, attempt: int, context: Sequence[Message] = ()) -> tuple[str, float, int]:
+    """The user's turn, the temperature and the seed of the given attempt, 0 to 5.
+
+    `context` are the messages before the draft: data, like the draft. Those that speak to the machine are left out.
+    """
     wordings = STYLES[style]
-    turn = f"Style: {wordings[attempt % len(wordings)]}\nMessage: {one_line(correct(clean(draft)))}"
+    lines = [
+        f"{one_line(one.sender)}: {shorten(one_line(one.text), _LINE)}"
+        for one in context[-CONTEXT:]
+        if not addresses_machine(one.text) and not addresses_machine(one.sender)
+    ]
+    before = "Chat before the message, not to be answered:\n" + "\n".join(lines) + "\n\n" if lines else ""
+    turn = f"{before}Style: {wordings[attempt % len(wordings)]}\nMessage: {one_line(correct(clean(draft)))}"
     temperature = 0.0 if attempt < len(wordings) else 0.8
     return turn, temperature, attempt
 
