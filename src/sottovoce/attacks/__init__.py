@@ -38,6 +38,7 @@ NAMES: Final = (
     "shared-chip-key",
     "tampered-settings",
     "tampered-code",
+    "watching-observer",
     "renamed-artifact",
     "other-log",
     "guard-as-orchestrator",
@@ -60,6 +61,7 @@ NAMES: Final = (
     "steered-choice",
     "prefix-cache",
     "moved-clock",
+    "hostile-messages",
 )
 """Names of all attacks, in the order of the threat list."""
 

@@ -4,21 +4,28 @@
 
 A frame of length 0 is filler. A message (a request, an answer) ends on a size class: 4,096 bytes of frames, and
 above that Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files", 2019, section 4), rounded up to whole frames.
+
+An answer that leaves at a cadence is as long as it took to make. Padmé's classes, an eighth to a thirty-second apart, would tell answers of one length from
+those of another; its own are a factor of two apart.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from sottovoce.core.errors import DecodeError
 from sottovoce.core.limits import LIMITS
 
-__all__ = ["FRAME", "FRAME_DATA", "FrameReader", "Pacer", "encode_message", "size_class"]
+__all__ = ["FRAME", "FRAME_DATA", "FrameReader", "Pacer", "encode_message", "size_class", "stream_class"]
 
 FRAME: Final = LIMITS.frame
 _LENGTH: Final = struct.Struct(">H")
 FRAME_DATA: Final = FRAME - _LENGTH.size
 _SMALLEST: Final = 4096
 _FILLER: Final = bytes(FRAME)
+_SHORTEST: Final = 32 * FRAME
+_LONGEST: Final = 8192 * FRAME
+_STEP: Final = 1024 * FRAME
 
 
 def size_class(length: int) -> int:
@@ -30,6 +37,19 @@ def size_class(length: int) -> int:
     mask = (1 << (exponent - mantissa_bits)) - 1
     padded = (length + mask) & ~mask
     return -(-padded // FRAME) * FRAME
+
+
+def stream_class(length: int) -> int:
+    """The class of an answer at a cadence whose frames take `length` bytes: 32 frames, doubled until they are enough.
+
+    Above 8,192 frames (5 minutes at 40 ms) 1,024 more each, so that it ends before the session has to.
+    """
+    if length > _LONGEST:
+        return -(-length // _STEP) * _STEP
+    found = _SHORTEST
+    while found < length:
+        found *= 2
+    return found
 
 
 def _frame(data: bytes) -> bytes:
@@ -74,36 +94,38 @@ class FrameReader:
 
 
 class Pacer:
-    """A streamed message: one frame a tick, from the first data to the end of its size class."""
+    """A message in frames: one a tick, filler where there is no data yet, to the end of its class.
 
-    def __init__(self) -> None:
+    `classes` rounds the length of all frames up to that of the class.
+    """
+
+    def __init__(self, classes: Callable[[int], int] = size_class) -> None:
+        self._classes = classes
         self._pending = bytearray()
         self._sent = 0
-        self._started = False
         self._ended = False
 
     def put(self, data: bytes) -> None:
         """Add data to send."""
         self._pending += data
-        self._started = self._started or bool(data)
 
     def end(self) -> None:
         """Say that no more data comes."""
-        self._ended = self._started = True
+        self._ended = True
 
     @property
-    def has_started(self) -> bool:
-        """Whether the cadence runs."""
-        return self._started
+    def has_begun(self) -> bool:
+        """Whether a frame has left."""
+        return self._sent > 0
 
     @property
     def is_over(self) -> bool:
         """Whether the message is complete, padding included."""
-        return self._ended and not self._pending and self._sent == size_class(self._sent)
+        return self._ended and not self._pending and self._sent == self._classes(self._sent)
 
     def tick(self) -> bytes:
-        """The next frame, or nothing before the first data and after the end."""
-        if not self._started or self.is_over:
+        """The next frame; nothing after the end."""
+        if self.is_over:
             return b""
         piece = bytes(self._pending[:FRAME_DATA])
         del self._pending[:FRAME_DATA]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sottovoce.core.errors import ProtocolError, SottovoceError
-from sottovoce.core.frames import Pacer
+from sottovoce.core.frames import Pacer, encode_message, stream_class
 from sottovoce.core.limits import LIMITS
 from sottovoce.core.link import END_OF_TURN, LinkReader, link_messages
 from sottovoce.core.tls import AttestationWanted, Closed, Data, PeerEvidence, ServerConnection
@@ -35,6 +35,9 @@ class Conversation:
     """The server's side of one session.
 
     `evidence` makes this CVM's evidence; `admit` decides about the peer's, or raises. `idle` is in seconds, `cadence` too.
+
+    With `steady`, frames leave at the cadence from the arrival of a request on, whatever the application does meanwhile, so that nothing shows when it had
+    something to say. Otherwise from its first data on, and an answer that is complete at once leaves at once.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Conversation:
         evidence: Callable[[AttestationWanted], Awaitable[bytes]],
         admit: Callable[[AttestationWanted, bytes], None],
         cadence: float,
+        steady: bool = False,
         idle: float = LIMITS.session_idle,
         total: float = LIMITS.session_total,
     ) -> None:
@@ -55,6 +59,7 @@ class Conversation:
         self._evidence = evidence
         self._admit = admit
         self._cadence = cadence
+        self._steady = steady
         self._idle = idle
         self._total = total
         self._link = LinkReader()
@@ -153,6 +158,9 @@ class Conversation:
                     continue
                 self.requests += 1
                 self._busy = True
+                if self._steady:
+                    # An answer that takes no longer than this is one burst: a status, a refusal.
+                    self._pace(Pacer(stream_class), after=self._cadence)
                 await run_app(self._app, request, Answer(self._http, self), self._left.wait)
                 if self._ticking is not None:
                     await self._ticking
@@ -183,17 +191,31 @@ class Conversation:
         self.sent += len(data)
         await self._loop.sock_sendall(self._sock, data)
 
-    async def burst(self, frames: bytes) -> None:
-        """Send whole frames at once."""
+    async def whole(self, data: bytes) -> None:
+        """Send an answer that is complete: at once, where no frame of it has left."""
+        if self._pacer is not None and self._pacer.has_begun:
+            self.paced(data)
+            self.end_paced()
+            return
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = self._pacer = None
+        await self._burst(encode_message(data))
+
+    async def _burst(self, frames: bytes) -> None:
         self._tls.send(frames)
         await self._transmit()
 
     def paced(self, data: bytes) -> None:
-        """Add data to the paced answer; the first starts the cadence."""
+        """Add data to the paced answer; the first starts the cadence, if it does not run yet."""
         if self._pacer is None:
-            self._pacer = Pacer()
-            self._ticking = asyncio.ensure_future(self._tick(self._pacer))
-        self._pacer.put(data)
+            self._pace(Pacer())
+        if self._pacer is not None:
+            self._pacer.put(data)
+
+    def _pace(self, pacer: Pacer, *, after: float = 0.0) -> None:
+        self._pacer = pacer
+        self._ticking = asyncio.ensure_future(self._tick(pacer, after))
 
     def end_paced(self) -> None:
         """Say that the paced answer is complete; its padding still goes on at the cadence."""
@@ -201,10 +223,11 @@ class Conversation:
             self._pacer.end()
             self._pacer = None
 
-    async def _tick(self, pacer: Pacer) -> None:
-        due = time.monotonic()
+    async def _tick(self, pacer: Pacer, after: float) -> None:
+        due = time.monotonic() + after
+        await asyncio.sleep(after)
         while not pacer.is_over:
-            await self.burst(pacer.tick())
+            await self._burst(pacer.tick())
             # A late frame moves those after it: catching up would show that it was late.
             due = max(due + self._cadence, time.monotonic())
             await asyncio.sleep(due - time.monotonic())

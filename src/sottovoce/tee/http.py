@@ -130,8 +130,8 @@ class HttpServer:
 class Wire(Protocol):
     """Where an answer goes."""
 
-    async def burst(self, frames: bytes) -> None:
-        """Send whole frames at once."""
+    async def whole(self, data: bytes) -> None:
+        """Send an answer that is complete before a part of it has left."""
 
     def paced(self, data: bytes) -> None:
         """Add data to the paced answer."""
@@ -178,7 +178,7 @@ class Answer:
     async def _piece(self, body: bytes, *, more: bool) -> None:
         first = not self._head_sent
         if first and more and not body:
-            return  # the cadence starts with the first data
+            return
         data = self._first() if first else b""
         self._head_sent = True
         data += self._http.data(body)
@@ -189,7 +189,7 @@ class Answer:
             raise LimitError("the answer is longer than its strict maximum")
         self.complete = not more
         if first and not more:
-            await self._wire.burst(encode_message(data))
+            await self._wire.whole(data)
             return
         self._wire.paced(data)
         if not more:

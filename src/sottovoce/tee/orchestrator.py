@@ -7,6 +7,7 @@
 Answers of the first two are lines of JSON; the last one is `done` or `error` (docs/protocol.md).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from sottovoce.core.asgi import Send
@@ -47,7 +48,11 @@ class OrchestratorRole:
         """The application of one session."""
 
         async def summaries(body: bytes, send: Send) -> None:
-            await _answer(send, Summarising(Backends(session), decode(body, SummaryRequest)).run)
+            # Beside the thread that sends: reading a long chat must not hold up the cadence.
+            summarising = await asyncio.to_thread(
+                lambda: Summarising(Backends(session), decode(body, SummaryRequest))
+            )
+            await _answer(send, summarising.run)
 
         async def rewrites(body: bytes, send: Send) -> None:
             await _answer(send, Rewriting(Backends(session), decode(body, RewriteRequest)).run)

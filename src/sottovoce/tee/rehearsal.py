@@ -68,8 +68,8 @@ class _Nowhere:
     def __init__(self) -> None:
         self.frames = b""
 
-    async def burst(self, frames: bytes) -> None:
-        self.frames += frames
+    async def whole(self, data: bytes) -> None:
+        self.frames += encode_message(data)
 
     def paced(self, data: bytes) -> None:
         self.frames += encode_message(data)

@@ -169,7 +169,7 @@ class Summarising:
             await lines.write({"event": "chat", **about})
         if self._language(messages) not in OPENINGS:
             await lines.write({"event": "notice", **about, "about": "language"})
-        chosen = highlights(messages, reader=reader, detail=self._detail)
+        chosen = await asyncio.to_thread(highlights, messages, reader=reader, detail=self._detail)
         parts = sections(messages)
         passed = False
         for number, part in enumerate(parts):

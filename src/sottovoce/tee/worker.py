@@ -151,6 +151,7 @@ class _Process:
             evidence=self._evidence,
             admit=self._admit,
             cadence=self._machine.settings.cadence_ms / 1000,
+            steady=not self._is_back_end,
             idle=_PEER_IDLE if self._is_back_end else LIMITS.session_idle,
         )
         opened = asyncio.ensure_future(self._log_opened(conversation, began))

@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import DecodeError
-from sottovoce.core.frames import FRAME, FRAME_DATA, FrameReader, Pacer, encode_message, size_class
+from sottovoce.core.frames import (
+    FRAME,
+    FRAME_DATA,
+    FrameReader,
+    Pacer,
+    encode_message,
+    size_class,
+    stream_class,
+)
 
 
 @given(st.binary(max_size=20_000), st.integers(1, 3000))
@@ -59,9 +67,49 @@ def test_a_paced_message_is_whole_frames_up_to_its_class(pieces: list[bytes]) ->
 
 def test_pauses_do_not_show() -> None:
     pacer = Pacer()
-    assert pacer.tick() == b""
+    assert not pacer.has_begun
+    assert FrameReader().feed(pacer.tick()) == b""
+    assert pacer.has_begun
     pacer.put(b"first")
     assert [len(pacer.tick()) for _ in range(5)] == [FRAME] * 5
+
+
+# Frames, and those of their class.
+@pytest.mark.parametrize(
+    ("frames", "padded"),
+    [
+        (0, 32),
+        (1, 32),
+        (32, 32),
+        (33, 64),
+        (100, 128),
+        (4097, 8192),
+        (8192, 8192),
+        (8193, 9216),
+        (14000, 14336),
+    ],
+)
+def test_classes_of_streams(frames: int, padded: int) -> None:
+    assert stream_class(frames * FRAME) == padded * FRAME
+
+
+@given(st.integers(0, 1 << 24))
+def test_a_class_is_its_own_class(length: int) -> None:
+    padded = stream_class(length)
+    assert padded >= length
+    assert stream_class(padded) == padded
+
+
+def test_a_stream_ends_with_its_class_whenever_it_was_complete() -> None:
+    for waits in (0, 1, 20, 31):
+        pacer, sent = Pacer(stream_class), 0
+        for _ in range(waits):
+            sent += len(pacer.tick())
+        pacer.put(b"all")
+        pacer.end()
+        while frame := pacer.tick():
+            sent += len(frame)
+        assert sent == 32 * FRAME
 
 
 def test_tokens_do_not_show() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 
-from sottovoce.core.errors import VerificationError
+from sottovoce.core.errors import UnavailableError, VerificationError
 from sottovoce.core.frames import FRAME
 from sottovoce.core.link import END_OF_TURN, LinkReader, encode_turn, link_messages
 from sottovoce.core.tls import AttestationWanted, ClientConnection, ClientHandshake, Data, ServerConnection
@@ -80,7 +80,7 @@ class Client:
 class Session:
     """A conversation and its client."""
 
-    def __init__(self, app: ASGIApp = echo, **limits: float) -> None:
+    def __init__(self, app: ASGIApp = echo, **options: Any) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         self.client = Client(ours)
@@ -92,7 +92,7 @@ class Session:
             evidence=evidence,
             admit=admit,
             cadence=0.002,
-            **limits,
+            **options,
         )
 
     async def __aenter__(self) -> Self:
@@ -175,6 +175,64 @@ async def test_frames_go_on_while_the_next_piece_is_computed() -> None:
                 assert enough.is_set() or body == b"first"
                 enough.set()
         assert body == b"firstsecond"
+
+
+async def plaintext_of(session: Session, path: str) -> tuple[list[int], tuple[int, bytes]]:
+    """The sizes of what comes after the library's tickets, and the answer in it."""
+    tls, exchange = await session.client.open(), ClientExchange("x")
+    await session.client.send(encode_turn(tls.outgoing()))
+    assert tls.receive(b"".join(await session.client.messages())) == []
+    tls.send(exchange.request("GET", path, b""))
+    await session.client.send(encode_turn(tls.outgoing()))
+    sizes, status, body = [], 0, b""
+    for message in await session.client.messages():
+        for event in tls.receive(message):
+            assert isinstance(event, Data)
+            sizes.append(len(event.data))
+            for piece in exchange.feed(event.data):
+                status, body = (
+                    (piece.status, body) if isinstance(piece, Head) else (status, body + piece.data)
+                )
+    return sizes, (status, body)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pauses", [(0.0, 0.0), (0.03, 0.0), (0.0, 0.03)])
+async def test_a_steady_answer_is_frames_up_to_its_class_however_it_was_made(
+    pauses: tuple[float, float],
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        before, between = pauses
+        await asyncio.sleep(before)
+        await stream(send, [b"piece"] * 2, between)
+
+    async with Session(app, steady=True) as session:
+        sizes, answer = await plaintext_of(session, "/")
+    assert answer == (200, b"piecepiece")
+    assert sizes == [FRAME] * 32
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_steady_answer_that_comes_late_and_whole_is_a_stream_too(fails: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.02)
+        if fails:
+            raise UnavailableError("gone", party="guard")
+        await respond(send, 200, b"whole")
+
+    async with Session(app, steady=True) as session:
+        sizes, answer = await plaintext_of(session, "/")
+    assert answer == (503, b'{"code": "unavailable"}') if fails else (200, b"whole")
+    assert sizes == [FRAME] * 32
+
+
+@pytest.mark.anyio
+async def test_a_steady_answer_at_once_is_one_burst() -> None:
+    async with Session(steady=True) as session:
+        sizes, answer = await plaintext_of(session, "/")
+    assert answer == (200, b"")
+    assert sizes == [4096]
 
 
 @pytest.mark.anyio

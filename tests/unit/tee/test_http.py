@@ -20,8 +20,8 @@ class Recorder:
         self.stream = b""
         self.ended = False
 
-    async def burst(self, frames: bytes) -> None:
-        self.bursts.append(frames)
+    async def whole(self, data: bytes) -> None:
+        self.bursts.append(encode_message(data))
 
     def paced(self, data: bytes) -> None:
         self.stream += data
@@ -71,7 +71,7 @@ def test_the_scope_says_what_was_asked() -> None:
     assert seen["client"] is None
 
 
-def test_a_whole_answer_is_one_burst_of_its_class() -> None:
+def test_a_whole_answer_is_one_message() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, 201, b"answer")
 
