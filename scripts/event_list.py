@@ -4,37 +4,27 @@ python scripts/event_list.py > docs/log-events.md
 """
 
 import dataclasses
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final
 
-import sottovoce
-from sottovoce.core.events import Event
+from sottovoce.cli.metrics import events
+from sottovoce.core.metrics import metrics_of
 
 HEAD: Final = """# Log events
 
 Made by `python scripts/event_list.py` from the declarations. This is all that any service can log: an event is declared by name, and each field by a type that holds no
 text (`core.events`). What a session's process inside a CVM sends on its way out is taken only if it is one of these, with exactly these fields in
 bounds (`tee.logfilter`); anything else stays inside. A word is one of the list behind it.
+
+`sottovoce metrics` makes numbers of them for Prometheus, and of nothing else: how often an event came, the sum or the last value of a whole number, histograms of times (in
+seconds) and of sizes (in bits). Labels are the words of an event.
+
+    sottovoce serve gateway --config gateway.toml 2>> gateway.log
+    sottovoce metrics gateway.log
+    curl http://127.0.0.1:9464/metrics
 """
-_SKIPPED: Final = ("__main__",)
-
-
-def events() -> list[type[Event]]:
-    """All declared events, by module and name; every module of the package is imported to find them."""
-    for found in pkgutil.walk_packages(sottovoce.__path__, "sottovoce."):
-        if not found.name.endswith(_SKIPPED):
-            importlib.import_module(found.name)
-    # `@event` makes the class anew, with slots; the one before may still be there.
-    kinds = {
-        kind
-        for kind in Event.__subclasses__()
-        if "__slots__" in vars(kind) and kind.__module__.startswith("sottovoce.")
-    }
-    return sorted(kinds, key=lambda kind: (kind.__module__, kind.__name__))
 
 
 def _type(kind: Any) -> str:
@@ -56,7 +46,7 @@ def page() -> Iterator[str]:
         yield "|---|---|"
         for field in dataclasses.fields(kind):  # type: ignore[arg-type]
             yield f"| `{field.name}` | {_type(field.type)} |"
-        yield ""
+        yield f"\nMetrics: {', '.join(f'`{metric.name}`' for metric in metrics_of(kind))}\n"
 
 
 def main() -> None:

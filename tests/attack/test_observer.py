@@ -40,7 +40,33 @@ SEEN: Final = 3
 AT_ONCE: Final = 4
 CADENCE_MS: Final = 30
 CHANCE: Final = 1 / ANSWERS
-WORDS: Final = ["talks", "about", "dinner", "and", "presents", "and", "cards", "and", "cakes", "and", "whether", "the", "room", "is", "free", "and", "what", "it", "costs", "and", "who", "can", "bring", "the", "cups"]
+WORDS: Final = [
+    "talks",
+    "about",
+    "dinner",
+    "and",
+    "presents",
+    "and",
+    "cards",
+    "and",
+    "cakes",
+    "and",
+    "whether",
+    "the",
+    "room",
+    "is",
+    "free",
+    "and",
+    "what",
+    "it",
+    "costs",
+    "and",
+    "who",
+    "can",
+    "bring",
+    "the",
+    "cups",
+]
 CHAT: Final = (
     ("Ana", "We are on for dinner on Saturday at 7, decided!"),
     ("Ben", "I will bring the cake"),

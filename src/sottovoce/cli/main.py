@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "model": "Fetch the embedded language model.",
     "serve": "Run one party as a service.",
     "directory": "Prepare, sign, check and publish the next day's directory.",
+    "metrics": "Count what services log, for Prometheus.",
     "spent": "Make or check the gateways' store of spent tokens.",
 }
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, TypeVar, dataclass_transform
 
 from sottovoce.core.errors import DecodeError, UsageError
 
@@ -24,7 +24,15 @@ _FIELD_TYPES = (bool, int, float, Enum)
 
 
 class Event:
-    """Base of all log events; declare one with `@event`."""
+    """Base of all log events; declare one with `@event`.
+
+    Whole numbers are counts of what happened since the last such line, unless they are named here (`core.metrics`).
+    """
+
+    STATE: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how many of something there are now."""
+    CODES: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are numbers by name alone: a signal, a status."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -36,6 +36,8 @@ class Limits:
     """A ClientHello with an ML-KEM share is below 2 KiB."""
     link_message: int = 64 * 1024
     """One message between router and CVM."""
+    engine_silence: float = 120.0
+    """Until the next token; the longest prompt is read in less on two slow cores. An engine that hangs holds up everybody."""
     session_idle: float = 60.0
     """Protocol 2."""
     session_total: float = 600.0

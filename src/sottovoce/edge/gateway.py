@@ -129,6 +129,8 @@ class Served(Event):
 class KeysRead(Event):
     """The key folder was read again. Where it was refused, for the reason `fault`, the keys are those of before."""
 
+    STATE = frozenset({"ohttp", "tokens", "batch"})
+
     refused: bool
     fault: Fault
     ohttp: int

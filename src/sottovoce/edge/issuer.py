@@ -115,6 +115,8 @@ class TokensIssued(Event):
 class SigningKeysRead(Event):
     """The key folder was read again. Where it was refused, for the reason `fault`, the keys are those of before."""
 
+    STATE = frozenset({"tokens", "batch"})
+
     refused: bool
     fault: Fault
     tokens: int

@@ -89,6 +89,8 @@ class BackendLost(Event):
 class WorkerLost(Event):
     """A session's process ended by itself, by a signal, or was ended by its parent."""
 
+    CODES = frozenset({"signal", "status"})
+
     role: Party
     signal: int
     status: int

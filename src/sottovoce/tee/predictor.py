@@ -8,9 +8,10 @@
     GET  /v1/models → {"models": ["…"]}
 
 The parent loads the weights and evaluates the fixed prompts; a session's process inherits both by fork, and what it adds ends with it.
+Or the weights are in a server beside it (docs/engines.md), to which each session's process has connections of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -20,14 +21,15 @@ from sottovoce.core.asgi import Send
 from sottovoce.core.errors import ConfigError, DecodeError, LimitError, SottovoceError
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee.application import Application, Lines, Strict, decode, respond_json
-from sottovoce.tee.engines import Engine, Sampling, Turn
+from sottovoce.tee.engines import Engine, EngineError, Sampling, Turn
 from sottovoce.tee.engines.llama import LlamaEngine
+from sottovoce.tee.engines.remote import SOCKET, RemoteEngine
 from sottovoce.tee.features import headline, rewrite
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.features.prompts import PROMPTS, check_prompts
 from sottovoce.tee.features.stops import StopAt
 from sottovoce.tee.roles import ASGIApp, Session, pump
-from sottovoce.tee.settings import Settings
+from sottovoce.tee.settings import EngineSettings, Settings
 
 __all__ = ["PROMPTS", "PredictorRole", "create_role"]
 
@@ -35,6 +37,7 @@ _ENDS: Final = (". ", "! ", "? ", "\n")
 _MESSAGES: Final = 32
 _TURNS: Final = 256
 _STOPS: Final = 4
+_SILENCE: Final = LIMITS.engine_silence
 
 
 class _Line(Strict, frozen=True, kw_only=True):
@@ -93,12 +96,17 @@ class PredictorRole:
         self._engine = engine
 
     def warm(self, settings: Settings, artifacts: Mapping[str, int]) -> None:
-        """Load the model and evaluate the fixed prompts.
+        """Load the model and evaluate the fixed prompts, or check the server that has it.
 
         Raises:
-            ConfigError: the settings name no model or other prompts, or the model cannot be loaded.
+            ConfigError: the settings name no model or other prompts, the model cannot be loaded, or the server would keep something.
+            UnavailableError: the server does not serve.
         """
         if self._engine is not None:
+            return
+        if settings.engine is not None:
+            check_prompts(settings.prompts)
+            self._engine = _server(settings.engine)
             return
         if settings.model is None:
             raise ConfigError("a predictor needs a model")
@@ -113,6 +121,11 @@ class PredictorRole:
         for _ in engine.generate(hello, Sampling(max_tokens=2), prompt="rewrite"):
             pass  # what the first answer needs is loaded now: later there are no files
         self._engine = engine
+
+    def connect(self) -> None:
+        """See `Connects.connect`."""
+        if isinstance(self._engine, RemoteEngine):
+            self._engine.connect()
 
     def app(self, session: Session) -> ASGIApp:
         """The application of one session."""
@@ -129,12 +142,18 @@ class PredictorRole:
         return Application(session.settings, {"POST /v1/infer": infer, "GET /v1/models": models})
 
 
+def _server(settings: EngineSettings) -> RemoteEngine:
+    address = SOCKET if settings.port is None else ("127.0.0.1", settings.port)
+    engine = RemoteEngine(kind=settings.kind, name=settings.model, prompts=PROMPTS, address=address)
+    engine.warm()
+    return engine
+
+
 async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> None:
     question: _Question = decode(body, _Question)  # type: ignore[arg-type]  # a union is a type to msgspec
     asked = _asked(question)
     # Nobody can use half a suggestion, and an answer at once has no cadence to wait for.
-    lines, said, end = Lines(send, at_once=isinstance(question, _Rewrite)), 0, "stop"
-    told = StopAt(asked.stop, keep=asked.keeps_stop)
+    lines = Lines(send, at_once=isinstance(question, _Rewrite))
 
     async def waiting(place: int) -> None:
         await lines.write({"waiting": place})
@@ -143,16 +162,11 @@ async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> N
     pieces = engine.generate(asked.turns, asked.sampling, prompt=asked.prompt, opening=asked.opening)
     try:
         async with session.slot(waiting):
-            async for piece in pump(pieces):
-                said += 1
-                if text := told.feed(piece):
-                    await lines.write({"text": text})
-                if told.stopped:
-                    break
-            else:
-                end = "length" if said >= asked.sampling.max_tokens else "stop"
-                if text := told.end():
-                    await lines.write({"text": text})
+            said, end = await _write(lines, pieces, asked)
+    except TimeoutError:
+        # Its thread cannot be stopped, but with the process.
+        session.give_up()
+        raise EngineError("the engine hangs") from None
     except SottovoceError as error:
         if not lines.begun:
             raise
@@ -161,6 +175,22 @@ async def _infer(engine: Engine, session: Session, body: bytes, send: Send) -> N
         count = engine.count(asked.turns)
         await lines.write({"end": end, "model": engine.name, "asked": count, "said": said})
     await lines.end()
+
+
+async def _write(lines: Lines, pieces: Iterator[str], asked: _Asked) -> tuple[int, str]:
+    """Write what the engine says; how many pieces it said, and why it ended: "stop" or "length"."""
+    told, said = StopAt(asked.stop, keep=asked.keeps_stop), 0
+    async for piece in pump(pieces, patience=_SILENCE):
+        said += 1
+        if said > asked.sampling.max_tokens + 1:  # an engine that goes on behind the opening and all tokens
+            return said, "length"
+        if text := told.feed(piece):
+            await lines.write({"text": text})
+        if told.stopped:
+            return said, "stop"
+    if text := told.end():
+        await lines.write({"text": text})
+    return said, "length" if said >= asked.sampling.max_tokens else "stop"
 
 
 def _asked(question: _Question) -> _Asked:

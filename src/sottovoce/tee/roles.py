@@ -5,7 +5,7 @@ import contextlib
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from sottovoce.core.errors import ConfigError, UnavailableError
 from sottovoce.core.events import EventLog
@@ -13,7 +13,7 @@ from sottovoce.tee.backend import Backend
 from sottovoce.tee.http import ASGIApp
 from sottovoce.tee.settings import Settings
 
-__all__ = ["ASGIApp", "Role", "Session", "Told", "load_role", "pump"]
+__all__ = ["ASGIApp", "Connects", "Role", "Session", "Told", "load_role", "pump"]
 
 Told = Callable[[int], Awaitable[None]]
 """Hears at which place in the queue a session waits, from 1."""
@@ -32,6 +32,10 @@ async def _no_queue(_told: Told) -> AsyncIterator[None]:
     yield
 
 
+def _nothing() -> None:
+    pass
+
+
 class Session:
     """What an application may use of its session. It lives in the session's process and ends with it."""
 
@@ -42,11 +46,14 @@ class Session:
         log: EventLog,
         backends: Mapping[str, Backend],
         slot: Callable[[Told], AbstractAsyncContextManager[None]] = _no_queue,
+        give_up: Callable[[], None] = _nothing,
     ) -> None:
         self.settings: Final = settings
         self.log: Final = log
         self._backends = backends
         self._slot = slot
+        self.give_up: Final = give_up
+        """End this session's process now: something in it hangs, and cannot be stopped otherwise. Where there is no such process, nothing."""
 
     def backend(self, name: str) -> Backend:
         """The attested connection to the back end of role `name` that belongs to this session.
@@ -84,6 +91,18 @@ class Role(Protocol):
         """The application of one session. Called in the session's process before its sandbox closes."""
 
 
+@runtime_checkable
+class Connects(Protocol):
+    """A role whose sessions need connections to something else in this CVM."""
+
+    def connect(self) -> None:
+        """Open them. Called in the session's process, after other descriptors are closed and before its sandbox closes.
+
+        Raises:
+            UnavailableError: nobody answers there; the session answers nothing then.
+        """
+
+
 def load_role(name: str) -> Role:
     """The role called `name`.
 
@@ -96,11 +115,18 @@ def load_role(name: str) -> Role:
     return role
 
 
-async def pump(items: Iterator[_T]) -> AsyncIterator[_T]:
+async def pump(items: Iterator[_T], *, patience: float | None = None) -> AsyncIterator[_T]:
     """The items of an iterator that computes, each made in the session's one computing thread.
 
     So the cadence of the answer goes on while the next item is being made.
+
+    Raises:
+        TimeoutError: the next item takes longer than `patience` seconds. The thread still computes.
     """
     loop = asyncio.get_running_loop()
-    while (item := await loop.run_in_executor(None, next, items, _END)) is not _END:
+    while True:
+        async with asyncio.timeout(patience):
+            item = await loop.run_in_executor(None, next, items, _END)
+        if item is _END:
+            return
         yield item  # type: ignore[misc]  # _END is not of type _T, and is never yielded

@@ -22,6 +22,7 @@ from sottovoce.tlog.policy import LogPolicy
 
 __all__ = [
     "ArtifactMismatchError",
+    "EngineSettings",
     "LogSettings",
     "Model",
     "Settings",
@@ -80,6 +81,17 @@ class Model(_Strict, frozen=True, kw_only=True):
     purpose: _Name
 
 
+class EngineSettings(_Strict, frozen=True, kw_only=True):
+    """A predictor's engine that is a server in the same CVM (docs/engines.md).
+
+    `model` is what the server calls its model. `port` is its port on loopback; without one it listens on a fixed Unix socket.
+    """
+
+    kind: Literal["vllm", "sglang", "llama-server"]
+    model: _Name
+    port: Annotated[int, msgspec.Meta(ge=1024, le=65535)] | None = None
+
+
 class Settings(_Strict, frozen=True, kw_only=True):
     """The measured settings of one CVM."""
 
@@ -103,6 +115,9 @@ class Settings(_Strict, frozen=True, kw_only=True):
     """Session processes made ahead; an orchestrator always keeps one at least."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     model: Model | None = None
+    """The embedded engine's weights. A server's are the image's."""
+    engine: EngineSettings | None = None
+    """The server that answers in place of the embedded engine."""
     prompts: _Sha256 | None = None
     """Digest of the fixed prompts as an artifact; a predictor needs it."""
 
@@ -165,6 +180,8 @@ def parse_settings(data: bytes) -> Settings:
         raise ConfigError("the settings hold an unknown name or a value outside its grammar") from None
     except (UsageError, binascii.Error) as error:
         raise ConfigError(f"the settings hold a policy that cannot be: {error}") from None
+    if settings.engine is not None and (settings.role != "predictor" or settings.model is not None):
+        raise ConfigError("an engine's server is for a predictor without a model of its own")
     return settings
 
 

@@ -31,7 +31,7 @@ from sottovoce.tee.channel import ProcessChannel
 from sottovoce.tee.conversation import Conversation
 from sottovoce.tee.http import ASGIApp
 from sottovoce.tee.logfilter import BackendLost, Party, SessionClosed, SessionOpened, code_of
-from sottovoce.tee.roles import Role, Session
+from sottovoce.tee.roles import Connects, Role, Session
 from sottovoce.tee.sandbox import die_with_parent, seal
 from sottovoce.tee.settings import Settings
 
@@ -43,6 +43,8 @@ _CONNECT: Final = 5.0
 _PATIENCE: Final = 5.0
 """Seconds for which a back end that does not answer is tried again."""
 _PAUSE: Final = 0.1
+_HUNG: Final = 3
+"""Exit status of a process in which something hangs."""
 _PEER_IDLE: Final = 2 * LIMITS.session_idle
 """Seconds for which an orchestrator's connection may be idle: it is made ahead of the session that uses it."""
 
@@ -120,7 +122,7 @@ class _Process:
 
     def run(self) -> None:
         backends = self._establish_all()
-        complete = len(backends) == len(self._machine.role.backends)
+        complete = len(backends) == len(self._machine.role.backends) and self._connected()
         loop = asyncio.new_event_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         tls = ServerConnection()
@@ -139,6 +141,7 @@ class _Process:
             log=_ChannelLog(self._channel),
             backends=backends,
             slot=self._channel.slot,
+            give_up=lambda: os._exit(_HUNG),
         )
         return self._machine.role.app(session)
 
@@ -191,6 +194,17 @@ class _Process:
         deadline = time.monotonic() + _PATIENCE
         found = {role: self._establish(role, deadline) for role in self._machine.role.backends}
         return {role: backend for role, backend in found.items() if backend is not None}
+
+    def _connected(self) -> bool:
+        """Whether the role has what its sessions need inside this CVM."""
+        role = self._machine.role
+        try:
+            if isinstance(role, Connects):
+                role.connect()
+        except UnavailableError as error:
+            self._channel.log(BackendLost(party=Party.OTHER, code=code_of(error)))
+            return False
+        return True
 
     def _establish(self, role: str, deadline: float) -> Backend | None:
         while True:

@@ -111,6 +111,8 @@ class TwoKeysError(RefusedError):
 class Appended(Event):
     """The log grew."""
 
+    STATE = frozenset({"size", "cosignatures"})
+
     size: int
     cosignatures: int
 
@@ -118,6 +120,8 @@ class Appended(Event):
 @event
 class RolledBack(Event):
     """A witness has proved that the log's files were rolled back. Nothing is appended any more."""
+
+    STATE = frozenset({"size"})
 
     size: int
 

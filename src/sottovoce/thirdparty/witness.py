@@ -83,12 +83,16 @@ class EmptyTreeError(CryptoError):
 class Cosigned(Event):
     """A tree head was cosigned."""
 
+    STATE = frozenset({"size"})
+
     size: int
 
 
 @event
 class RefusedToCosign(Event):
     """A tree head that does not continue what was seen, or is not the log's."""
+
+    CODES = frozenset({"status"})
 
     status: int
 

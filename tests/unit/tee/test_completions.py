@@ -12,7 +12,7 @@ from sottovoce.core.asgi import App, respond
 from sottovoce.core.errors import LimitError
 from sottovoce.core.limits import LIMITS
 from sottovoce.tee.completions import MAX_TOKENS
-from sottovoce.tee.engines.llama import EngineError
+from sottovoce.tee.engines import EngineError
 
 ASK: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "Say it."}]}
 

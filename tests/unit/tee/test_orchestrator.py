@@ -11,7 +11,7 @@ from sottovoce.core.errors import DecodeError, LimitError, UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.answers import AnswerDecoder
 from sottovoce.simulator.roles import DirectBackend, call, role_settings, session
-from sottovoce.tee.engines.llama import EngineError
+from sottovoce.tee.engines import EngineError
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.orchestrator import OrchestratorRole
 

@@ -10,7 +10,7 @@ from asgi import fetch
 from role_kit import UnsafeScriptedEngineForTests
 from sottovoce.core.errors import ConfigError, DecodeError, LimitError, SottovoceError
 from sottovoce.simulator.roles import role_settings, session
-from sottovoce.tee.engines.llama import EngineError
+from sottovoce.tee.engines import EngineError
 from sottovoce.tee.predictor import PredictorRole
 
 HEADLINE = {"task": "headline", "messages": [{"sender": "Ada", "text": "Friday at 6?"}]}

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-__all__ = ["Engine", "Prompt", "Sampling", "Turn"]
+from sottovoce.core.errors import SottovoceError
+
+__all__ = ["Engine", "EngineError", "Prompt", "Sampling", "Turn"]
+
+
+class EngineError(SottovoceError):
+    """The engine failed in the middle of an answer."""
+
+    code = "service.engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import llama_cpp.llama_cpp as llama
 
-from sottovoce.core.errors import ConfigError, LimitError, SottovoceError
-from sottovoce.tee.engines import Prompt, Sampling, Turn
+from sottovoce.core.errors import ConfigError, LimitError
+from sottovoce.tee.engines import EngineError, Prompt, Sampling, Turn
 
-__all__ = ["EngineError", "LlamaEngine"]
+__all__ = ["LlamaEngine"]
 
 _CONTEXT: Final = 4096
 _BATCH: Final = 512
@@ -23,12 +23,6 @@ _PIECE: Final = 256
 # ChatML, the template of the packaged models. Only these strings are read with control tokens on.
 _START: Final = "<|im_start|>"
 _END: Final = "<|im_end|>\n"
-
-
-class EngineError(SottovoceError):
-    """The engine failed in the middle of an answer."""
-
-    code = "service.engine"
 
 
 @llama.llama_log_callback  # type: ignore[untyped-decorator]

@@ -1,0 +1,184 @@
+"""An engine that dies, hangs or talks nonsense in the middle of an answer: the device is told, nothing is left, and the next session is served."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import pytest
+
+from residue import in_memory, reads_memory
+from sottovoce.core.link import encode_turn
+from sottovoce.core.tls import Data
+from sottovoce.simulator.testing import EvidenceWorld
+from sottovoce.tee import predictor
+from sottovoce.tee.engines import Sampling, Turn
+from sottovoce.tee.guard import GuardRole
+from sottovoce.tee.http import ClientExchange, Piece
+from sottovoce.tee.orchestrator import OrchestratorRole
+from sottovoce.tee.predictor import PredictorRole
+from tee_kit import Cvm, Device, start_cvm, stopping
+
+pytestmark = pytest.mark.timeout(240)
+
+KILLS: Final = 100
+CANARY: Final = "quokkadinner"
+WORDS: Final = f"talks about the {CANARY} on Saturday and who brings the cake and what it costs".split()
+
+
+class UnsafeSlowEngineForTests:
+    """Says its sentence slowly; or hangs, or never stops, where a message asks for it. There is no model in it."""
+
+    name = "slow"
+
+    def count(self, turns: Sequence[Turn]) -> int:
+        return len(turns)
+
+    def generate(
+        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str = "", opening: str = ""
+    ) -> Iterator[str]:
+        yield opening
+        if "hang" in turns[-1].text:
+            time.sleep(60)
+        if "nonsense" in turns[-1].text:
+            while True:
+                yield "\ufffd\x00<|im_end|>{]" * 20
+        for word in WORDS:
+            time.sleep(0.01)
+            yield f" {word}"
+        yield "."
+
+
+@pytest.fixture(scope="module")
+def cvms() -> Iterator[tuple[EvidenceWorld, Cvm, Cvm, Cvm]]:
+    world = EvidenceWorld()
+    with mock.patch.object(predictor, "_SILENCE", 0.5):
+        back = start_cvm(world, PredictorRole(UnsafeSlowEngineForTests()))  # type: ignore[arg-type]  # any role will do
+    guard = start_cvm(world, GuardRole())  # type: ignore[arg-type]
+    wiring = {"predictor": back.address, "guard": guard.address}
+    front = start_cvm(world, OrchestratorRole(), wiring=wiring)  # type: ignore[arg-type]
+    with stopping(front, back, guard):
+        yield world, front, back, guard
+
+
+def ask(world: EvidenceWorld, cvm: Cvm, word: str = "cake") -> tuple[Device, ClientExchange]:
+    """A summary is asked for; the answer is not read yet."""
+    device, exchange = Device(world, cvm.address), ClientExchange("test")
+    texts = [f"Decided: the {CANARY} is on Saturday at 7", f"Who brings the {word} and what does it cost?"]
+    messages = [{"id": str(at), "sender": "Ana", "text": text} for at, text in enumerate(texts)]
+    tls = device.accept()
+    tls.send(
+        exchange.request("POST", "/v1/summaries", json.dumps({"chats": [{"messages": messages}]}).encode())
+    )
+    device.link.sock.sendall(encode_turn(tls.outgoing()))
+    return device, exchange
+
+
+def events(device: Device, exchange: ClientExchange) -> list[dict[str, Any]]:
+    """The whole answer."""
+    assert device.tls is not None
+    found = [one for one in device.tls.receive(device.link.answer()) if isinstance(one, Data)]
+    pieces = [piece for one in found for piece in exchange.feed(one.data) if isinstance(piece, Piece)]
+    device.close()
+    return [json.loads(line) for line in b"".join(piece.data for piece in pieces).splitlines()]
+
+
+def headline(found: Sequence[dict[str, Any]]) -> str:
+    return "".join(one["text"] for one in found if one["event"] == "piece")
+
+
+def settle(cvm: Cvm, sessions: int) -> None:
+    """Wait until only the processes made ahead are there."""
+    end = time.monotonic() + 20
+    while len(cvm.processes()) > sessions:
+        assert time.monotonic() < end, "processes are left over"
+        time.sleep(0.01)
+
+
+def computing(cvm: Cvm) -> int:
+    """The session's process whose engine is at work: only then it has a second thread."""
+    end = time.monotonic() + 20
+    while True:
+        for pid in cvm.processes():
+            with contextlib.suppress(OSError):
+                if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1:
+                    return pid
+        assert time.monotonic() < end, "no engine is at work"
+        time.sleep(0.001)
+
+
+def test_an_engine_that_answers(cvms: tuple[EvidenceWorld, Cvm, Cvm, Cvm]) -> None:
+    world, front, *_ = cvms
+    found = events(*ask(world, front))
+    assert found[-1]["event"] == "done"
+    assert CANARY in headline(found)
+
+
+def test_an_engine_that_is_killed_a_hundred_times(cvms: tuple[EvidenceWorld, Cvm, Cvm, Cvm]) -> None:
+    world, front, back, guard = cvms
+    draw = random.Random(5)  # noqa: S311 - to have the same moments again
+    settle(back, 2)
+    ends: dict[str, int] = {}
+    for _ in range(KILLS):
+        device, exchange = ask(world, front)
+        engine = computing(back)
+        time.sleep(draw.uniform(0.0, 0.2))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
+        found = events(device, exchange)
+        last = found[-1]
+        assert last == {"event": "error", "code": "unavailable"} or last["event"] == "done"
+        assert any(one["event"] == "line" for one in found)
+        ends[last["event"]] = ends.get(last["event"], 0) + 1
+    assert ends["error"] > KILLS / 2, ends
+    assert events(*ask(world, front))[-1]["event"] == "done"
+    for cvm in (front, back, guard):
+        settle(cvm, 2)
+
+
+@reads_memory
+def test_nothing_is_left_after_a_killed_engine(cvms: tuple[EvidenceWorld, Cvm, Cvm, Cvm]) -> None:
+    world, front, back, guard = cvms
+    settle(back, 2)
+    device, exchange = ask(world, front)
+    time.sleep(0.1)
+    held = [pid for pid in back.processes() if in_memory(pid, [CANARY.encode()])]
+    assert held, "the search finds nothing where there is something"
+    for pid in held:
+        os.kill(pid, signal.SIGKILL)
+    events(device, exchange)
+    # The test's own process, from which the CVMs were forked, knows the word: the whole sentence it has only made since.
+    sentence = f"Decided: the {CANARY} is on Saturday at 7".encode()
+
+    def holders() -> list[int]:
+        everything = [pid for cvm in (front, back, guard) for pid in (cvm.pid, *cvm.processes())]
+        return [pid for pid in everything if in_memory(pid, [sentence])]
+
+    end = time.monotonic() + 20
+    while holders():
+        assert time.monotonic() < end, "something is left"
+
+
+def test_an_engine_that_hangs_ends_with_its_process(cvms: tuple[EvidenceWorld, Cvm, Cvm, Cvm]) -> None:
+    world, front, back, _ = cvms
+    began = time.monotonic()
+    found = events(*ask(world, front, "hang"))
+    assert found[-1] == {"event": "error", "code": "unavailable"}
+    assert time.monotonic() - began < 20
+    assert any(one["status"] == 3 for one in back.events("WorkerLost"))
+    assert events(*ask(world, front))[-1]["event"] == "done"
+
+
+def test_an_engine_that_talks_nonsense_without_end(cvms: tuple[EvidenceWorld, Cvm, Cvm, Cvm]) -> None:
+    world, front, *_ = cvms
+    found = events(*ask(world, front, "nonsense"))
+    assert found[-1]["event"] == "done"
+    assert [one["event"] for one in found if one.get("kind") == "headline"][-1] == "dropped"
+    assert "\ufffd" not in headline(found)
+    assert events(*ask(world, front))[-1]["event"] == "done"
