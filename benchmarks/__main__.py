@@ -17,6 +17,7 @@ BENCHMARKS = (
     "edge",
     "log",
     "private",
+    "engine",
     "timing",
 )
 RESULT = Path("build/benchmarks.json")

@@ -50,7 +50,9 @@ def fit() -> None:
 
 @main.command()
 @click.option(
-    "--only", multiple=True, type=click.Choice(["summaries", "harmless", "drafts", "attacks", "plain"])
+    "--only",
+    multiple=True,
+    type=click.Choice(["summaries", "harmless", "drafts", "answers", "attacks", "plain"]),
 )
 @click.option("--threads", default=2, show_default=True, help="As many cores as nobody else uses.")
 def run(only: tuple[str, ...], threads: int) -> None:
@@ -66,11 +68,12 @@ def run(only: tuple[str, ...], threads: int) -> None:
 
 @main.command()
 def page() -> None:
-    """Write docs/quality.md from the results."""
-    from evaluation.page import PAGE
+    """Write docs/quality.md and docs/answers.md from the results."""
+    from evaluation.page import ANSWERS, PAGE, answers_page
     from evaluation.page import page as made
 
     PAGE.write_text(made())
+    ANSWERS.write_text(answers_page())
 
 
 if __name__ == "__main__":

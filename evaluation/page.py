@@ -8,9 +8,10 @@ from typing import Any, Final
 from evaluation.dataset import ATTACK_KINDS, LANGUAGES, STYLES
 from evaluation.run import RESULTS
 
-__all__ = ["PAGE", "page"]
+__all__ = ["ANSWERS", "PAGE", "answers_page", "page"]
 
 PAGE: Final = Path("docs/quality.md")
+ANSWERS: Final = Path("docs/answers.md")
 _Row = dict[str, Any]
 
 
@@ -142,7 +143,7 @@ def page() -> str:
 
 Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md).
 The rules, the prompts and the weights were made with the chats and drafts called `dev`; what is reported is measured with the others, of
-which only totals were seen meanwhile.
+which only totals were seen meanwhile. Twenty answers in full: [answers.md](answers.md).
 
 {_table(["", "wanted", "measured"], _targets(found))}
 """,
@@ -154,6 +155,46 @@ which only totals were seen meanwhile.
         _attacks(found["attacks"]) if "attacks" in found else "",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def answers_page() -> str:
+    """Twenty answers, for a reader to judge; nothing if they were not made yet.
+
+    Raises:
+        OSError: there are no results: run the evaluation first.
+    """
+    made = json.loads(RESULTS.read_text()).get("answers", [])
+    if not made:
+        return ""
+    parts = [
+        f"""# {len(made)} answers
+
+Not chosen by how good they are: of each of seven languages the first two test chats by name, and of each style the first draft. The embedded default model, as it is; made
+by `make eval`. The chats are in [evaluation/data/chats/test](../evaluation/data/chats/test): judge whether these lines are what you would want to know of them.
+"""
+    ]
+    for one in made:
+        if "chat" in one:
+            name = one["chat"]
+            parts.append(
+                f"## [{name}](../evaluation/data/chats/test/{name}.toml), {one['messages']} messages\n\n"
+                + "\n".join(_line(line) for line in one["lines"])
+            )
+        else:
+            told = "\n".join(f"{at}. {text}" for at, text in enumerate(one["suggestions"], 1))
+            parts.append(
+                f"## {one['style']}\n\n> {one['draft']}\n\n{told or 'No suggestion was good enough.'}"
+            )
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _line(line: dict[str, Any]) -> str:
+    cited = ", ".join(line["messages"])
+    return (
+        f"- **{line['sender']}**: {line['text']} [{cited}]"
+        if line["sender"]
+        else f"- *{line['text']}* [{cited}]"
+    )
 
 
 def _best(found: dict[str, list[_Row]]) -> bool:

@@ -13,7 +13,7 @@ import click
 
 from evaluation import systems
 from evaluation.attacking import DEFENCES, play
-from evaluation.dataset import DATA, Chat, load_attacks, load_chats, load_drafts
+from evaluation.dataset import DATA, LANGUAGES, STYLES, Chat, load_attacks, load_chats, load_drafts
 from evaluation.drafts import suggest
 from evaluation.engine import CachedEngine, Silent
 from evaluation.measure import Line, Measured, measure
@@ -114,10 +114,25 @@ def drafts(engine: CachedEngine) -> list[dict[str, Any]]:
     return [asdict(suggest(engine, draft)) for draft in _watched("drafts", every)]
 
 
+def answers(engine: CachedEngine) -> list[dict[str, Any]]:
+    """Twenty answers in full, for a reader: of each language the first two chats by name, of each style the first draft."""
+    chats = sorted(load_chats(), key=lambda chat: chat.name)
+    drafts = [draft for draft in load_drafts() if not draft.id.startswith("dev-")]
+    first = [next(draft for draft in drafts if draft.style == style) for style in STYLES]
+    found: list[dict[str, Any]] = []
+    for code in LANGUAGES[:7]:
+        for chat in [chat for chat in chats if chat.language == code][:2]:
+            lines = [asdict(line) for line in systems.sottovoce(engine, chat)]
+            found.append({"chat": chat.name, "language": code, "messages": len(chat.lines), "lines": lines})
+    rewrites = [(draft, suggest(engine, draft).suggestions) for draft in first]
+    return found + [{"draft": one.text, "style": one.style, "suggestions": made} for one, made in rewrites]
+
+
 _PARTS: Final[dict[str, Callable[[CachedEngine], Any]]] = {
     "summaries": summaries,
     "harmless": harmless,
     "drafts": drafts,
+    "answers": answers,
     "attacks": attacks,
     "plain": plain,
 }

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final
 
+from sottovoce.cli.eventmetrics import Metric, metrics_of
 from sottovoce.cli.metrics import events
-from sottovoce.core.metrics import metrics_of
 
 HEAD: Final = """# Log events
 
@@ -18,12 +18,9 @@ Made by `python scripts/event_list.py` from the declarations. This is all that a
 text (`core.events`). What a session's process inside a CVM sends on its way out is taken only if it is one of these, with exactly these fields in
 bounds (`tee.logfilter`); anything else stays inside. A word is one of the list behind it.
 
-`sottovoce metrics` makes numbers of them for Prometheus, and of nothing else: how often an event came, the sum or the last value of a whole number, histograms of times (in
-seconds) and of sizes (in bits). Labels are the words of an event.
-
-    sottovoce serve gateway --config gateway.toml 2>> gateway.log
-    sottovoce metrics gateway.log
-    curl http://127.0.0.1:9464/metrics
+`sottovoce metrics` makes numbers of them for Prometheus, and of nothing else ([operating.md](operating.md)): how often an event came, the sum or the last value of a whole
+number, histograms of times (in seconds) and of sizes (in bits). Labels are the flags and words of an event. Numbers that are codes are not measured.
+There are {most} series at most.
 """
 
 
@@ -33,20 +30,28 @@ def _type(kind: Any) -> str:
     return {bool: "yes or no", int: "whole number", float: "number"}[kind]
 
 
+def _measured(metric: Metric) -> str:
+    labels = f"{{{', '.join(metric.labels)}}}" if metric.labels else ""
+    return f"{metric.kind} `{metric.name}{labels}`"
+
+
 def page() -> Iterator[str]:
     """The lines of the page."""
-    yield HEAD
+    kinds = events()
+    yield HEAD.format(most=f"{sum(metric.series for kind in kinds for metric in metrics_of(kind)) + 1:,}")
     module = ""
-    for kind in events():
+    for kind in kinds:
         if kind.__module__ != module:
             module = kind.__module__
             yield f"## {module.removeprefix('sottovoce.')}\n"
-        yield f"**{kind.__name__}**. {inspect.getdoc(kind)}\n"
-        yield "| field | values |"
-        yield "|---|---|"
+        whole, *others = metrics_of(kind)
+        measured = dict.fromkeys(whole.labels, "label") | {one.field: _measured(one) for one in others}
+        yield f"**{kind.__name__}**. {inspect.getdoc(kind)} It is the {_measured(whole)}.\n"
+        yield "| field | values | metric |"
+        yield "|---|---|---|"
         for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-            yield f"| `{field.name}` | {_type(field.type)} |"
-        yield f"\nMetrics: {', '.join(f'`{metric.name}`' for metric in metrics_of(kind))}\n"
+            yield f"| `{field.name}` | {_type(field.type)} | {measured.get(field.name, 'none')} |"
+        yield ""
 
 
 def main() -> None:

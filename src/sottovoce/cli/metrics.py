@@ -1,6 +1,8 @@
 """`sottovoce metrics`: what services log, as Prometheus reads it."""
 
+import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from sottovoce.cli.main import Context
 from sottovoce.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sottovoce.cli.eventmetrics import EventMetrics
     from sottovoce.core.events import Event
 
 __all__ = ["MODULES", "Follower", "events", "metrics"]
@@ -59,45 +62,72 @@ class _Lines:
         self._rest = rest[: _LINE + 1]
         return [line for line in lines if line.strip()]
 
+    def end(self) -> list[bytes]:
+        """What was never ended, as a line."""
+        return self.feed(b"\n")
+
 
 class Follower:
-    """A file that grows, is cut, or is put aside for a new one of its name."""
+    """A file that grows, is cut, or is put aside for a new one of its name; read from its beginning.
+
+    One that is cut and longer again within half a second looks as if it had only grown.
+
+    Raises:
+        ConfigError: it is not there at first, cannot be read, or is no file; `read` too, but waits where there is none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = -1
         self._lines = _Lines()
+        try:
+            self._fd = self._open()
+        except FileNotFoundError:
+            raise ConfigError(
+                "a log is not there", hint=f"{path}: start the service first, or name another file"
+            ) from None
 
     def read(self) -> Iterator[bytes]:
         """The whole lines that have come since the last time."""
-        while self._fd < 0 or not self._is_current():
-            # What an old file still has comes first.
-            yield from self._rest()
-            self.close()
-            try:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return  # between two files, there is none for a moment
-            self._lines = _Lines()
-        yield from self._rest()
+        yield from self._grown()
+        if (fd := self._following()) is not None:
+            yield from self._grown()  # what came last into the one that was put aside
+            yield from self._lines.end()
+            os.close(self._fd)
+            self._fd = fd
+            yield from self._grown()
 
-    def _is_current(self) -> bool:
-        mine, at = os.fstat(self._fd), os.lseek(self._fd, 0, os.SEEK_CUR)
+    def _open(self) -> int:
         try:
-            named = self._path.stat()
+            # A pipe that nobody writes into would hold up everything.
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise
         except OSError:
-            return True
-        return (mine.st_dev, mine.st_ino) == (named.st_dev, named.st_ino) and mine.st_size >= at
+            raise ConfigError("a log cannot be read", hint=f"{self._path}: may this user read it?") from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ConfigError("a log is no file", hint=f"{self._path}: lead a pipe into standard input")
+        return fd
 
-    def _rest(self) -> Iterator[bytes]:
-        while self._fd >= 0 and (data := os.read(self._fd, _READ)):
+    def _following(self) -> int | None:
+        """What has the name now, if that is another file or one that was cut."""
+        try:
+            fd = self._open()
+        except FileNotFoundError:
+            return None  # between two files, there is none for a moment
+        now, at = os.fstat(fd), os.lseek(self._fd, 0, os.SEEK_CUR)
+        if os.path.samestat(now, os.fstat(self._fd)) and now.st_size >= at:
+            os.close(fd)
+            return None
+        return fd
+
+    def _grown(self) -> Iterator[bytes]:
+        while data := os.read(self._fd, _READ):
             yield from self._lines.feed(data)
 
     def close(self) -> None:
         """Let the file go."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        os.close(self._fd)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -119,50 +149,53 @@ def _address(text: str) -> tuple[str, int]:
 def metrics(context: Context, files: tuple[Path, ...], listen: str) -> None:  # noqa: ARG001
     """Count and time what services log, for Prometheus.
 
-    The lines come from FILES, which are followed, or from standard input until it ends. A line that is no declared event is counted as such, and what it
-    says is not kept.
+    The lines come from FILES, which are read from their beginning and followed, or from standard input until it ends. A line that is no declared event is
+    counted as such, and what it says is not kept.
     """
-    from prometheus_client import start_http_server
+    from sottovoce.cli.eventmetrics import EventMetrics
 
-    from sottovoce.core.metrics import EventMetrics
-
-    for path in files:
-        if not path.exists():
-            raise ConfigError(
-                "a log is not there", hint=f"{path}: start the service first, or name another file"
-            )
     host, port = _address(listen)
     counted = EventMetrics(events())
+    with contextlib.ExitStack() as open_:
+        followers = [open_.enter_context(contextlib.closing(Follower(path))) for path in dict.fromkeys(files)]
+        for follower in followers:  # before anybody looks: what was there is not new
+            for line in follower.read():
+                counted.take(line)
+        open_.enter_context(_served(counted, host, port))
+        for line in _followed(followers) if followers else _standard_input():
+            counted.take(line)
+
+
+@contextlib.contextmanager
+def _served(counted: "EventMetrics", host: str, port: int) -> Iterator[None]:
+    """Serve the page, and say where."""
+    from prometheus_client import start_http_server
+
     try:
         server, thread = start_http_server(port, host, registry=counted.registry)
-    except OSError:
+    except (OSError, UnicodeError):
         raise ConfigError(
             "nobody can listen there",
-            hint=f"{listen} is taken, or is no address of this machine; --listen takes another",
+            hint="the port is taken, or it is no address of this machine; --listen takes another",
         ) from None
-    click.echo(f"http://{host}:{server.server_port}/metrics", err=True)
     try:
-        for line in _followed(files) if files else _standard_input():
-            counted.take(line)
+        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics", err=True)
+        yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def _followed(files: tuple[Path, ...]) -> Iterator[bytes]:
-    followers = [Follower(path) for path in files]
-    try:
-        while True:
-            for follower in followers:
-                yield from follower.read()
-            time.sleep(_PAUSE)
-    finally:
+def _followed(followers: list[Follower]) -> Iterator[bytes]:
+    while True:
         for follower in followers:
-            follower.close()
+            yield from follower.read()
+        time.sleep(_PAUSE)
 
 
 def _standard_input() -> Iterator[bytes]:
     lines = _Lines()
     while data := os.read(0, _READ):
         yield from lines.feed(data)
+    yield from lines.end()

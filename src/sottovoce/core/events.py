@@ -26,7 +26,7 @@ _FIELD_TYPES = (bool, int, float, Enum)
 class Event:
     """Base of all log events; declare one with `@event`.
 
-    Whole numbers are counts of what happened since the last such line, unless they are named here (`core.metrics`).
+    Whole numbers are counts of what happened since the last such line, unless they are named here (`cli.eventmetrics`).
     """
 
     STATE: ClassVar[frozenset[str]] = frozenset()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import pkgutil
 from enum import Enum
@@ -14,9 +15,10 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import sottovoce
+from script_kit import DOCS
+from sottovoce.cli.eventmetrics import EventMetrics, metrics_of
 from sottovoce.cli.metrics import MODULES, events
 from sottovoce.core.events import Event, encode_event
-from sottovoce.core.metrics import EventMetrics, metrics_of
 from sottovoce.edge.gateway import KeysRead
 from sottovoce.tee.logfilter import Code, Party, SessionClosed, WorkerLost
 
@@ -29,6 +31,25 @@ CLOSED = SessionClosed(
     received_bits=13,
     sent_bits=15,
 )
+
+
+SUMS = {
+    "Relayed": {"relayed", "directories", "refused", "failed", "broken_off"},
+    "Routed": {
+        "opened",
+        "refused",
+        "turns",
+        "closed",
+        "ended_by_cvm",
+        "broken_off",
+        "idle",
+        "too_long",
+    },
+    "Served": {"sessions", "turns", "refused", "unopened", "replays", "broken_off", "store"},
+    "SessionClosed": {"requests"},
+    "TokensIssued": {"issued", "refused_account", "refused_quota", "refused_request", "failed"},
+}
+"""Fields that are added up. That a new one is an amount, and neither a state nor a code, is said here too."""
 
 
 def series(metrics: EventMetrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -67,6 +88,15 @@ def test_every_field_has_its_metric_or_says_why_not() -> None:
         assert names - measured - labels == kind.CODES
 
 
+def test_what_is_added_up_was_meant_to_be() -> None:
+    found: dict[str, set[str]] = {}
+    for kind in events():
+        for metric in metrics_of(kind):
+            if metric.kind == "counter" and metric.field:
+                found.setdefault(kind.__name__, set()).add(metric.field)
+    assert found == SUMS
+
+
 def test_names_are_used_once() -> None:
     names = [metric.name for kind in events() for metric in metrics_of(kind)]
     assert len(set(names)) == len(names)
@@ -79,7 +109,7 @@ def test_what_an_event_counts() -> None:
     found = series(metrics)
     by = words(role="predictor", code="closed")
     assert found["sottovoce_session_closed_total", by] == 2
-    assert found["sottovoce_session_closed_requests_total", ()] == 4
+    assert found["sottovoce_session_closed_requests_total", by] == 4
     assert found["sottovoce_session_closed_duration_seconds_sum", by] == pytest.approx(1.6)
     assert found[
         "sottovoce_session_closed_duration_seconds_bucket", words(role="predictor", code="closed", le="0.1")
@@ -102,6 +132,25 @@ def test_a_state_is_the_last_one_and_a_code_is_none() -> None:
     assert KeysRead.__name__ == read["event"]
 
 
+def test_counters_begin_at_zero_and_states_when_they_are_known() -> None:
+    metrics = EventMetrics(events())
+    found = series(metrics)
+    for party in Party:
+        assert found["sottovoce_worker_lost_total", words(role=party.value)] == 0
+    assert found["sottovoce_served_sessions_total", ()] == 0
+    states = {metric.name for kind in events() for metric in metrics_of(kind) if metric.kind == "gauge"}
+    assert len(states) > 5
+    assert not states & {name for name, _ in found}
+
+
+def test_a_code_below_zero_is_no_reason_to_refuse() -> None:
+    metrics = EventMetrics(events())
+    metrics.take(encode_event(WorkerLost(role=Party.GUARD, signal=9, status=-9)))
+    found = series(metrics)
+    assert found["sottovoce_worker_lost_total", words(role="guard")] == 1
+    assert found["sottovoce_lines_refused_total", ()] == 0
+
+
 SECRET = "quokka-4711"
 GOOD = json.loads(encode_event(CLOSED))
 
@@ -116,6 +165,12 @@ GOOD = json.loads(encode_event(CLOSED))
         json.dumps({**GOOD, "code": SECRET}).encode(),
         json.dumps({**GOOD, "requests": SECRET}).encode(),
         json.dumps({**GOOD, "requests": 1 << 50}).encode(),
+        json.dumps({**GOOD, "requests": -1}).encode(),
+        json.dumps({**GOOD, "cpu_ms": -0.5}).encode(),
+        json.dumps({**GOOD, "cpu_ms": float("nan")}).encode(),
+        json.dumps({**GOOD, "cpu_ms": float("inf")}).encode(),
+        json.dumps({"event": "Event"}).encode(),
+        json.dumps([GOOD]).encode(),
         json.dumps({key: value for key, value in GOOD.items() if key != "role"}).encode(),
         b"[" * 100_000,
     ],
@@ -154,16 +209,19 @@ def test_labels_are_words_of_the_declaration(data: st.DataObject) -> None:
     assert told <= allowed
 
 
+def _all_labels(kind: Any) -> list[Any]:
+    """All values of a label, one of another field."""
+    if issubclass(kind, Enum):
+        return list(kind)
+    return [False, True] if kind is bool else [kind(1)]
+
+
 def test_there_are_only_so_many_series() -> None:
-    most = 0
+    metrics = EventMetrics(events())
     for kind in events():
-        sizes = {
-            field.name: len(field.type) if issubclass(field.type, Enum) else 2  # type: ignore[arg-type]
-            for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-        }
-        for metric in metrics_of(kind):
-            combinations = 1
-            for label in metric.labels:
-                combinations *= sizes[label]
-            most += combinations * (20 if metric.kind == "histogram" else 1)
-    assert most < 10_000
+        fields = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for values in itertools.product(*(_all_labels(of) for of in fields.values())):
+            metrics.take(encode_event(kind(**dict(zip(fields, values, strict=True)))))
+    most = sum(metric.series for kind in events() for metric in metrics_of(kind)) + 1
+    assert len(series(metrics)) == most < 5000
+    assert f"{most:,} series" in (DOCS / "log-events.md").read_text()
