@@ -32,7 +32,7 @@ mutate: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/mutate.py run
 	$(BIN)/python scripts/mutation_page.py --write
 
-# An hour or two on two cores. What the model has said before is kept in build/ and not computed again.
+# What the model has said before is in evaluation/said.jsonl and not computed again; all of it takes two or three hours on two cores.
 eval: setup
 	@$(UV) sync --quiet --locked --all-extras --group evaluation --python $(BIN)/python
 	@$(BIN)/sottovoce model fetch

@@ -93,6 +93,7 @@ def read(events: Iterator[bytes], began: float) -> Said:
             if not line.startswith(b"data: {"):
                 continue
             chunk = json.loads(line[6:])
+            assert "error" not in chunk, chunk["error"]
             if any(choice["delta"].get("content") for choice in chunk["choices"]):
                 said.last = time.perf_counter() - began
                 said.first = said.first or said.last

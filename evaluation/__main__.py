@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from pathlib import Path
 
 import click
 
@@ -55,13 +56,19 @@ def fit() -> None:
     type=click.Choice(["summaries", "harmless", "drafts", "answers", "attacks", "plain"]),
 )
 @click.option("--threads", default=2, show_default=True, help="As many cores as nobody else uses.")
-def run(only: tuple[str, ...], threads: int) -> None:
+@click.option(
+    "--said",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Where what the model says is kept; a new file has it say everything anew, in an hour or more.",
+)
+def run(only: tuple[str, ...], threads: int, said: Path | None) -> None:
     """Run the evaluation with the default model; what it has said before is not computed again."""
-    from evaluation.engine import NoModelError
+    from evaluation.engine import CACHE, NoModelError
     from evaluation.run import run as run_parts
 
     try:
-        run_parts(only, threads=threads)
+        run_parts(only, threads=threads, said=said or CACHE)
     except NoModelError as error:
         sys.exit(f"evaluation: {error}")
 

@@ -15,7 +15,8 @@ from sottovoce.tee.features.prompts import PROMPTS
 
 __all__ = ["CachedEngine", "NoModelError", "Silent"]
 
-CACHE: Final = Path("build/evaluation/said.jsonl")
+CACHE: Final = Path(__file__).parent / "said.jsonl"
+"""What the model has said, with the question's digest: it comes with the project, so that what is made of it can be measured again within minutes."""
 
 
 class NoModelError(Exception):
@@ -55,7 +56,6 @@ class CachedEngine:
         self._threads = threads
         self._engine: Engine | None = None
         self.name: Final = DEFAULT.name
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._said: dict[str, list[str]] = {}
         if path.exists():
             for line in path.read_text().splitlines():

@@ -15,7 +15,7 @@ from evaluation import systems
 from evaluation.attacking import DEFENCES, play
 from evaluation.dataset import DATA, LANGUAGES, STYLES, Chat, load_attacks, load_chats, load_drafts
 from evaluation.drafts import suggest
-from evaluation.engine import CachedEngine, Silent
+from evaluation.engine import CACHE, CachedEngine, Silent
 from evaluation.measure import Line, Measured, measure
 from sottovoce.tee.features.quoting import LEFT_OUT
 
@@ -79,8 +79,8 @@ def summaries(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def attacks(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
-    """Every attack with and without each defence."""
+def attacks(engine: CachedEngine) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Every attack with and without each defence, as they come: first with all."""
     found: dict[str, list[dict[str, Any]]] = {}
     every = load_attacks()
     for name, make in DEFENCES.items():
@@ -93,7 +93,7 @@ def attacks(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
         for attack in _watched(f"attacks, {name}", every):
             outcome = play(attack, bound, held[attack.carrier.name])
             found[name].append({**asdict(outcome), "succeeded": outcome.succeeded})
-    return found
+        yield found
 
 
 def plain(engine: CachedEngine) -> list[dict[str, Any]]:
@@ -138,15 +138,16 @@ _PARTS: Final[dict[str, Callable[[CachedEngine], Any]]] = {
 }
 
 
-def run(only: Sequence[str] = (), *, threads: int = 2, path: Path = RESULTS) -> None:
-    """Run `only` these parts, or all, on `threads` cores, and write what came of it beside what was there.
+def run(only: Sequence[str] = (), *, threads: int = 2, path: Path = RESULTS, said: Path = CACHE) -> None:
+    """Run `only` these parts, or all, on `threads` cores, and write what came of it beside what was there; `said` keeps what the model says.
 
     Raises:
         NoModelError: the default model is not here.
     """
     found = json.loads(path.read_text()) if path.exists() else {}
-    with CachedEngine(threads=threads) as engine:
+    with CachedEngine(said, threads=threads) as engine:
         for name, part in _PARTS.items():
             if not only or name in only:
-                found[name] = part(engine)
-                path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+                made = part(engine)
+                for found[name] in made if isinstance(made, Iterator) else (made,):
+                    path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n")

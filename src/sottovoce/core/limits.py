@@ -42,6 +42,8 @@ class Limits:
     """Protocol 2."""
     session_total: float = 600.0
     """Protocol 2."""
+    peer_total: float = 660.0
+    """Of an orchestrator's session with a back end: it begins before the device's, and the guard has nothing to do while that waits for the model."""
     checkpoint_age: int = 24 * 3600
     """Protocol 6.9."""
     release_life: int = 21 * 24 * 3600

@@ -89,6 +89,7 @@ class Server:
         self._party = Party(machine.settings.role)
         # Only an orchestrator's processes take long to make; others are made when somebody connects.
         self._spares = max(1, machine.settings.spares) if machine.role.backends else 0
+        self._life = LIMITS.session_total if machine.role.backends else LIMITS.peer_total
         self._processes: set[_Process] = set()
         self._pending: deque[socket.socket] = deque()
         self._slots: deque[_Process] = deque()
@@ -182,7 +183,7 @@ class Server:
                 continue
             best.serving = True
             self._spares_due = max(self._spares_due, time.monotonic() + _BREATH)
-            best.deadline = time.monotonic() + LIMITS.session_total + _GRACE
+            best.deadline = time.monotonic() + self._life + _GRACE
 
     # Processes.
 

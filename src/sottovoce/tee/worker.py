@@ -45,8 +45,6 @@ _PATIENCE: Final = 5.0
 _PAUSE: Final = 0.1
 _HUNG: Final = 3
 """Exit status of a process in which something hangs."""
-_PEER_IDLE: Final = 2 * LIMITS.session_idle
-"""Seconds for which an orchestrator's connection may be idle: it is made ahead of the session that uses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +153,9 @@ class _Process:
             admit=self._admit,
             cadence=self._machine.settings.cadence_ms / 1000,
             steady=not self._is_back_end,
-            idle=_PEER_IDLE if self._is_back_end else LIMITS.session_idle,
+            # An orchestrator's connection is made ahead, and may have to wait as long as its session lasts.
+            idle=LIMITS.peer_total if self._is_back_end else LIMITS.session_idle,
+            total=LIMITS.peer_total if self._is_back_end else LIMITS.session_total,
         )
         opened = asyncio.ensure_future(self._log_opened(conversation, began))
         code = await conversation.run()
