@@ -80,7 +80,8 @@ def page() -> None:
     from evaluation.page import page as made
 
     PAGE.write_text(made())
-    ANSWERS.write_text(answers_page())
+    if answers := answers_page():
+        ANSWERS.write_text(answers)
 
 
 if __name__ == "__main__":

@@ -137,13 +137,14 @@ def page() -> str:
     if "plain" in found:
         found["summaries"]["the model, one line of prompt"] = found["plain"]
     harmless = _of_summaries(found["harmless"])[0]
+    answers = " Twenty answers in full: [answers.md](answers.md)." if "answers" in found else ""
     lacking = ", ".join(name for part, name in _PARTS.items() if part not in found)
     parts = [
         f"""# How good the answers are
 
 Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md).
 The rules, the prompts and the weights were made with the chats and drafts called `dev`; what is reported is measured with the others, of
-which only totals were seen meanwhile. Twenty answers in full: [answers.md](answers.md).
+which only totals were seen meanwhile.{answers}
 
 {_table(["", "wanted", "measured"], _targets(found))}
 """,
