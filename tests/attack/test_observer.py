@@ -92,7 +92,7 @@ class UnsafePacedEngineForTests:
     ) -> Iterator[str]:
         del sampling, prompt
         which = int(turns[-1].text.partition("number ")[2].split()[0])
-        time.sleep(0.03 * (7 * which % ANSWERS))  # another prompt takes another time to read
+        time.sleep(0.012 * (7 * which % ANSWERS))  # another prompt takes another time to read
         yield opening
         yield "".join(f" {word}" for word in WORDS[: 2 + which])
         yield "."

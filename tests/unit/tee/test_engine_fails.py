@@ -58,7 +58,7 @@ class UnsafeSlowEngineForTests:
 @pytest.fixture(scope="module")
 def cvms() -> Iterator[tuple[EvidenceWorld, Cvm, Cvm, Cvm]]:
     world = EvidenceWorld()
-    with mock.patch.object(predictor, "_SILENCE", 0.5):
+    with mock.patch.object(predictor, "_SILENCE", 3.0):
         back = start_cvm(world, PredictorRole(UnsafeSlowEngineForTests()))  # type: ignore[arg-type]  # any role will do
     guard = start_cvm(world, GuardRole())  # type: ignore[arg-type]
     wiring = {"predictor": back.address, "guard": guard.address}
