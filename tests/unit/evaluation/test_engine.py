@@ -9,6 +9,7 @@ import pytest
 from evaluation import engine
 from evaluation.engine import CACHE, CachedEngine
 
+from sottovoce.simulator.models import DEFAULT
 from sottovoce.tee.engines import Sampling, Turn
 
 HELLO = [Turn(role="user", text="Hello")]
@@ -29,7 +30,7 @@ class UnsafeCountingEngineForTests:
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnsafeCountingEngineForTests:
     made = UnsafeCountingEngineForTests()
     monkeypatch.setattr(engine, "default_folder", lambda: tmp_path)
-    (tmp_path / engine.DEFAULT.file).touch()
+    (tmp_path / DEFAULT.file).touch()
     monkeypatch.setattr(CachedEngine, "_loaded", made)
     return made
 
