@@ -1,12 +1,14 @@
 """What a summary is measured by: the facts that it holds, the false statements that it makes, and its length."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.dataset import Chat, Fact
 from evaluation.matching import says
+from sottovoce.tee.features.quoting import LEFT_OUT
 
-__all__ = ["Line", "Measured", "Total", "measure", "total"]
+__all__ = ["Line", "Measured", "Total", "measure", "stands_in", "total"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +98,9 @@ def total(found: Sequence[Measured]) -> Total:
         lines=sum(one.lines for one in found) / count,
         characters=sum(one.characters for one in found) / count,
     )
+
+
+def stands_in(quote: str, text: str) -> bool:
+    """Whether `text` has all of `quote` in its order, but for what a summary leaves out."""
+    parts = re.split("|".join(map(re.escape, LEFT_OUT)), quote.removesuffix("…"))
+    return re.search(".+?".join(map(re.escape, parts)), text, re.DOTALL) is not None

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.dataset import ATTACK_KINDS, LANGUAGES, STYLES
-from evaluation.run import RESULTS
 
-__all__ = ["ANSWERS", "PAGE", "answers_page", "page"]
+__all__ = ["ANSWERS", "PAGE", "RESULTS", "answers_page", "page"]
 
+RESULTS: Final = Path(__file__).parent / "results.json"
 PAGE: Final = Path("docs/quality.md")
 ANSWERS: Final = Path("docs/answers.md")
 _Row = dict[str, Any]

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,12 +15,11 @@ from evaluation.attacking import DEFENCES, play
 from evaluation.dataset import DATA, LANGUAGES, STYLES, Chat, load_attacks, load_chats, load_drafts
 from evaluation.drafts import suggest
 from evaluation.engine import CACHE, CachedEngine, Silent
-from evaluation.measure import Line, Measured, measure
-from sottovoce.tee.features.quoting import LEFT_OUT
+from evaluation.measure import Line, Measured, measure, stands_in
+from evaluation.page import RESULTS
 
-__all__ = ["RESULTS", "run"]
+__all__ = ["run"]
 
-RESULTS: Final = Path(__file__).parent / "results.json"
 _T = TypeVar("_T")
 
 
@@ -49,16 +47,10 @@ def _measured(chat: Chat, lines: Sequence[Line]) -> dict[str, Any]:
         "characters": found.characters,
         "quotes": len(quotes),
         "not verbatim": sum(
-            not line.messages or not _stands_in(line.text, texts[line.messages[0]]) for line in quotes
+            not line.messages or not stands_in(line.text, texts[line.messages[0]]) for line in quotes
         ),
         "own words": [line.text for line in lines if not line.sender],
     }
-
-
-def _stands_in(quote: str, text: str) -> bool:
-    """Whether `text` has all of `quote` in its order, but for what a summary leaves out."""
-    parts = re.split("|".join(map(re.escape, LEFT_OUT)), quote.removesuffix("…"))
-    return re.search(".+?".join(map(re.escape, parts)), text, re.DOTALL) is not None
 
 
 def summaries(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:

@@ -2,8 +2,8 @@
 
 import json
 
-from evaluation.page import ANSWERS, PAGE, answers_page, page
-from evaluation.run import RESULTS, _stands_in
+from evaluation.measure import stands_in
+from evaluation.page import ANSWERS, PAGE, RESULTS, answers_page, page
 
 
 def test_the_pages_are_current() -> None:
@@ -17,7 +17,7 @@ def test_no_quote_is_made_up() -> None:
 
 def test_what_stands_in_a_message() -> None:
     text = "Sign up at https://club.example by Friday. Bring 5 for the cake"
-    assert _stands_in("Sign up at [link] by Friday.", text)
-    assert _stands_in("Sign up at [link] by…", text)
-    assert not _stands_in("Sign up at [link] by Monday.", text)
-    assert not _stands_in("by Friday. Sign up at [link]", text)
+    assert stands_in("Sign up at [link] by Friday.", text)
+    assert stands_in("Sign up at [link] by…", text)
+    assert not stands_in("Sign up at [link] by Monday.", text)
+    assert not stands_in("by Friday. Sign up at [link]", text)
