@@ -135,8 +135,10 @@ def test_nothing_is_left_in_memory_logs_or_files(world: World, device: Device, c
     parents = set(pids) | {child for pid in pids for child in _children(pid)}
     assert not found & set(pids)
     _wait_until_gone(found - parents)
-    left = {pid: here for pid in family(pids) if (here := in_memory(pid, canaries.words))}
-    assert left == {}
+    # The second request's processes end a moment after it; whatever else holds a word holds it still when they have.
+    end = time.monotonic() + _SESSIONS_END_WITHIN
+    while left := {pid: here for pid in family(pids) if (here := in_memory(pid, canaries.words))}:
+        assert time.monotonic() < end, left
     assert in_files(world.folder, canaries.words) == {}
     assert in_files(device.home, canaries.words) == {}
     assert in_files(SHARED_MEMORY, canaries.words) == {}
