@@ -132,18 +132,29 @@ class _Answer:
         self._decoder = AnswerDecoder()
         self._status = 0
         self._problem = b""
+        self._failure: ServiceError | None = None
 
     def feed(self, event: Head | Body | Over) -> list[AnswerEvent]:
         match event:
             case Head():
                 self._status = event.status
             case Body() if self._status == _OK:
-                return self._decoder.feed(event.data)
+                return self._said(event.data)
             case Body():
                 self._problem = (self._problem + event.data)[:_PROBLEM]
         return []
 
+    def _said(self, data: bytes) -> list[AnswerEvent]:
+        try:
+            return self._decoder.feed(data) if self._failure is None else []
+        except ServiceError as failure:
+            # Told when the padding is over: who left at once would show that it failed, and when.
+            self._failure = failure
+            return []
+
     def finish(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         if self._status != _OK:
             raise self._refusal()
         self._decoder.finish()

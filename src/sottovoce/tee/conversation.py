@@ -177,7 +177,9 @@ class Conversation:
             await self._more()
 
     async def _more(self) -> None:
-        async with asyncio.timeout(self._idle):
+        # Who has not proved yet who it is may not be idle for long.
+        idle = self._idle if self.open.is_set() else min(self._idle, LIMITS.session_idle)
+        async with asyncio.timeout(idle):
             await self._news.wait()
 
     async def _end_turn(self) -> None:
@@ -227,7 +229,7 @@ class Conversation:
         due = time.monotonic() + after
         await asyncio.sleep(after)
         while not pacer.is_over:
-            await self._burst(pacer.tick())
             # A late frame moves those after it: catching up would show that it was late.
-            due = max(due + self._cadence, time.monotonic())
+            due = max(due, time.monotonic()) + self._cadence
+            await self._burst(pacer.tick())
             await asyncio.sleep(due - time.monotonic())

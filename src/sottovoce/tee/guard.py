@@ -23,6 +23,8 @@ from sottovoce.tee.features.chatgate import ChatGate
 from sottovoce.tee.features.checks import check_suggestion
 from sottovoce.tee.features.gate import HeadlineGate, check_quote
 from sottovoce.tee.features.rewrite import SUGGESTIONS
+from sottovoce.tee.features.spelling import correct
+from sottovoce.tee.features.text import clean, content_words
 from sottovoce.tee.roles import ASGIApp, Session
 from sottovoce.tee.settings import Settings
 
@@ -152,12 +154,19 @@ class Guard:
 
     def _suggestion(self, text: str, sources: _Sources) -> Judgement:
         reason = check_suggestion(sources.draft, text, sources.style, self._given)
+        if reason is None and self._is_from_the_chat(text, sources.draft):
+            reason = "context"
         if sources.task != "rewrite" or len(self._given) >= SUGGESTIONS:
             reason = "form"
         if reason is not None:
             return _drop(reason)
         self._given.append(text)
         return {"verdict": "pass", "text": text, "messages": []}
+
+    def _is_from_the_chat(self, text: str, draft: str) -> bool:
+        """Whether a suggestion has words that matter from the messages before the draft, and not from the draft."""
+        theirs = {word for one in self._messages.values() for word in content_words(one.text)}
+        return bool(content_words(text) & (theirs - content_words(correct(clean(draft)))))
 
     def _headline(self, part: _Piece | _End, gate: HeadlineGate) -> Judgement:
         if gate.closed and gate.reason is not None:

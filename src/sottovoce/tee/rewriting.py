@@ -1,5 +1,6 @@
 """Other wordings of a draft: asked of the model, judged by the guard, filled up by rules."""
 
+import asyncio
 from contextlib import aclosing
 from typing import Annotated, Literal
 
@@ -46,8 +47,9 @@ class Rewriting:
         self._backends.told = lines.waiting
         draft, style = self._request.draft, self._request.style
         context = [{"sender": one.sender, "text": one.text} for one in self._context]
-        await self._backends.show_guard({"task": "rewrite", "draft": draft, "style": style})
-        if any(addresses_machine(one.text) or addresses_machine(one.sender) for one in self._context):
+        sent = [{"id": one.id, "sender": one.sender, "text": one.text} for one in self._context]
+        await self._backends.show_guard({"task": "rewrite", "draft": draft, "style": style, "messages": sent})
+        if await asyncio.to_thread(self._has_orders):
             await lines.write({"event": "dropped", "kind": "message", "reason": "instructions"})
         for variant in range(rewrite.ATTEMPTS):
             if self._given == rewrite.SUGGESTIONS:
@@ -69,6 +71,9 @@ class Rewriting:
         await lines.write(
             {"event": "done", "method": _method(by_model, self._given), "model": self._backends.model}
         )
+
+    def _has_orders(self) -> bool:
+        return any(addresses_machine(one.text) or addresses_machine(one.sender) for one in self._context)
 
     async def _offer(self, lines: Lines, text: str, *, quietly: bool = False) -> None:
         verdict = await self._backends.judge({"kind": "suggestion", "text": text})

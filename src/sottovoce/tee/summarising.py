@@ -183,7 +183,9 @@ class Summarising:
                 if quote.messages[0] in ids:
                     passed = await self._quote(lines, quote, inside) or passed
         # Said in plain sight: a message that gives orders to the machine is neither quoted nor shown to it.
-        hostile = sum(addresses_machine(message.text) for message in messages)
+        hostile = await asyncio.to_thread(
+            lambda: sum(addresses_machine(message.text) for message in messages)
+        )
         for _ in range(min(hostile, _NOTICES)):
             await lines.write({"event": "dropped", **about, "kind": "highlight", "reason": "instructions"})
         return passed

@@ -258,7 +258,7 @@ def test_the_model_sees_the_chat_before_a_draft_only_where_it_is_sent() -> None:
     assert [one["text"] for one in events if one["event"] == "suggestion"] == list(SUGGESTIONS)
     (_, asked), *_ = engine.asked
     assert asked.startswith(
-        "Chat before the message, not to be answered:\nAda: Are you coming tomorrow?\n\nStyle:"
+        "Chat before the message, not to be answered:\n- Ada (chat): Are you coming tomorrow?\n\nStyle:"
     )
     alone = UnsafeScriptedEngineForTests(*SUGGESTIONS)
     Roles(alone).rewrite(DRAFT, "professional")

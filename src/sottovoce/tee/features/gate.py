@@ -30,6 +30,7 @@ _ECHO: Final = 4
 _STRANGE: Final = 5
 """Words that matter in a row that no message holds."""
 _FORM: Final = re.compile(r"[<>{}\[\]`*#|\\~^=_@]|https?|&\w+;")
+_CALLER: Final = re.compile(r"[+\u202a\u202c\d\s\-()\u00a0\u2011]{5,30}")
 _SENTENCE: Final = re.compile(r"[.!?\u2026\u3002]$")
 _NOON: Final = 12
 _DAY_HOURS: Final = 24
@@ -46,13 +47,18 @@ def check_quote(sender: str, text: str, cited: Sequence[str], sources: dict[str,
     if not text or not cited or any(one not in sources for one in cited):
         return "citation"
     source = sources[cited[0]]
-    if source.sender != sender:
+    if source.sender != sender or not _may_be_named(sender):
         return "sender"
     if quotable(text) != text or "\n" in text:
         return "form"
     if text.removesuffix("\u2026") not in quotable(source.text):
         return "not verbatim"
     return "instructions" if addresses_machine(text) or addresses_machine(source.text) else None
+
+
+def _may_be_named(sender: str) -> bool:
+    """Whether a name leads nowhere. Who is in nobody's address book has a telephone number for a name."""
+    return _CALLER.fullmatch(sender) is not None or quotable(sender) == clean(sender)
 
 
 class HeadlineGate:

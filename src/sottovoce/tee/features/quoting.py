@@ -5,10 +5,9 @@ somewhere, and none of these stands in one place more than it did (threats, sect
 """
 
 import re
-import unicodedata
 from typing import Final
 
-from sottovoce.tee.features.text import ACCOUNT, LINKS, MAIL, clean, has_address
+from sottovoce.tee.features.text import ACCOUNT, DATE, LINKS, MAIL, clean, has_address, legible
 
 __all__ = ["LEFT_OUT", "quotable"]
 
@@ -17,19 +16,24 @@ LEFT_OUT: Final = (_LINK, _MAIL, _NUMBER, _SECRET)
 """What stands in the place of what is left out."""
 _TOKEN: Final = re.compile(r"[^\s<>\"'()\[\]{}\u201c\u201d\u201e\u00ab\u00bb]+")
 _ENDS: Final = ".,;:!?\u2026"
-# Many digits that nobody can call or pay to: dates, times, years, amounts.
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://\S+", re.IGNORECASE)
+# Many digits that nobody can call or pay to: times, years, the same amount twice, amounts of money and people.
 _COUNTED: Final = re.compile(
-    r"\d{4}-\d{2}-\d{2}|\d{1,2}[./\-]\d{1,2}[./\-](?:\d{4}|\d{2})(?!\d)|(?<!\d)\d{1,2}[.:h]\d{2}(?![.\d])|(?<!\d)(?:19|20)\d\d(?!\d)"
-    r"|(?<!\d)(\d{2,5})-\1(?!\d)"
-    r"|(?:[\u20ac$\u00a3\u20b9]|\b(?:eur|usd|inr|brl|idr|rs|rp))\.?\s*\d[\d.,' ]*\d"
-    r"|(?<![\d.,+])\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d{1,2})?\s*(?:[\u20ac$\u00a3\u20b9]|(?:eur|euros?|usd|rupees|rupiah|reais|people|km|m2)\b)",
+    r"(?<![\d.])\d{1,2}[.:h]\d{2}(?![.\d])|(?<!\d)(?:19|20)\d\d(?!\d)"
+    r"|(?<![\d\-])(\d{2,5})-\1(?![\d\-])"
+    r"|(?:[\u20ac$\u00a3\u20b9]|\b(?:eur|usd|inr|brl|idr|rs|rp))\.?[ ]?\d{1,3}(?:[.,' ]?\d{3}){0,2}(?:[.,]\d{1,2})?(?![.,' ]?\d)"
+    r"|(?<![\d.,+])\d{1,3}(?:[.,]\d{3}){1,3}(?![.,\-]?\d)"
+    r"|(?<![\d.,+])(?<!\d[ '])\d{1,3}(?:[' ]?\d{3}){1,2}[ ]?(?:[\u20ac$\u00a3\u20b9]|(?:eur|euros?|usd|fcfa|rupees|rupiah|reais|people|km|m2)\b)",
     re.IGNORECASE,
 )
+_FEW: Final = 3
+"""Digits beside what is counted that make no number of an account."""
 # What is said of a secret before it: "the PIN is 4821", "Passwort: sonnenblume".
 _NAMED: Final = re.compile(
-    r"\b(?:pass(?:word|wort|code|phrase)|kennwort|contrase[n\u00f1]a|senha|mot de passe|mdp|(?:kata )?sandi|parola|wachtwoord|pin|cvv|cvc|otp"
+    r"\b(?:pass(?:word|wort|code|phrase)|pwd?|kennwort|contrase[n\u00f1]a|clave|senha|mot de passe|mdp|kata sandi|sandi(?= (?:wifi|akun))|parola|wachtwoord|pin|cvv|cvc|otp"
     r"|(?:verification|security|one[- ]time|login) code|\u092a\u093e\u0938\u0935\u0930\u094d\u0921|\u092a\u093f\u0928)\b"
-    r"(?:(?: (?:is|ist|es|\u00e9|e|est|adalah|now|jetzt|ahora|agora|still|\u0939\u0948))*\s*[:=]?\s*(?P<coded>(?=[^\s\d]*\d)[^\s,;!?]{3,})|\s*[:=]\s*(?P<word>[^\s,;]{3,}))",
+    r"(?: (?:du|do|del|da|f\u00fcr|for|the|wi-?fi|wlan|akun)\b){0,3}(?: (?:is|ist|lautet|es|\u00e9|e|est|adalah|now|jetzt|neu|ahora|agora|still|\u0939\u0948)\b){0,3}"
+    r"(?:\s*(?:[:=]\s*)?(?P<coded>(?!\d+(?:st|nd|rd|th|[ap]m)\b)(?=[^\s\d]{0,64}\d)[^\s,;!?]{3,})|\s*[:=]\s*(?P<word>[^\s,;?]{3,}(?![^.!\n]{0,40}\?)))",
     re.IGNORECASE,
 )
 
@@ -41,32 +45,54 @@ def quotable(text: str) -> str:
     """
     plain = clean(text)
     if has_address(plain):
-        # Full-width digits and their kind are read as what they stand for.
-        plain = _numbers(_addresses(unicodedata.normalize("NFKC", plain)))
+        plain = _numbers(_addresses(legible(plain)))
         plain = _addresses(plain)  # a number may have hidden where a domain ends
     return _NAMED.sub(_secret, plain)
 
 
 def _addresses(text: str) -> str:
-    return _TOKEN.sub(_address, text)
+    return _TOKEN.sub(_address, _SCHEME.sub(_link, text))
+
+
+def _link(match: re.Match[str]) -> str:
+    # To the next blank: a quotation mark or a bracket does not end what is followed.
+    return _LINK + match[0][len(match[0].rstrip(_ENDS + ")]")) :]
 
 
 def _address(match: re.Match[str]) -> str:
     token = match[0]
     bare = token.rstrip(_ENDS)
-    if MAIL.search(bare) and "://" not in bare:
+    if MAIL.search(bare):
         return _MAIL + token[len(bare) :]
     return _LINK + token[len(bare) :] if any(pattern.search(bare) for pattern in LINKS) else token
 
 
 def _numbers(text: str) -> str:
-    # What only counts is hidden from the pattern, at its length, so that what is found stands at the same place.
-    seen = _COUNTED.sub(lambda match: "#" * len(match[0]), text)
+    # Dates are hidden from the pattern, at their length, so that what is found stands at the same place.
+    seen = DATE.sub(_hidden, text)
     parts, at = [], 0
     for match in ACCOUNT.finditer(seen):
+        if match[0][:1].isdigit() and sum(map(str.isdigit, _COUNTED.sub(_hidden, match[0]))) < _FEW:
+            continue
+        if _is_amount(text, match):
+            continue
         parts += [text[at : match.start()].removesuffix("+"), _NUMBER]
         at = match.end()
     return "".join([*parts, text[at:]])
+
+
+def _is_amount(text: str, match: re.Match[str]) -> bool:
+    """Whether all of it is counted together with the sign or the unit beside it."""
+    around = text[max(0, match.start() - 5) : match.end() + 10]
+    return any(
+        match[0].strip() in counted[0]
+        for counted in _COUNTED.finditer(around)
+        if len(counted[0]) > len(match[0].strip())
+    )
+
+
+def _hidden(match: re.Match[str]) -> str:
+    return "#" * len(match[0])
 
 
 def _secret(match: re.Match[str]) -> str:

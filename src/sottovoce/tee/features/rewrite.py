@@ -31,8 +31,8 @@ ATTEMPTS: Final = 6
 
 CONTEXT: Final = 6
 """Messages before the draft that the model is shown, at most, where the user has them sent."""
-_LINE: Final = 160
-"""Characters of each: they are there for the tone."""
+_LINE, _NAME = 160, 40
+"""Characters of each, and of its sender's name: they are there for the tone."""
 
 STYLES: Final[Mapping[str, tuple[str, ...]]] = {
     "professional": ("professional", "professional and polite", "professional, with Would or Could"),
@@ -73,7 +73,7 @@ def request(style: str, draft: str, attempt: int, context: Sequence[Message] = (
     """
     wordings = STYLES[style]
     lines = [
-        f"{one_line(one.sender)}: {shorten(one_line(one.text), _LINE)}"
+        f"- {shorten(one_line(one.sender), _NAME).replace(':', ' ')} (chat): {shorten(one_line(one.text), _LINE)}"
         for one in context[-CONTEXT:]
         if not addresses_machine(one.text) and not addresses_machine(one.sender)
     ]

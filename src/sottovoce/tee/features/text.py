@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ACCOUNT",
+    "DATE",
     "LINKS",
     "MAIL",
     "clean",
@@ -13,6 +14,7 @@ __all__ = [
     "fold",
     "has_address",
     "has_emoji_only",
+    "legible",
     "listed",
     "numbers",
     "one_line",
@@ -28,6 +30,7 @@ _HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
+_JOINERS: Final = re.compile("[\u200c\u200d\ufe00-\ufe0f\u20e3]")
 _SPACE: Final = re.compile(r"\s+")
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['\u2019\-][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"\d+(?:[.,:/\-]\d+)*")
@@ -35,21 +38,28 @@ _LINK: Final = re.compile(
     r"(?:[a-z][a-z0-9+.\-]{1,20}:/?/|www\.|\b(?:mailto|tel|sms|data|javascript):)", re.IGNORECASE
 )
 MAIL: Final = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
+# A label is of any script: browsers take them all.
 _DOMAIN: Final = re.compile(
-    r"\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
+    r"\b[\w\-]{1,63}(?:\.[\w\-]{1,63}){0,4}\.(?:com|net|org|info|biz|io|co|me|app|dev|xyz|top|site|online|shop|"
     r"link|click|live|club|ru|cn|de|uk|fr|es|it|nl|pt|br|pl|in|us|eu|ly|gl|gg|tk|ml|zip|mov|"
     r"ai|tech|edu|gov|store|cloud|page|web|blog|chat|pay|bank|mx|ar|cl|jp|ch|se|dk|fi|ie|ca|au|nz|za|tr|ua|ro|cz|gr|hu|kr|tw|hk|sg|vn|ph|"
-    r"example|test)\b(?!\w|\.\w)"
-    # With a path behind it, whatever the last part is.
-    r"|\b[a-z0-9\-]{2,63}(?:\.[a-z0-9\-]{2,63}){0,4}\.[a-z]{2,24}/\w",
+    r"id|at|be|my|to|cc|tv|ws|pw|vip|win|icu|bid|support|finance|example|test)\b(?!\w|\.\w)"
+    # With a path behind it, or in another script, whatever the last part is; and an address in numbers.
+    r"|\b[\w\-]{1,63}(?:\.[\w\-]{1,63}){0,4}\.[^\W\d_]{2,24}/\w"
+    r"|\b[\w\-]{1,63}\.[^\W\d_a-z]{2,24}\b"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d|/\w)",
     re.IGNORECASE,
 )
 LINKS: Final = (_LINK, _DOMAIN)
 # An account, a card, a telephone number: seven digits or more, however they are grouped; or an IBAN.
 ACCOUNT: Final = re.compile(
-    r"(?:\d[ \-()./]?){6,40}\d|\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3}\b)?"
+    r"(?:\d(?>[.,]|[ ]{0,2}[\-\u2010-\u2015\u2212()/_*\u00b7]?[ ()]{0,2})){6,40}\d|\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3}\b)?"
 )
-_DATE_LIKE: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}")
+_DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])"
+# A date, and not the middle of a number that is written like several.
+DATE: Final = re.compile(
+    rf"(?<![\d.])(?<!\d[/\-])(?:\d{{4}}-\d{{2}}-\d{{2}}|{_DAY}(?P<sep>[./\-]){_DAY}(?P=sep)(?:(?:19|20)\d\d|\d\d))(?!\d|(?P=sep)\d)"
+)
 # Not a full stop inside a number or an abbreviation of one letter.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])(?<!\b\w\.)[\"'\u201d\u2019)\]]*\s+")
 
@@ -147,12 +157,17 @@ def spelled_numbers(text: str) -> frozenset[str]:
     return frozenset(_SPELLED[word] for word in words(text) if word in _SPELLED)
 
 
+def legible(text: str) -> str:
+    """`text` as programs that follow links and call numbers read it: compatibility forms, no joiners, one kind of dot."""
+    return unicodedata.normalize("NFKC", _JOINERS.sub("", text)).replace("\u3002", ".")
+
+
 def has_address(text: str) -> bool:
     """Whether `text` holds a link, a domain, an e-mail address, or a telephone or account number."""
-    plain = unicodedata.normalize("NFKC", text)
+    plain = legible(text)
     if MAIL.search(plain) or any(pattern.search(plain) for pattern in LINKS):
         return True
-    return ACCOUNT.search(_DATE_LIKE.sub(" ", plain)) is not None
+    return ACCOUNT.search(DATE.sub(" ", plain)) is not None
 
 
 def has_emoji_only(text: str) -> bool:

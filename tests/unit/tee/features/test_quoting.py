@@ -1,5 +1,7 @@
 """What of a message may be quoted: nothing that leads away from the chat, and no secret."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,22 @@ from sottovoce.tee.features.text import LINKS, MAIL
         ("ring me on 07700 900188 or +44 7700 900 188", "ring me on [number] or [number]"),
         ("card 4111 1111 1111 1111, expires soon", "card [number], expires soon"),
         ("IBAN DE89 3704 0044 0532 0130 00 bitte", "IBAN [number] bitte"),
+        ("Call 06.12.34.56.78 today", "Call [number] today"),
+        ("06-12-34-56-78, 0170-12-3456, 555-555-1234", "[number], [number], [number]"),
+        ("030 2004 1234", "[number]"),
+        ("IBAN DE89 2004 1990 2010 2020 00", "IBAN [number]"),
+        ("0170\u200d123\u200d4567 or 0170\u2013123\u201345\u201367", "[number] or [number]"),
+        ("rs 9876543210", "rs [number]"),
+        (
+            "t.me/evil or b\u00fccher.com or \u0431\u0430\u043d\u043a.\u0440\u0444",
+            "[link] or [link] or [link]",
+        ),
+        ("192.0.2.1/path and example\u3002com", "[link] and [link]"),
+        ("https://bank.example/reset?t={9f3k2l} now", "[link] now"),
+        (
+            "la clave es 4821, mot de passe du wifi : tournesol9",
+            "la clave es [secret], mot de passe du wifi : [secret]",
+        ),
         ("the PIN is 4821, tell nobody", "the PIN is [secret], tell nobody"),
         ("Passwort: sonnenblume", "Passwort: [secret]"),
         ("la contraseña es girasol22", "la contraseña es [secret]"),
@@ -41,6 +59,11 @@ def test_what_is_left_out(text: str, quoted: str) -> None:
         "2024-2026 in Rom",
         "Sie zahlt 1.200.000 € dafür, wir 300",
         "It costs $ 1,250,000.00 in all",
+        "Harganya 1.500.000, 1500000 euros, 15 000 000 FCFA",
+        "Sandi: bring 20 chairs",
+        "I'll pin 2nd photo",
+        "I forgot the password: can you resend?",
+        "12.10.-14.10.2026",
         "1860 from Aman, 1000-1000 from the others",
         "the door code is 4417 now",
         "the wifi password is on the back of the bread board",
@@ -52,6 +75,24 @@ def test_what_is_left_out(text: str, quoted: str) -> None:
 )
 def test_what_stays(text: str) -> None:
     assert quotable(text) == text
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["pin" + " " * 40, " 234", "pin.", "1.", "a.", "1  ", "- ", "$1", "x://", "12-", "DE12 ", "\u00e9."],
+)
+def test_the_longest_message_takes_no_long_time(part: str) -> None:
+    text = (part * 16_000)[:16_000]
+    short, long = (min(_seconds(text[:size]) for _ in range(3)) for size in (2_000, 16_000))
+    assert (
+        long < 32 * short + 0.05
+    )  # eight times the text, with room for noise: not sixty-four times the time
+
+
+def _seconds(text: str) -> float:
+    began = time.process_time()
+    quotable(text)
+    return time.process_time() - began
 
 
 @given(st.text())
@@ -84,5 +125,15 @@ def test_a_summary_quotes_only_what_may_be() -> None:
     assert quote.text == "Decided: dinner on Saturday at 7, sign up at [link]"
     sources = {one.id: one for one in messages}
     assert check_quote("Ada", quote.text, ["1"], sources) is None
+    assert (
+        check_quote(
+            "evil.example/pay", "x", ["1"], {"1": Message(id="1", sender="evil.example/pay", text="x")}
+        )
+        == "sender"
+    )
+    assert (
+        check_quote("+44 7700 900188", "x", ["1"], {"1": Message(id="1", sender="+44 7700 900188", text="x")})
+        is None
+    )
     assert check_quote("Ada", "sign up at https://evil.example/x", ["1"], sources) == "form"
     assert not any(mark in messages[0].text for mark in LEFT_OUT)
