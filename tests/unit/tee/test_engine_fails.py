@@ -50,7 +50,7 @@ class UnsafeSlowEngineForTests:
             while True:
                 yield "\ufffd\x00<|im_end|>{]" * 20
         for word in WORDS:
-            time.sleep(0.01)
+            time.sleep(0.04)
             yield f" {word}"
         yield "."
 
