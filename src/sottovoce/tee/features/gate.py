@@ -32,6 +32,7 @@ _STRANGE: Final = 5
 _FORM: Final = re.compile(r"[<>{}\[\]`*#|\\~^=_@]|https?|&\w+;")
 _CALLER: Final = re.compile(r"[+\u202a\u202c\d\s\-()\u00a0\u2011]{5,30}")
 _SENTENCE: Final = re.compile(r"[.!?\u2026\u3002]$")
+_SIGNS: Final = ".,;:!?()[]\"'\u201c\u201d\u2018\u2019\u2026\u201e\u00ab\u00bb"
 _NOON: Final = 12
 _DAY_HOURS: Final = 24
 # The headline speaks about the group; nothing in it may speak to the reader.
@@ -74,6 +75,9 @@ class HeadlineGate:
         self._days = {day for text in texts for day in days(fold(text))}
         self._dated = [(days(fold(text)), _known_numbers([text])) for text in texts]
         self._words = {word for text in texts for word in words(text)}
+        # What no quote may repeat is not told in other words either: a password is a word like any other.
+        whole = {piece for one in self._messages for piece in _pieces(clean(one.text))}
+        self._left_out = whole - {piece for text in texts for piece in _pieces(text)}
         self._topic = {stem for text in texts for stem in content_words(text)}
         own = {run for run in _runs(PROMPT.system) if not _OPENING_WORDS.intersection(run[:2])}
         self._echoes = own - {run for text in texts for run in _runs(text)}
@@ -124,7 +128,7 @@ class HeadlineGate:
             return "form"
         if len(line) > _LONGEST:
             return "length"
-        if has_address(line[-_TAIL:]):
+        if has_address(line[-_TAIL:]) or not self._left_out.isdisjoint(_pieces(word)):
             return "link"
         return self._wrong_fact(word) or self._wrong_voice(word, line)
 
@@ -179,6 +183,11 @@ def _variants(word: str) -> set[str]:
         *(one.removesuffix("'s") for one in found),
         *(part for one in found for part in one.split("-")),
     }
+
+
+def _pieces(text: str) -> set[str]:
+    """What stands between blanks, as it is compared: without signs at its ends."""
+    return {bare for piece in fold(text).split() if (bare := piece.strip(_SIGNS))}
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

@@ -104,6 +104,19 @@ SOURCES = {
 }
 
 
+@pytest.mark.parametrize("told", ["Sonnenblume", "sonnenblume,", "\u201esonnenblume\u201d"])
+def test_what_no_quote_repeats_is_in_no_headline(told: str) -> None:
+    messages = chat("Ada: The new wifi Passwort: sonnenblume is for Friday")
+    gate = HeadlineGate(messages)
+    assert (
+        gate.feed(f"The group shares the wifi Passwort {told} on Friday ")
+        == "The group shares the wifi Passwort\u2026"
+    )
+    assert gate.reason == "link"
+    open_ = HeadlineGate([*messages, *chat("Bo: Nice, the sonnenblume is in bloom")])
+    assert told in open_.feed(f"The group shares the wifi Passwort {told} on Friday ")
+
+
 @pytest.mark.parametrize(
     ("sender", "text", "cited", "reason"),
     [
