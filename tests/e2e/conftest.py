@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
 from sottovoce.simulator.models import SMALL, ModelFile
 from sottovoce.simulator.world import World
+
+# Whoever runs the tests in the background of a shell ignores it, and what is started here would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHATS = Path(__file__).parents[2] / "examples" / "chats"
 
