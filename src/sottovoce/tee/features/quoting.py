@@ -15,8 +15,9 @@ _LINK, _MAIL, _NUMBER, _SECRET = "[link]", "[e-mail]", "[number]", "[secret]"
 LEFT_OUT: Final = (_LINK, _MAIL, _NUMBER, _SECRET)
 """What stands in the place of what is left out."""
 _TOKEN: Final = re.compile(r"[^\s<>\"'()\[\]{}\u201c\u201d\u201e\u00ab\u00bb]+")
+_WORD: Final = re.compile(r"\S+")
 _ENDS: Final = ".,;:!?\u2026"
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://\S+", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://\S", re.IGNORECASE)
 # Many digits that nobody can call or pay to: times, years, the same amount twice, amounts of money and people.
 _COUNTED: Final = re.compile(
     r"(?<![\d.])\d{1,2}[.:h]\d{2}(?![.\d])|(?<!\d)(?:19|20)\d\d(?!\d)"
@@ -26,6 +27,8 @@ _COUNTED: Final = re.compile(
     r"|(?<![\d.,+])(?<!\d[ '])\d{1,3}(?:[' ]?\d{3}){1,2}[ ]?(?:[\u20ac$\u00a3\u20b9]|(?:eur|euros?|usd|fcfa|rupees|rupiah|reais|people|km|m2)\b)",
     re.IGNORECASE,
 )
+_PASSES: Final = 6
+"""Times that a text is gone over at most: what is left out may show where the next address, number or secret begins."""
 _FEW: Final = 3
 """Digits beside what is counted that make no number of an account."""
 # What is said of a secret before it: "the PIN is 4821", "Passwort: sonnenblume".
@@ -43,20 +46,33 @@ def quotable(text: str) -> str:
 
     What has been left out stays out: `quotable(quotable(text))` is `quotable(text)`.
     """
-    plain = clean(text)
+    plain, before = clean(text), None
+    for _ in range(_PASSES):
+        if plain == before:
+            break
+        before, plain = plain, _left_out(plain)
+    return plain
+
+
+def _left_out(plain: str) -> str:
     if has_address(plain):
         plain = _numbers(_addresses(legible(plain)))
-        plain = _addresses(plain)  # a number may have hidden where a domain ends
     return _NAMED.sub(_secret, plain)
 
 
 def _addresses(text: str) -> str:
-    return _TOKEN.sub(_address, _SCHEME.sub(_link, text))
+    return _WORD.sub(_word, text)
 
 
-def _link(match: re.Match[str]) -> str:
-    # To the next blank: a quotation mark or a bracket does not end what is followed.
-    return _LINK + match[0][len(match[0].rstrip(_ENDS + ")]")) :]
+def _word(match: re.Match[str]) -> str:
+    word = match[0]
+    scheme = _SCHEME.search(word)
+    if scheme is None:
+        return _TOKEN.sub(_address, word)
+    # From the token in which the scheme stands, so that no piece of it is left, to the next blank: a quotation mark or a bracket does not end what is followed.
+    begin = next(token.start() for token in _TOKEN.finditer(word) if token.end() > scheme.start())
+    end = word[len(word.rstrip(_ENDS + ")")) :]
+    return _TOKEN.sub(_address, word[:begin]) + _LINK + end
 
 
 def _address(match: re.Match[str]) -> str:
