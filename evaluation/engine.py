@@ -19,6 +19,10 @@ CACHE: Final = Path(__file__).parent / "said.jsonl"
 """What the model has said, with the question's digest: it comes with the project, so that what is made of it can be measured again within minutes."""
 
 
+def _key(asked: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class NoModelError(Exception):
     """The default model is not here."""
 
@@ -92,7 +96,14 @@ class CachedEngine:
             opening,
             [sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed],
         ]
-        key = hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()
+        key = _key(asked)
+        if (grammar := sampling.grammar) is not None and key in self._said:
+            # Said without a grammar: what is of its form would have been said with it, token by token.
+            written = "".join(self._said[key]).removeprefix(opening)
+            if grammar.accepts(written):
+                return iter(self._said[key])
+        if grammar is not None:
+            key = _key([*asked, grammar.gbnf])
         if key not in self._said:
             # Read to its end, wherever its reader stops: what is kept must not depend on who asked first.
             self._said[key] = list(self._loaded.generate(turns, sampling, prompt=prompt, opening=opening))

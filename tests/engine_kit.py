@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import resource
 import select
 import socket
@@ -150,6 +151,14 @@ class _Server:
             return {"questions": self._seen, "aborted": self._aborted}
         return None
 
+    def _constrained(self, asked: dict[str, Any], prompt: int) -> list[bytes]:
+        """The answer where the grammar knows only one."""
+        grammar = asked.get("structured_outputs", {}).get("grammar", "")
+        only = re.fullmatch(r'root ::= "([a-z ]+)"\n', grammar)
+        if only is None or "formless" in self._said:
+            return []
+        return [event(prompt, 1, only[1]), event(prompt, 2, "", "stop"), _DONE]
+
     def _chat(self, sock: socket.socket, http: h11.Connection, asked: dict[str, Any]) -> bool:
         self._seen.append(asked)
         text = render(asked["messages"], opened=bool(asked.get("continue_final_message")))
@@ -164,7 +173,7 @@ class _Server:
         head = h11.Response(status_code=200, headers=_STREAM)
         sock.sendall(http.send(head) or b"")
         try:
-            for data in _stream(said, prompt, asked["max_tokens"]):
+            for data in self._constrained(asked, prompt) or _stream(said, prompt, asked["max_tokens"]):
                 if data is None:
                     return False
                 sock.sendall(http.send(h11.Data(data=data)) or b"")

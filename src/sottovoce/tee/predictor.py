@@ -206,7 +206,10 @@ def _asked(question: _Question) -> _Asked:
             prompt="rewrite",
             turns=[Turn(role="user", text=turn)],
             sampling=Sampling(
-                max_tokens=rewrite.max_tokens(question.draft), temperature=temperature, seed=seed
+                max_tokens=rewrite.max_tokens(question.draft),
+                temperature=temperature,
+                seed=seed,
+                grammar=rewrite.grammar(question.draft),
             ),
         )
     if len(question.messages) > _MESSAGES:
@@ -216,7 +219,7 @@ def _asked(question: _Question) -> _Asked:
         prompt="headline",
         turns=[Turn(role="user", text=headline.user_turn(messages))],
         opening=headline.opening(messages),
-        sampling=Sampling(max_tokens=headline.MAX_TOKENS),
+        sampling=Sampling(max_tokens=headline.MAX_TOKENS, grammar=headline.GRAMMAR),
         stop=_ENDS,
         keeps_stop=True,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sottovoce.core.errors import SottovoceError
+from sottovoce.tee.engines.grammar import LineGrammar
 
 __all__ = ["Engine", "EngineError", "Prompt", "Sampling", "Turn"]
 
@@ -33,12 +34,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Sampling:
-    """How the next token is chosen. Temperature 0 takes the likeliest, and the rest then counts for nothing."""
+    """How the next token is chosen, among those that `grammar` allows. Temperature 0 takes the likeliest, and the rest then counts for nothing."""
 
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 0.9
     seed: int = 0
+    grammar: LineGrammar | None = None
+    """For what is written after the opening."""
 
 
 class Engine(Protocol):

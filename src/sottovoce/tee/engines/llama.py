@@ -6,6 +6,7 @@ inherits both and continues from a copy. Nothing of a session is ever written ba
 
 import codecs
 import ctypes
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -142,21 +143,21 @@ class LlamaEngine:
         llama.llama_memory_seq_rm(self._memory, self._work, -1, -1)
         if length:
             llama.llama_memory_seq_cp(self._memory, sequence, self._work, 0, length)
-        sampler = _sampler(sampling)
+        choice = _Choice(self._context, self._vocabulary, sampling)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             self._evaluate(tokens, start=length, sequence=self._work)
             position = length + len(tokens)
             yield from filter(None, [opening])
             for _ in range(sampling.max_tokens):
-                token = llama.llama_sampler_sample(sampler, self._context, -1)
+                token = choice.next()
                 if llama.llama_vocab_is_eog(self._vocabulary, token):
                     return
                 yield decoder.decode(self._piece(token))
                 self._evaluate([token], start=position, sequence=self._work)
                 position += 1
         finally:
-            llama.llama_sampler_free(sampler)
+            choice.close()
 
     def _piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(_PIECE)
@@ -171,8 +172,54 @@ def _turns(prompt: Prompt) -> list[Turn]:
     return turns
 
 
-def _sampler(sampling: Sampling) -> Any:
+class _Choice:
+    """Chooses the next token.
+
+    A grammar looks only at the token that was chosen without it, and at all of them where that one is refused: the result is the same, and most of the time
+    one token is looked at instead of the whole vocabulary.
+    """
+
+    def __init__(self, context: Any, vocabulary: Any, sampling: Sampling) -> None:
+        self._context = context
+        self._free = _chain(sampling)
+        self._grammar: Any = None
+        self._strict: Any = None
+        if sampling.grammar is None:
+            return
+        text = sampling.grammar.gbnf.encode()
+        self._grammar = llama.llama_sampler_init_grammar(vocabulary, text, b"root")
+        if not self._grammar:
+            self.close()
+            raise EngineError("the engine does not take the grammar")
+        self._strict = _chain(sampling, self._grammar)
+
+    def next(self) -> int:
+        """The token, which is then part of the text."""
+        token = int(llama.llama_sampler_sample(self._free, self._context, -1))
+        if self._strict is None:
+            return token
+        if self._is_allowed(token):
+            llama.llama_sampler_accept(self._grammar, token)
+            return token
+        return int(llama.llama_sampler_sample(self._strict, self._context, -1))
+
+    def _is_allowed(self, token: int) -> bool:
+        only = llama.llama_token_data(token, 0.0, 0.0)
+        candidates = llama.llama_token_data_array(ctypes.pointer(only), 1, -1, False)  # noqa: FBT003
+        llama.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
+        return bool(only.logit > -math.inf)
+
+    def close(self) -> None:
+        """Free what the library holds."""
+        for chain in (self._free, self._strict):
+            if chain:
+                llama.llama_sampler_free(chain)  # and what is in it
+
+
+def _chain(sampling: Sampling, first: Any = None) -> Any:
     chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+    if first is not None:
+        llama.llama_sampler_chain_add(chain, first)
     if sampling.temperature <= 0:
         llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_greedy())
         return chain

@@ -19,6 +19,7 @@ import msgspec
 from sottovoce.core.errors import ConfigError, LimitError, SottovoceError, UnavailableError
 from sottovoce.tee.engines import EngineError, Prompt, Sampling, Turn
 from sottovoce.tee.engines.control import ControlTokens, control_tokens
+from sottovoce.tee.engines.grammar import LineGrammar
 from sottovoce.tee.engines.rules import RULES
 from sottovoce.tee.engines.servers import Address, Identity, judge, look, model_path, owner, reach
 from sottovoce.tee.engines.wire import Wire, WireClosedError
@@ -39,6 +40,7 @@ _TOO_LONG: Final = (b"context length", b"exceed_context_size_error", b"input_tok
 _DONE: Final = b"[DONE]"
 _STOP, _LENGTH = "stop", "length"
 _HELLO: Final = (Turn(role="user", text="Hello"),)
+_KEPT: Final = "a form is kept"
 _BATCH: Final = 100
 """Control tokens in one question to the tokenizer."""
 
@@ -142,6 +144,7 @@ class RemoteEngine:
             self._check_words()
             self._check_tokenizer()
             self._check_idle()
+            self._check_grammar()
             self._measure_prompts()
         except (EngineError, LimitError) as error:
             raise ConfigError(f"the engine's server failed its check: {error}") from None
@@ -214,6 +217,14 @@ class RemoteEngine:
             if not all(wire.usable() for wire in self._wires):
                 raise ConfigError("the engine's server closes idle connections within seconds")
 
+    def _check_grammar(self) -> None:
+        """That it keeps to a grammar, and does not pass over the field."""
+        question = self._question(_HELLO, Sampling(max_tokens=32)) | _nested(
+            self._rules.grammar, f'root ::= "{_KEPT}"\n'
+        )
+        if "".join(self._told(question, _HELLO)) != _KEPT:
+            raise ConfigError("the engine's server does not keep to a grammar")
+
     def _measure_prompts(self) -> None:
         alone = self._measure("")
         self._fixed_tokens = {prompt: self._measure(prompt) - alone for prompt in self._fixed}
@@ -276,9 +287,14 @@ class RemoteEngine:
             EngineError: the server failed, was silent for too long, or closed all connections.
         """
         question = self._question(turns, sampling, prompt=prompt, opening=opening)
+        return self._told(question, turns, prompt=prompt, opening=opening)
+
+    def _told(
+        self, question: dict[str, Any], turns: Sequence[Turn], *, prompt: str = "", opening: str = ""
+    ) -> Iterator[str]:
         self._asked = None
         wire, status, kind = self._ask("POST", "/v1/chat/completions", question)
-        answer = _Answer(sampling.max_tokens)
+        answer = _Answer(question["max_tokens"])
         whole = False
         try:
             if status != _OK or kind != "text/event-stream":
@@ -296,7 +312,7 @@ class RemoteEngine:
                 self._abandon(wire)
 
     def _question(
-        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str, opening: str
+        self, turns: Sequence[Turn], sampling: Sampling, *, prompt: str = "", opening: str = ""
     ) -> dict[str, Any]:
         said = [*turns, Turn(role="assistant", text=opening)] if opening else turns
         question: dict[str, Any] = {
@@ -316,6 +332,9 @@ class RemoteEngine:
         }
         if opening:
             question |= {"continue_final_message": True, "add_generation_prompt": False}
+        # A server keeps what it compiles, and another session could find out: it is given no grammar that says something of this one.
+        if sampling.grammar is not None and not sampling.grammar.literals:
+            question |= _nested(self._rules.grammar, LineGrammar().gbnf)
         if self._rules.salted:
             return question | {"cache_salt": self._salt}
         return question | {"cache_prompt": False, "timings_per_token": True}
@@ -399,6 +418,11 @@ class _Answer:
         """Demand that it came to an end."""
         if not self._done or self._end not in {_STOP, _LENGTH}:
             raise EngineError("the engine's answer ends in the middle")
+
+
+def _nested(path: Sequence[str], value: str) -> dict[str, Any]:
+    first, *rest = path
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _decode(data: bytes) -> _Chunk:

@@ -47,6 +47,7 @@ class Rules:
         environment_needs: the variables that it must have.
         numbers: variables that must be a whole number of at least so much.
         salted: whether it takes `cache_salt`.
+        grammar: the fields, each in the one before, in which it takes a grammar.
         states: what it must say of itself: where, then field by field.
         metric: how a line of `/metrics` begins, of which there is at least one, and what must stand in each.
         idle: seconds after which an idle connection must still be open, where no variable says for how long it is.
@@ -65,6 +66,7 @@ class Rules:
     environment_needs: tuple[Need, ...] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
     salted: bool
+    grammar: tuple[str, ...]
     states: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     metric: tuple[str, ...] = ()
     idle: float = 0.0
@@ -171,6 +173,7 @@ _VLLM: Final = Rules(
     ),
     numbers={"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE},
     salted=True,
+    grammar=("structured_outputs", "grammar"),
     metric=("vllm:cache_config_info{", 'enable_prefix_caching="False"'),
 )
 
@@ -226,6 +229,7 @@ _SGLANG: Final = Rules(
     ),
     numbers={"SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE},
     salted=True,
+    grammar=("ebnf",),
     states={
         "/server_info": {
             "disable_radix_cache": True,
@@ -272,6 +276,7 @@ _LLAMA_SERVER: Final = Rules(
         (_CODE, "tools props"),
     ),
     salted=False,
+    grammar=("grammar",),
     states={
         "/props": {"endpoint_slots": False, "endpoint_props": False, "ui": False, "cors_proxy_enabled": False}
     },

@@ -19,6 +19,7 @@ from sottovoce.simulator.testing import EvidenceWorld
 from sottovoce.tee import sandbox
 from sottovoce.tee.application import respond_json
 from sottovoce.tee.engines import EngineError, Prompt, Sampling, Turn, remote, servers, wire
+from sottovoce.tee.engines.grammar import LineGrammar
 from sottovoce.tee.engines.remote import RemoteEngine
 from sottovoce.tee.roles import Session, pump
 from tee_kit import Device, KitRole, start_cvm, stopping
@@ -88,6 +89,23 @@ def test_a_question_asks_for_nothing_that_is_kept(engine: RemoteEngine) -> None:
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("grammar", "sent"),
+    [
+        (LineGrammar(), True),
+        (LineGrammar(numbers=frozenset({"4821"})), True),
+        (LineGrammar(literals=frozenset({"https://x.example"})), False),
+    ],
+)
+def test_a_server_is_given_no_grammar_that_says_something_of_a_text(
+    engine: RemoteEngine,
+    grammar: LineGrammar,
+    sent: bool,
+) -> None:
+    list(engine.generate([Turn(role="user", text="hello")], Sampling(max_tokens=5, grammar=grammar)))
+    assert last(engine).get("structured_outputs") == ({"grammar": LineGrammar().gbnf} if sent else None)
 
 
 def test_a_session_has_a_salt_of_its_own(engine: RemoteEngine) -> None:
@@ -294,6 +312,7 @@ def test_a_server_that_speaks_otherwise(answer: bytes) -> None:
         ({"metrics": engine_kit.CACHE + engine_kit.CACHE.replace("False", "True")}, "prefix cache"),
         ({"lenient": ""}, "reads control tokens out of text"),
         ({"deaf": ""}, "another tokenizer"),
+        ({"formless": ""}, "keep to a grammar"),
     ],
 )
 def test_a_server_that_is_refused(tmp_path: Path, said: dict[str, str], words: str) -> None:
