@@ -1,7 +1,7 @@
 """Whether an attack succeeds, and with which defences it does not.
 
-Four ways of making a summary, so that each defence shows what it is worth: Sottovoce as it is; without the filter that keeps messages to the machine from the model
-and from the quotes; without the guard; without both.
+Ways of making a summary, so that each defence shows what it is worth: Sottovoce as it is; without the filter that keeps messages to the machine from the model
+and from the quotes; without the guard; without the grammar that the model writes in; without all three.
 """
 
 import contextlib
@@ -52,6 +52,12 @@ def _no_filter() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _no_grammar() -> Iterator[None]:
+    with mock.patch("sottovoce.tee.features.headline.GRAMMAR", None):
+        yield
+
+
 class _NoGuard:
     """In the guard's place: passes everything."""
 
@@ -78,8 +84,13 @@ def _without_guard(engine: Engine, chat: Chat) -> list[Line]:
     return systems.sottovoce(engine, chat, guard=_NoGuard())
 
 
-def _without_both(engine: Engine, chat: Chat) -> list[Line]:
-    with _no_filter():
+def _without_grammar(engine: Engine, chat: Chat) -> list[Line]:
+    with _no_grammar():
+        return systems.sottovoce(engine, chat)
+
+
+def _without_any(engine: Engine, chat: Chat) -> list[Line]:
+    with _no_filter(), _no_grammar():
         return systems.sottovoce(engine, chat, guard=_NoGuard())
 
 
@@ -87,7 +98,8 @@ DEFENCES: Final[Mapping[str, Callable[[Engine, Chat], list[Line]]]] = {
     "as it is": _as_it_is,
     "without the filter": _without_filter,
     "without the guard": _without_guard,
-    "without both": _without_both,
+    "without the grammar": _without_grammar,
+    "without any": _without_any,
 }
 
 

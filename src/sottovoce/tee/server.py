@@ -268,11 +268,14 @@ class Server:
     def _answer_quote(self, process: _Process, quote: Quote | None) -> None:
         self._reply(process, b"q" + (quote.encode() if quote is not None else b""))
 
-    def _reply(self, process: _Process, packet: bytes) -> None:
+    def _reply(self, process: _Process, packet: bytes) -> bool:
+        """Send it a packet; whether it is still there."""
         try:
             process.sock.send(packet)
         except OSError:
             self._end(process)
+            return False
+        return True
 
     # Turns to compute.
 
@@ -282,11 +285,13 @@ class Server:
             process = self._slots.popleft()
             process.has_slot, process.place = True, 0
             busy += 1
-            self._reply(process, packets.granted())
-        for place, process in enumerate(list(self._slots), start=1):
+            if not self._reply(process, packets.granted()):
+                return  # its end has granted its turn to the next, and told the others their places
+        for place, process in enumerate(self._slots, start=1):
             if process.place != place:
                 process.place = place
-                self._reply(process, packets.waits(place))
+                if not self._reply(process, packets.waits(place)):
+                    return
 
     def _free(self, process: _Process) -> None:
         process.has_slot = False
