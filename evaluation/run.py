@@ -17,6 +17,7 @@ from evaluation.drafts import suggest
 from evaluation.engine import CACHE, CachedEngine, Silent
 from evaluation.measure import Line, Measured, measure, stands_in
 from evaluation.page import RESULTS
+from evaluation.public import public
 
 __all__ = ["run"]
 
@@ -100,6 +101,11 @@ def harmless(engine: CachedEngine) -> list[dict[str, Any]]:
     ]
 
 
+def others(engine: CachedEngine) -> list[dict[str, Any]]:
+    """Attacks that others collected, and harmless texts like them."""
+    return list(public(engine))
+
+
 def drafts(engine: CachedEngine) -> list[dict[str, Any]]:
     """Every test draft."""
     every = [draft for draft in load_drafts() if not draft.id.startswith("dev-")]
@@ -125,6 +131,7 @@ _PARTS: Final[dict[str, Callable[[CachedEngine], Any]]] = {
     "harmless": harmless,
     "drafts": drafts,
     "answers": answers,
+    "public": others,
     "attacks": attacks,
     "plain": plain,
 }

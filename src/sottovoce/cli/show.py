@@ -172,7 +172,7 @@ class AnswerView:
                 self._out.print(Text.assemble(mark, *said, _cited(event.messages)))
             case Notice():
                 self._out.print(
-                    "  (no headline: the model does not write the language of this chat well enough)",
+                    "  (nothing by the model here: it does not write this language well enough)",
                     style="dim",
                 )
             case Waiting():

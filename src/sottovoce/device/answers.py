@@ -93,7 +93,7 @@ class Dropped(_Event, frozen=True, tag="dropped"):
 
 
 class Notice(_Event, frozen=True, tag="notice"):
-    """Something is not done: no headline where `about` is "language", as the model does not write it well enough."""
+    """Something is not done: where `about` is "language", no headline and no suggestion, as the model does not write it well enough."""
 
     about: str
     chat: int = 0

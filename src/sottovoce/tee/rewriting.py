@@ -12,6 +12,7 @@ from sottovoce.tee.application import Lines, SentMessage, Strict, take_messages
 from sottovoce.tee.asking import Backends
 from sottovoce.tee.features import rewrite
 from sottovoce.tee.features.injection import addresses_machine
+from sottovoce.tee.features.languages import WRITTEN, language
 
 __all__ = ["RewriteRequest", "Rewriting"]
 
@@ -51,7 +52,10 @@ class Rewriting:
         await self._backends.show_guard({"task": "rewrite", "draft": draft, "style": style, "messages": sent})
         if await asyncio.to_thread(self._has_orders):
             await lines.write({"event": "dropped", "kind": "message", "reason": "instructions"})
-        for variant in range(rewrite.ATTEMPTS):
+        written = language(draft) in WRITTEN
+        if not written:
+            await lines.write({"event": "notice", "about": "language"})
+        for variant in range(rewrite.ATTEMPTS if written else 0):
             if self._given == rewrite.SUGGESTIONS:
                 break
             question = {

@@ -16,10 +16,10 @@ import msgspec
 from sottovoce.core.errors import DecodeError, SottovoceError
 from sottovoce.tee.application import Lines, SentMessage, Strict, take_messages
 from sottovoce.tee.asking import NO_MODEL, Backends, Verdict
-from sottovoce.tee.features.headline import OPENINGS, salient
+from sottovoce.tee.features.headline import salient
 from sottovoce.tee.features.highlights import Detail, Highlight, highlights
 from sottovoce.tee.features.injection import addresses_machine
-from sottovoce.tee.features.languages import language
+from sottovoce.tee.features.languages import WRITTEN, language
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.features.sections import sections
 
@@ -121,7 +121,7 @@ class Summarising:
 
     def _plan(self) -> Iterator[_Headline]:
         for chat, messages in enumerate(self._messages):
-            if self._language(messages) not in OPENINGS:
+            if self._language(messages) not in WRITTEN:
                 continue
             parts = sections(messages)
             for number, part in enumerate(parts if len(parts) > 1 else ()):
@@ -167,7 +167,7 @@ class Summarising:
         messages, reader, about = self._messages[chat], self._chats[chat].reader, self._about(chat)
         if about:
             await lines.write({"event": "chat", **about})
-        if self._language(messages) not in OPENINGS:
+        if self._language(messages) not in WRITTEN:
             await lines.write({"event": "notice", **about, "about": "language"})
         chosen = await asyncio.to_thread(highlights, messages, reader=reader, detail=self._detail)
         parts = sections(messages)

@@ -12,6 +12,8 @@ from sottovoce.core.limits import LIMITS
 from sottovoce.device.answers import AnswerDecoder
 from sottovoce.simulator.roles import DirectBackend, call, role_settings, session
 from sottovoce.tee.engines import EngineError
+from sottovoce.tee.features.headline import OPENINGS
+from sottovoce.tee.features.languages import WRITTEN
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.orchestrator import OrchestratorRole
 
@@ -134,6 +136,22 @@ def test_a_language_that_the_model_does_not_write_has_quotes_and_a_notice(text: 
     assert events[0] == {"event": "notice", "about": "language"}
     assert quotes_of(events)
     assert engine.asked == []
+
+
+@pytest.mark.parametrize(
+    "draft",
+    ["kal meeting nahi hai, main bhi nahi aa raha", "besok aku tidak bisa datang ya", "दीदी मैं कल आऊँगा"],
+)
+def test_a_draft_in_a_language_that_the_model_does_not_write_is_not_guessed_at(draft: str) -> None:
+    engine = UnsafeScriptedEngineForTests(*SUGGESTIONS)
+    events = Roles(engine).rewrite(draft, "rephrase")
+    assert events[0] == {"event": "notice", "about": "language"}
+    assert events[-1]["method"] == "no suggestion was good enough"
+    assert engine.asked == []
+
+
+def test_a_headline_can_begin_in_each_language_that_the_model_writes() -> None:
+    assert set(OPENINGS) == WRITTEN
 
 
 def test_fewer_lines_where_they_are_wanted() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sottovoce.tee.features.cues import days
+from sottovoce.tee.features.meaning import other_meaning
 from sottovoce.tee.features.rewrite import PROMPT
 from sottovoce.tee.features.spelling import correct, is_english
 from sottovoce.tee.features.text import (
@@ -16,6 +17,7 @@ from sottovoce.tee.features.text import (
     listed,
     numbers,
     spelled_numbers,
+    stem,
     words,
 )
 
@@ -41,6 +43,14 @@ _HELP_DESK: Final = re.compile(
     r"kind regards|sincerely|yours truly|for your (?:understanding|patience|attention|prompt)|\[your|dear (?:sir|madam|team)|i apologi[sz]e for|"
     r"let me know if (?:you|there|this)|look(?:ing)? forward|reach out|for the (?:inconvenience|delay|confusion|wait)|(?:is there )?anything (?:else )?(?:i|we) can|don't hesitate|do not hesitate|at your earliest|appreciate your"
 )
+_JOINTS: Final = re.compile(
+    r"[.!?;,]|\b(?:and|but|because|cause|so|then|while|und|aber|weil|denn|dann|y|pero|porque|et|mais|car|parce|mas)\b",
+    re.IGNORECASE,
+)
+_WEAK: Final = frozenset(
+    map(stem, listed("make makes tell say said take come give keep let use find able work"))
+)
+"""Verbs that can be said in many other ways."""
 _GROWTH, _SLACK = 1.7, 40
 _SHARED: Final = 0.34
 _SHARED_SHORT: Final = 0.5
@@ -134,16 +144,16 @@ def _flips(ours: Sequence[str], theirs: Sequence[str]) -> bool:
     )
 
 
-def _parts(source: str) -> list[frozenset[str]]:
-    """What each part of the draft is about, where it is about something."""
-    parts = (content_words(part) for part in re.split(r"[.!?;,]", source))
-    return [part for part in parts if len(part) > 1]
+def _parts(source: str) -> list[tuple[frozenset[str], bool]]:
+    """What each part of the draft is about, where it is about something, and whether it says that it is not so."""
+    parts = ((content_words(part), bool(_NEGATION.search(fold(part)))) for part in _JOINTS.split(source))
+    return [(part, negated) for part, negated in parts if part]
 
 
 def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str | None:
     if _is_example(content_words(source), content_words(text)):
         return "example"
-    if not _means_the_same(source, text, style):
+    if not _means_the_same(source, text, style) or other_meaning(source, text):
         return "meaning"
     others = earlier if style == "proofread" else (*earlier, source)
     if any(words(text) == words(other) for other in others) or text in earlier:
@@ -157,9 +167,17 @@ def _means_the_same(source: str, text: str, style: str) -> bool:
     ours, theirs = content_words(source), content_words(text)
     if len(ours & theirs) < (_SHARED_SHORT if style == "shorten" else _SHARED) * len(ours):
         return False
-    if style != "shorten" and any(not part & theirs for part in _parts(source)):
+    if style != "shorten" and any(not part & theirs for part, _ in _parts(source)):
+        return False
+    # What is not so must be told nearly whole, or something else is not so.
+    if any(negated and not _mostly(part, theirs) for part, negated in _parts(source)):
         return False
     return style == "funny" or len(theirs - ours) <= max(_SHORT, _NEW * len(theirs))
+
+
+def _mostly(part: frozenset[str], theirs: frozenset[str]) -> bool:
+    strong = {word for word in part - _WEAK if not _NEGATION.search(word)}
+    return 2 * len(strong & theirs) > len(strong) - (len(strong) > _SHORT) or not strong
 
 
 def _is_example(ours: frozenset[str], theirs: frozenset[str]) -> bool:

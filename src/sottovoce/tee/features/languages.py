@@ -6,9 +6,11 @@ from typing import Final
 
 from sottovoce.tee.features.text import words
 
-__all__ = ["UNKNOWN", "language"]
+__all__ = ["UNKNOWN", "WRITTEN", "language"]
 
 UNKNOWN: Final = ""
+WRITTEN: Final = frozenset({"en", "de", "fr", "es", "it", "pt", "nl"})
+"""The languages that the packaged model writes well enough to be asked for text in them."""
 _SMALL_WORDS: Final = {
     "en": "the you i to and we it is for my are this that with at be not have will what your on of but in can do me cant dont im u please sorry",
     "de": "der die das und ich nicht ist wir ihr mit auf fur ein eine zum zur es wer kann um wo schon noch bei hat kein aber wie was",

@@ -67,11 +67,12 @@ def _addresses(text: str) -> str:
 def _word(match: re.Match[str]) -> str:
     word = match[0]
     scheme = _SCHEME.search(word)
+    end = word[len(word.rstrip(_ENDS + ")")) :]
     if scheme is None:
-        return _TOKEN.sub(_address, word)
+        left = _TOKEN.sub(_address, word)
+        return _MAIL + end if MAIL.search(left) else left  # brackets in the middle of it
     # From the token in which the scheme stands, so that no piece of it is left, to the next blank: a quotation mark or a bracket does not end what is followed.
     begin = next(token.start() for token in _TOKEN.finditer(word) if token.end() > scheme.start())
-    end = word[len(word.rstrip(_ENDS + ")")) :]
     return _TOKEN.sub(_address, word[:begin]) + _LINK + end
 
 

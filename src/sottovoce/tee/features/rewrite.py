@@ -37,18 +37,25 @@ _LINE, _NAME = 160, 40
 """Characters of each, and of its sender's name: they are there for the tone."""
 
 STYLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "professional": ("professional", "professional and polite", "professional, with Would or Could"),
-    "rephrase": ("in other words", "in simpler words", "in other words, more fluent"),
-    "proofread": ("correct spelling and grammar only",),
-    "supportive": ("warm and kind", "warm and understanding", "gentle"),
-    "funny": ("light-hearted", "playful", "with a wink"),
-    "shorten": ("as short as possible", "shorter", "brief"),
+    "professional": ("professional", "professional and polite", "professional, short", "formal", "polite"),
+    "rephrase": (
+        "in other words",
+        "in simpler words",
+        "in other words, same order",
+        "more fluent",
+        "friendlier",
+    ),
+    "proofread": ("correct spelling and grammar only", "correct mistakes, change nothing else"),
+    "supportive": ("warm and kind", "warm and understanding", "gentle", "caring", "friendly"),
+    "funny": ("light-hearted", "playful", "with a wink", "a little joke", "cheerful"),
+    "shorten": ("as short as possible", "shorter", "brief", "in few words", "only what matters"),
 }
+"""How the model is asked for each style, once in each of these words."""
 
 PROMPT: Final = Prompt(
     system=(
         "You rewrite a chat message in a given style. You are not the reader: never answer the message, write it again for its "
-        "writer. I stays I and you stays you. Keep every name, number, day, time and question. Add nothing. "
+        "writer. I stays I and you stays you. Keep every name, number, day, time and question, and what is not. Keep the language. Add nothing. "
         "Answer with the message only."
     ),
     examples=(
@@ -60,9 +67,37 @@ PROMPT: Final = Prompt(
             "Style: warm and kind\nMessage: I can't lend you the car on Sunday, I need it.",
             "I'd really like to help, but I need the car myself on Sunday. I'm sorry!",
         ),
+        (
+            "Style: in other words\nMessage: Who took my umbrella? It was next to the door.",
+            "Does anybody know who took my umbrella? I had left it next to the door.",
+        ),
+        (
+            "Style: light-hearted\nMessage: I'm late, the bus broke down on the bridge.",
+            "I'm running late: the bus chose the bridge to break down and enjoy the view.",
+        ),
+        (
+            "Style: in simpler words\nMessage: Bring your own cups for the concert, there are only 12.",
+            "Please come to the concert with cups of your own, as we only have 12.",
+        ),
+        (
+            "Style: as short as possible\nMessage: Just to let you know that me and Olga talked about it and we are not going to sell the boat this year.",
+            "Olga and I are not selling the boat this year.",
+        ),
+        (
+            "Style: correct spelling and grammar only\nMessage: Her brothers was waiting hear since 3 but nobody have came.",
+            "Her brothers have been waiting here since 3, but nobody has come.",
+        ),
+        (
+            "Style: professional\nMessage: die rechnung is noch nich da, schick sie mir bis montag",
+            "Die Rechnung ist noch nicht angekommen. Bitte schick sie mir bis Montag.",
+        ),
+        (
+            "Style: gentle\nMessage: no me gusta el color de la puerta, podemos cambiarlo?",
+            "El color de la puerta no termina de gustarme. \u00bfPodr\u00edamos cambiarlo?",
+        ),
     ),
 )
-"""Each token of it is time at the start of a CVM: about 10 ms on two cores."""
+"""Each token of it is time at the start of a CVM, about 10 ms on two cores, and none later."""
 _DIGITS: Final = re.compile("[0-9]+")
 _TOKENS_PER_CHARACTER: Final = 0.5
 _LABEL: Final = re.compile(r"^(?:(?:message|rewritten(?: message)?|answer|style)\s*:\s*)+", re.IGNORECASE)
@@ -82,7 +117,7 @@ def request(style: str, draft: str, attempt: int, context: Sequence[Message] = (
     ]
     before = "Chat before the message, not to be answered:\n" + "\n".join(lines) + "\n\n" if lines else ""
     turn = f"{before}Style: {wordings[attempt % len(wordings)]}\nMessage: {one_line(correct(clean(draft)))}"
-    temperature = 0.0 if attempt < len(wordings) else 0.8
+    temperature = 0.0 if attempt < len(wordings) else 0.6
     return turn, temperature, attempt
 
 

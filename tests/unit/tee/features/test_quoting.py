@@ -21,6 +21,7 @@ from sottovoce.tee.features.text import LINKS, MAIL
         ("ｗｗｗ.ｃｌｕｂ.example", "[link]"),
         ("write to ada.b@club.example, please", "write to [e-mail], please"),
         ("ring me on 07700 900188 or +44 7700 900 188", "ring me on [number] or [number]"),
+        ("a@b(c).d, ada", "[e-mail], ada"),
         ("card 4111 1111 1111 1111, expires soon", "card [number], expires soon"),
         ("IBAN DE89 3704 0044 0532 0130 00 bitte", "IBAN [number] bitte"),
         ("Call 06.12.34.56.78 today", "Call [number] today"),

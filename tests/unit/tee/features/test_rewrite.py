@@ -88,6 +88,21 @@ def test_other_drafts(draft: str, text: str, style: str, reason: str | None) -> 
     assert check_suggestion(draft, text, style) == reason
 
 
+@pytest.mark.parametrize(
+    ("draft", "text"),
+    [
+        ("No, I won't tell you it's easy. It took me 2 years.", "I'm sorry, but I can't tell you that it took me 2 years."),
+        ("I'm not angry, the soup was cold and the bread stale.", "I'm not angry, but the soup was cold."),
+        ("You said Tuesday, I wrote it down.", "They said Tuesday, and I wrote it down."),
+        ("Kommt ihr morgen mit dem Hund?", "Kommen Sie morgen mit dem Hund?"),
+        ("Forget my last message, we are 18.", "I forgot my last message, we are 18."),
+    ],
+)  # fmt: skip
+def test_what_turns_a_draft_round(draft: str, text: str) -> None:
+    assert check_suggestion(draft, draft + " ", "proofread") in {None, "form", "same"}
+    assert check_suggestion(draft, text, "rephrase") is not None
+
+
 def test_suggestions_differ() -> None:
     first = "I'm sorry, but I can't make it tomorrow. Could we do Friday at 6 PM instead?"
     assert check_suggestion(DRAFT, first, "professional", [first]) == "same"
