@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -97,12 +98,14 @@ class CachedEngine:
             [sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed],
         ]
         key = _key(asked)
-        if (grammar := sampling.grammar) is not None and key in self._said:
-            # Said without a grammar: what is of its form would have been said with it, token by token.
-            written = "".join(self._said[key]).removeprefix(opening)
-            if grammar.accepts(written):
-                return iter(self._said[key])
-        if grammar is not None:
+        if (grammar := sampling.grammar) is not None:
+            if not sampling.temperature:
+                # What is said without a grammar and is of its form would have been said with it, token by token.
+                free = list(
+                    self.generate(turns, replace(sampling, grammar=None), prompt=prompt, opening=opening)
+                )
+                if grammar.accepts("".join(free).removeprefix(opening)):
+                    return iter(free)
             key = _key([*asked, grammar.gbnf])
         if key not in self._said:
             # Read to its end, wherever its reader stops: what is kept must not depend on who asked first.

@@ -268,14 +268,11 @@ class Server:
     def _answer_quote(self, process: _Process, quote: Quote | None) -> None:
         self._reply(process, b"q" + (quote.encode() if quote is not None else b""))
 
-    def _reply(self, process: _Process, packet: bytes) -> bool:
-        """Send it a packet; whether it is still there."""
+    def _reply(self, process: _Process, packet: bytes) -> None:
         try:
             process.sock.send(packet)
         except OSError:
-            self._end(process)
-            return False
-        return True
+            process.deadline = 0.0  # it is dead, or does not listen: it is ended in this pass, and not here, in the middle of a queue
 
     # Turns to compute.
 
@@ -285,13 +282,11 @@ class Server:
             process = self._slots.popleft()
             process.has_slot, process.place = True, 0
             busy += 1
-            if not self._reply(process, packets.granted()):
-                return  # its end has granted its turn to the next, and told the others their places
+            self._reply(process, packets.granted())
         for place, process in enumerate(self._slots, start=1):
             if process.place != place:
                 process.place = place
-                if not self._reply(process, packets.waits(place)):
-                    return
+                self._reply(process, packets.waits(place))
 
     def _free(self, process: _Process) -> None:
         process.has_slot = False
@@ -304,7 +299,7 @@ class Server:
         self._quotes.expire()
         now = time.monotonic()
         for process in [p for p in self._processes if p.deadline <= now]:
-            if process.ready and not process.serving:
+            if process.ready and not process.serving and process.deadline:
                 # It goes on until the one that takes its place is ready.
                 process.retiring, process.deadline = True, now + _SPARE_LIFE
             else:

@@ -71,8 +71,8 @@ LONG = [
 
 
 def test_a_long_chat_has_sections_and_a_second_pass() -> None:
-    boat, tent = "The group paints the boat on Friday.", "The group buys a tent for 20 euros."
-    both = "The group paints a boat on Friday and buys a tent."
+    boat, tent = "The group paints the boat on Friday.", "The group discusses a tent for 20 euros."
+    both = "The group paints a boat on Friday and discusses a tent."
     engine = UnsafeScriptedEngineForTests(boat, tent, both)
     events = Roles(engine).summary(LONG)
     found = [one for one in events if one["event"] == "section"]
@@ -151,7 +151,7 @@ def test_a_draft_in_a_language_that_the_model_does_not_write_is_not_guessed_at(d
 
 
 def test_a_headline_can_begin_in_each_language_that_the_model_writes() -> None:
-    assert set(OPENINGS) == WRITTEN
+    assert set(OPENINGS) == set(WRITTEN)
 
 
 def test_fewer_lines_where_they_are_wanted() -> None:

@@ -1,7 +1,7 @@
-"""The form in which an engine may write at all: one line in which no link, no mark of a template and no list can be said.
+"""The form in which an engine may write at all: one line without links, markup, marks of a template and other lines.
 
 A token that would leave the form is never chosen, so nothing has to be taken back. The guard judges what is written all the same: it trusts
-neither the engine nor this.
+neither the engine nor this, and knows more ways of writing an address.
 """
 
 import re
@@ -11,27 +11,26 @@ from typing import Final
 
 __all__ = ["LineGrammar"]
 
-# No control character, no other line, nothing that marks up or makes an address.
-_LEFT_OUT: Final = r"\x00-\x1F\x7F-\x9F\u2028\u2029<>{}|\[\]`*#\\~^=_@/"
-_PLAIN: Final = rf"[^{_LEFT_OUT}.:0-9]"
-_AFTER_STOP: Final = "[ \"')!?\u2019\u201d\u00bb\u2026]"
+# A list of what may stand and not of what may not: a class that leaves characters out also refuses the first byte of others (llama.cpp).
+# Missing are control characters, other lines, markup, what makes an address, and the signs of full width that stand for those.
+_PLAIN: Final = (
+    r"[!\x22$-)+,;?A-Za-z\-\u00A0-\u2023\u2025-\u2027\u202F-\u3001\u3003-\uFEFE\U00010000-\U0010FFFF]"
+)
+_MARK: Final = "[,;!?)\x22'\u2019\u201d\u00bb\u2026]"
+_AFTER_STOP: Final = "[!?)\x22'\u2019\u201d\u00bb\u2026]"
 _ANY, _BLANK = "[0-9]", "[ ]"
 
 # From state to state by what is written. A text may end in each of them, so that any token may be the last.
-_TEXT, _DIGITS, _STOP, _COLON = "text", "digits", "stop", "colon"
 _STATES: Final = {
-    _TEXT: (
-        ("plain", _TEXT),
-        ("literal", _TEXT),
-        ("number", _DIGITS),
-        ("full-stop", _STOP),
-        ("double-stop", _COLON),
-    ),
-    _DIGITS: (("plain", _TEXT), ("full-stop", _STOP), ("double-stop", _COLON)),
+    "start": (("literal", "whole"), ("plain", "word"), ("blank", "start"), ("number", "digits"), ("full-stop", "stop"), ("double-stop", "colon")),
+    "word": (("plain", "word"), ("blank", "start"), ("number", "digits"), ("full-stop", "stop"), ("double-stop", "colon")),
+    "digits": (("plain", "word"), ("blank", "start"), ("full-stop", "stop"), ("double-stop", "colon")),
+    # Nothing is hung on to a word that stands for itself.
+    "whole": (("mark", "whole"), ("blank", "start"), ("full-stop", "stop"), ("double-stop", "colon")),
     # A letter behind it would be a domain's; behind a colon, a scheme's or a label's.
-    _STOP: (("after-stop", _TEXT), ("number", _DIGITS), ("full-stop", _STOP)),
-    _COLON: (("blank", _TEXT), ("number", _DIGITS)),
-}
+    "stop": (("after-stop", "stop"), ("blank", "start"), ("number", "digits"), ("full-stop", "stop")),
+    "colon": (("blank", "start"), ("number", "digits")),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,11 +45,6 @@ class LineGrammar:
     numbers: frozenset[str] | None = None
     literals: frozenset[str] = frozenset()
 
-    @property
-    def has_content(self) -> bool:
-        """Whether it says something of a session's text. Who keeps what it compiles must not be given it."""
-        return self.numbers is not None or bool(self.literals)
-
     @cached_property
     def gbnf(self) -> str:
         """The grammar as llama.cpp and xgrammar read it."""
@@ -61,21 +55,20 @@ class LineGrammar:
             "number": digits,
             "full-stop": '"."',
             "double-stop": '":"',
+            "mark": _MARK,
             "after-stop": _AFTER_STOP,
             "blank": _BLANK,
         }
         rules = [f"{name} ::= {written}" for name, written in terminals.items() if written]
         for state, ways in _STATES.items():
-            known = " | ".join(
-                f"{terminal} {after}?" for terminal, after in self._ways(ways) if terminals[terminal]
-            )
-            rules.append(f"{state} ::= {known}")
-        return "\n".join([f"root ::= {_TEXT}?", *rules]) + "\n"
+            known = [(terminal, after) for terminal, after in self._ways(ways) if terminals[terminal]]
+            rules.append(f"{state} ::= " + " | ".join(f"{terminal} {after}?" for terminal, after in known))
+        return "\n".join(["root ::= start?", *rules]) + "\n"
 
     def accepts(self, text: str) -> bool:
         """Whether `text` is of the form."""
         reached: list[set[str]] = [set() for _ in range(len(text) + 1)]
-        reached[0].add(_TEXT)
+        reached[0].add("start")
         for at, states in enumerate(reached[:-1]):
             for state in states:
                 for terminal, after in self._ways(_STATES[state]):
@@ -85,10 +78,8 @@ class LineGrammar:
 
     def _ways(self, ways: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
         # Digits of any number need not be told apart.
-        return [
-            (terminal, _TEXT if after == _DIGITS and self.numbers is None else after)
-            for terminal, after in ways
-        ]
+        free = self.numbers is None
+        return [(terminal, "word" if after == "digits" and free else after) for terminal, after in ways]
 
     def _ends(self, terminal: str, text: str, at: int) -> list[int]:
         known = {"literal": self.literals, "number": self.numbers}.get(terminal)
@@ -102,6 +93,7 @@ _TERMINALS: Final = {
     "number": re.compile(_ANY),
     "full-stop": re.compile(r"\."),
     "double-stop": re.compile(":"),
+    "mark": re.compile(_MARK),
     "after-stop": re.compile(_AFTER_STOP),
     "blank": re.compile(_BLANK),
 }

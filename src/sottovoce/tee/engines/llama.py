@@ -175,8 +175,8 @@ def _turns(prompt: Prompt) -> list[Turn]:
 class _Choice:
     """Chooses the next token.
 
-    A grammar looks only at the token that was chosen without it, and at all of them where that one is refused: the result is the same, and most of the time
-    one token is looked at instead of the whole vocabulary.
+    A grammar looks only at the token that was chosen without it, and at all of them where that one is refused: most of the time one token is looked at instead of
+    the whole vocabulary. At temperature 0 what is of the form is so chosen as without a grammar.
     """
 
     def __init__(self, context: Any, vocabulary: Any, sampling: Sampling) -> None:
@@ -186,7 +186,8 @@ class _Choice:
         self._strict: Any = None
         if sampling.grammar is None:
             return
-        text = sampling.grammar.gbnf.encode()
+        # What it cannot read it prints, with the text: a session's process has nowhere to print to.
+        text = sampling.grammar.gbnf.encode("utf-8", "replace")
         self._grammar = llama.llama_sampler_init_grammar(vocabulary, text, b"root")
         if not self._grammar:
             self.close()

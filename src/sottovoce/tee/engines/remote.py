@@ -332,7 +332,8 @@ class RemoteEngine:
         }
         if opening:
             question |= {"continue_final_message": True, "add_generation_prompt": False}
-        # A server keeps what it compiles, and another session could find out: it is given no grammar that says something of this one.
+        # A server keeps what it compiles, and another session could find out: it is given the form alone, without this session's numbers; and where words of
+        # another form may stand, nothing.
         if sampling.grammar is not None and not sampling.grammar.literals:
             question |= _nested(self._rules.grammar, LineGrammar().gbnf)
         if self._rules.salted:

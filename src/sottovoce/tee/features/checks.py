@@ -14,6 +14,7 @@ from sottovoce.tee.features.text import (
     content_words,
     fold,
     has_address,
+    joined,
     listed,
     numbers,
     spelled_numbers,
@@ -51,6 +52,9 @@ _WEAK: Final = frozenset(
     map(stem, listed("make makes tell say said take come give keep let use find able work"))
 )
 """Verbs that can be said in many other ways."""
+_ODD: Final = re.compile(r"\d:\d(?!\d)|(?<![\d:.])0\d(?![\d:.])|\d[.,](?!\d)\S")
+"""Numbers that nobody writes so, unless the draft does."""
+_ENDS: Final = ".,;:!?)"
 _GROWTH, _SLACK = 1.7, 40
 _SHARED: Final = 0.34
 _SHARED_SHORT: Final = 0.5
@@ -81,19 +85,29 @@ def _limit(style: str, source: str) -> int:
 
 
 def _addresses_kept(draft: str, text: str) -> bool:
-    known = draft.casefold().split()
-    return all(piece.casefold() in known for piece in text.split() if has_address(piece)) and has_address(
-        draft
-    )
+    known = {piece.rstrip(_ENDS) for piece in draft.casefold().split()}
+    told = (piece.rstrip(_ENDS) for piece in text.casefold().split())
+    return all(piece in known for piece in told if has_address(piece)) and has_address(draft)
+
+
+def _plain_numbers(text: str) -> str:
+    return joined(_ROUND.sub("", text))
+
+
+def _exact(text: str) -> set[str]:
+    """The long numbers of `text` as they are written, but for what parts their thousands: 0042 is not 42, and 2,50 not 2,050."""
+    return {run for run in re.findall(r"\d+", joined(text)) if len(run) >= _SHORT}
 
 
 def _counted(text: str) -> set[str]:
-    return set(numbers(_ROUND.sub("", text)) | spelled_numbers(text))
+    return set(numbers(_plain_numbers(text)) | spelled_numbers(text))
 
 
 def _facts(source: str, text: str) -> str | None:
     ours, theirs = _counted(source), _counted(text)
-    if not numbers(_ROUND.sub("", source)) <= theirs or not theirs <= ours | {"1"}:
+    if _exact(source) != _exact(text) or (_ODD.search(text) and not _ODD.search(source)):
+        return "number"
+    if not numbers(_plain_numbers(source)) <= theirs or not theirs <= ours | {"1"}:
         return "number"
     if days(fold(source)) != days(fold(text)):
         return "day"
@@ -146,8 +160,14 @@ def _flips(ours: Sequence[str], theirs: Sequence[str]) -> bool:
 
 def _parts(source: str) -> list[tuple[frozenset[str], bool]]:
     """What each part of the draft is about, where it is about something, and whether it says that it is not so."""
-    parts = ((content_words(part), bool(_NEGATION.search(fold(part)))) for part in _JOINTS.split(source))
-    return [(part, negated) for part, negated in parts if part]
+    found = []
+    for part in _JOINTS.split(source):
+        said = words(part)
+        positive = [word for word in said if not _NEGATION.search(word)]
+        topic, negated = content_words(" ".join(positive)), len(positive) < len(said)
+        if len(topic) > 1 or (topic and negated):
+            found.append((topic, negated))
+    return found
 
 
 def _likeness(source: str, text: str, style: str, earlier: Sequence[str]) -> str | None:
@@ -176,7 +196,7 @@ def _means_the_same(source: str, text: str, style: str) -> bool:
 
 
 def _mostly(part: frozenset[str], theirs: frozenset[str]) -> bool:
-    strong = {word for word in part - _WEAK if not _NEGATION.search(word)}
+    strong = part - _WEAK
     return 2 * len(strong & theirs) > len(strong) - (len(strong) > _SHORT) or not strong
 
 

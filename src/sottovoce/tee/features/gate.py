@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sottovoce.tee.features.citations import supporting
+from sottovoce.tee.features.citations import COMMON, covering, said_in
 from sottovoce.tee.features.cues import days, times
 from sottovoce.tee.features.headline import OPENINGS, PROMPT
 from sottovoce.tee.features.injection import addresses_machine
@@ -27,8 +27,6 @@ _LONGEST: Final = 240
 _TAIL: Final = 60
 _ECHO: Final = 4
 """Words in a row that are the prompt's own."""
-_STRANGE: Final = 5
-"""Words that matter in a row that no message holds."""
 _FORM: Final = re.compile(r"[<>{}\[\]`*#|\\~^=_@]|https?|&\w+;")
 _CALLER: Final = re.compile(r"[+\u202a\u202c\d\s\-()\u00a0\u2011]{5,30}")
 _SENTENCE: Final = re.compile(r"[.!?\u2026\u3002]$")
@@ -83,7 +81,8 @@ class HeadlineGate:
         self._echoes = own - {run for text in texts for run in _runs(text)}
         self._rest = ""
         self._released = ""
-        self._strange = 0
+        self._held = ""
+        """Of the beginning, what no reader sees before a word comes that matters."""
         self.reason: str | None = None
         self.closed = False
 
@@ -105,7 +104,7 @@ class HeadlineGate:
     def citations(self) -> list[str]:
         """The ids of the messages that the released headline rests on."""
         told = self._released.split(" ")
-        return supporting(" ".join(word for word in told if fold(word) not in _OPENING_WORDS), self._messages)
+        return covering(" ".join(word for word in told if fold(word) not in _OPENING_WORDS), self._messages)
 
     def _judge(self, word: str) -> str:
         if "\n" in word.strip() or ("\n" in word and self._released):
@@ -116,11 +115,17 @@ class HeadlineGate:
         if self.reason is not None:
             self.closed = True
             # A reader sees that something is missing.
-            return "\u2026" if self._released else ""
-        released = f" {bare}" if self._released else bare
-        self._released += released
+            return "\u2026" if self._released and not self._held else ""
+        self._held += f" {bare}" if self._released else bare
+        self._released += f" {bare}" if self._released else bare
         self.closed = bool(_SENTENCE.search(bare)) and len(bare) > 3  # noqa: PLR2004 - not an abbreviation
-        return released
+        return self._let_out(_topic(bare))
+
+    def _let_out(self, topic: frozenset[str]) -> str:
+        if self._held == self._released and not topic:
+            return ""
+        out, self._held = self._held, ""
+        return out
 
     def _fault(self, word: str) -> str | None:
         line = f"{self._released} {word}"
@@ -166,14 +171,16 @@ class HeadlineGate:
             return "form"
         if any(run in self._echoes for run in _runs(" ".join(line.split()[-_ECHO:]))):
             return "prompt"
-        topic = content_words(word) - content_words(" ".join(_OPENING_WORDS))
-        if topic:
-            self._strange = 0 if topic & self._topic else self._strange + 1
-        return "unsupported" if self._strange > _STRANGE else None
+        return None if all(said_in(one, self._topic) for one in _topic(word)) else "unsupported"
 
 
 _CAPITALS: Final = listed("i am pm ok tv usa uk eu")
 _OPENING_WORDS: Final = frozenset(word for opening in OPENINGS.values() for word in words(opening))
+
+
+def _topic(word: str) -> frozenset[str]:
+    """What a message must say."""
+    return content_words(word) - content_words(" ".join(_OPENING_WORDS)) - COMMON
 
 
 def _variants(word: str) -> set[str]:

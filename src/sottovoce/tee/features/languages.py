@@ -9,8 +9,9 @@ from sottovoce.tee.features.text import words
 __all__ = ["UNKNOWN", "WRITTEN", "language"]
 
 UNKNOWN: Final = ""
-WRITTEN: Final = frozenset({"en", "de", "fr", "es", "it", "pt", "nl"})
-"""The languages that the packaged model writes well enough to be asked for text in them."""
+WRITTEN: Final = ("en", "de", "fr", "es", "it", "pt", "nl")
+"""The languages that the packaged model writes well enough to be asked for text in them. Of the others only Hindi, Indonesian and those of other scripts are known here: a
+Polish text is taken for English."""
 _SMALL_WORDS: Final = {
     "en": "the you i to and we it is for my are this that with at be not have will what your on of but in can do me cant dont im u please sorry",
     "de": "der die das und ich nicht ist wir ihr mit auf fur ein eine zum zur es wer kann um wo schon noch bei hat kein aber wie was",
@@ -26,6 +27,7 @@ _SETS: Final = {name: frozenset(listed.split()) for name, listed in _SMALL_WORDS
 _SCRIPTS: Final = {"LATIN": "", "DEVANAGARI": "hi"}
 """The scripts whose languages are known, and the language where it is one."""
 _SAMPLE: Final = 4000
+_LEAD: Final = 2
 
 
 def language(text: str) -> str:
@@ -41,4 +43,7 @@ def language(text: str) -> str:
         return found
     said = words(text)
     scores = {name: sum(word in known for word in said) for name, known in _SETS.items()}
-    return max(scores, key=lambda name: scores[name])
+    best = max(scores, key=lambda name: scores[name])
+    written = max(WRITTEN, key=lambda name: scores[name])
+    # "Dan" and "main" are words of English too: one word is no sign of a language for which less can be done.
+    return best if scores[best] - scores[written] >= _LEAD else written

@@ -1,6 +1,6 @@
 """Small words that carry what is meant: a suggestion that loses one of the draft's, or brings one, says something else.
 
-Lists of words, and nothing that understands: what they do not see passes. How often that happens is measured (docs/quality.md).
+Lists of words, most for English, some for German, French, Spanish, Portuguese, Italian and Dutch, and nothing that understands: what they do not see passes. How often that happens is measured (docs/quality.md).
 """
 
 import itertools
@@ -65,7 +65,14 @@ _RELATIONS: Final[Mapping[str, tuple[tuple[re.Pattern[str], re.Pattern[str]], ..
         "si / en_caso cuando", "solo solamente / unicamente nada_mas", "hasta / antes", "antes / hasta", "despues / luego tras cuando",
         "o / u bien", "nunca / no jamas", "otra_vez / de_nuevo nuevamente vuelv*", "quizas tal_vez / puede posible*", "tampoco / no ni",
     ),
+    "it": _ways(
+        "se / qualora quando", "solo soltanto / unicamente", "fino / entro prima", "prima / entro fino", "dopo / quando appena", "mai / non", "oppure / o", "forse / potrebbe magari",
+    ),
+    "nl": _ways(
+        "als / indien wanneer mits", "alleen / slechts enkel pas", "tot / uiterlijk voor", "na / zodra nadat", "nooit / niet geen", "misschien / wellicht zou",
+    ),
     "pt": _ways(
+        "se_voce se_vc se_eu se_for se_nao se_der se_chover se_puder se_quiser se_tiver / caso quando se",
         "so somente / apenas unicamente", "ate / antes", "antes / ate", "depois / apos quando",
         "ou / quer", "nunca / nao jamais", "de_novo / novamente outra_vez volt*", "talvez / pode possivel*", "tambem_nao / nem nao",
     ),
@@ -80,21 +87,27 @@ _ASKED: Final[Mapping[str, tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]]]
     "es": _ways("quien* / alguien", "cuando / que_hora que_dia", "donde / que_lugar", "por_que / razon motivo", "como / que_manera", "cuanto* / que_cantidad"),
     "pt": _ways("quem / alguem", "quando / que_horas que_dia", "onde / que_lugar", "por_que porque / razao motivo", "como / que_jeito", "quanto* / qual"),
 }  # fmt: skip
-_MONEY: Final = re.compile(r"[$\u20ac\u00a3\u20b9]|\b(?:euros?|dollars?|pounds?|rupees|reais|rupiah)\b")
+_MONEY: Final = re.compile(
+    r"[$\u20ac\u00a3\u20b9]|\b(?:eur|usd|inr|quid|bucks|rs|rp|euros?|dollars?|pounds?|rupees|reais|rupiah)\b"
+)
 _DUTY: Final = re.compile(
-    r"\b(?:must|have to|has to|had to|need(?:s|ed)? to|don't need|ought|should(?! (?:it|there|you|we|they|anybody|be fine)\b)|supposed to|musst?|sollt?e?[nst]*|tienes? que|hay que|debes?|deve|tem que|il faut|doi[st])\b"
+    r"\b(?:must|have to|has to|had to|need(?:s|ed)? to|don't need|got to|gotta|ought|should(?! (?:it|there|you|we|they|anybody|be fine)\b)|supposed to|m[u]ss(?:t|en)?|sollt?e?[nst]*|t(?:engo|ienes?|enemos|ienen) que|hay que|debes?|deve|te(?:m|nho|mos) que|il faut|doi[st])\b"
 )
 _BIDS: Final = listed(
     "ask be bring buy call check come do don't drop feed fetch find forget get give go help keep leave let look make meet open pass pay pick please put read remember "
     "ring say see send show sit stay stop take talk tell text try turn use wait wake wash watch write"
 )
 _OWN: Final = listed("i i'm i've i'll i'd me my mine myself")
-_THIRD: Final = (
-    *(listed(some) for some in ("he him his he's he'll he'd", "she her hers she's she'll she'd", "they them their they're they'll they've they'd")),
-    *(listed(some) for some in ("il lui", "elle", "ils eux", "ellos", "ellas", "eles deles", "elas delas")),
-)  # fmt: skip
+_THIRD: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
+    "en": tuple(map(listed, ("he him his he's he'll he'd", "she her hers she's she'll she'd", "they them their they're they'll they've they'd"))),
+    "fr": tuple(map(listed, ("elle elles", "ils eux"))),
+    "es": tuple(map(listed, ("ellos", "ellas"))),
+    "pt": tuple(map(listed, ("eles deles", "elas delas"))),
+}  # fmt: skip
+"""Words that are nothing else: an article or a verb's own "it" is none."""
 # Who said "du" does not say "Sie". At the beginning of a sentence it may be another word.
 _FORMAL: Final = re.compile(r"(?<![.!?] )(?<!^)\b(?:Sie|Ihnen|Ihre?[nmrs]?)\b|\b[Uu]stede?s?\b")
+_ABOUT: Final = re.compile(r"\b(?:how|what) about\b")
 _ADDRESS: Final = re.compile(
     r"^(?:(?:oh|ah|hey|well|so)[,!. ]+)?(?:i know|i see|i hope you|i(?:'m| am) glad|great|good (?:idea|point|job)|cool|awesome|wow|haha|lol|that's (?:great|fine|ok)|no need)\b"
 )
@@ -111,7 +124,7 @@ def other_meaning(source: str, text: str) -> bool:
         or (bool(_DUTY.search(told)) and not _DUTY.search(plain))
         or (bool(_ADDRESS.search(told)) and not _ADDRESS.search(plain))
         or _speaks_of_herself(words(source), words(text))
-        or _speaks_of_others(words(source), words(text))
+        or _speaks_of_others(_THIRD.get(code, ()), words(source), words(text))
         or (bool(_FORMAL.search(text)) and not _FORMAL.search(source))
         or _has_sentence_of_its_own(source, text)
     )
@@ -122,6 +135,7 @@ def _lost(ways: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...], plain: str,
 
 
 def _questions(plain: str) -> str:
+    plain = _ABOUT.sub("", plain)
     return " ".join(part for part, end in itertools.pairwise(re.split(r"([.!?])", plain)) if end == "?")
 
 
@@ -132,9 +146,9 @@ def _speaks_of_herself(ours: list[str], theirs: list[str]) -> bool:
     return theirs[0] in _OWN or (not _OWN.intersection(ours) and bool(_OWN.intersection(theirs)))
 
 
-def _speaks_of_others(ours: list[str], theirs: list[str]) -> bool:
+def _speaks_of_others(third: tuple[frozenset[str], ...], ours: list[str], theirs: list[str]) -> bool:
     """Whether somebody comes up of whom the draft does not speak: "they said" for "you said"."""
-    return any(some.intersection(theirs) and not some.intersection(ours) for some in _THIRD)
+    return any(some.intersection(theirs) and not some.intersection(ours) for some in third)
 
 
 def _has_sentence_of_its_own(source: str, text: str) -> bool:

@@ -5,6 +5,7 @@ somewhere, and none of these stands in one place more than it did (threats, sect
 """
 
 import re
+import string
 from typing import Final
 
 from sottovoce.tee.features.text import ACCOUNT, DATE, LINKS, MAIL, clean, has_address, legible
@@ -16,6 +17,7 @@ LEFT_OUT: Final = (_LINK, _MAIL, _NUMBER, _SECRET)
 """What stands in the place of what is left out."""
 _TOKEN: Final = re.compile(r"[^\s<>\"'()\[\]{}\u201c\u201d\u201e\u00ab\u00bb]+")
 _WORD: Final = re.compile(r"\S+")
+_OF_ADDRESSES: Final = frozenset(string.ascii_letters + string.digits + "._%+-@")
 _ENDS: Final = ".,;:!?\u2026"
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://\S", re.IGNORECASE)
 # Many digits that nobody can call or pay to: times, years, the same amount twice, amounts of money and people.
@@ -71,8 +73,10 @@ def _word(match: re.Match[str]) -> str:
     if scheme is None:
         left = _TOKEN.sub(_address, word)
         return _MAIL + end if MAIL.search(left) else left  # brackets in the middle of it
-    # From the token in which the scheme stands, so that no piece of it is left, to the next blank: a quotation mark or a bracket does not end what is followed.
-    begin = next(token.start() for token in _TOKEN.finditer(word) if token.end() > scheme.start())
+    # From the first character that an address may have, so that no piece of one is left, to the next blank: a quotation mark or a bracket does not end what is followed.
+    begin = scheme.start()
+    while begin and word[begin - 1] in _OF_ADDRESSES:
+        begin -= 1
     return _TOKEN.sub(_address, word[:begin]) + _LINK + end
 
 

@@ -12,7 +12,7 @@ from sottovoce.tee.engines.grammar import LineGrammar
 from sottovoce.tee.features.injection import addresses_machine
 from sottovoce.tee.features.messages import Message
 from sottovoce.tee.features.spelling import correct, is_english, spell_out, trim
-from sottovoce.tee.features.text import clean, numbers, one_line, shorten, spelled_numbers
+from sottovoce.tee.features.text import clean, joined, one_line, shorten, spelled_numbers
 
 __all__ = [
     "ATTEMPTS",
@@ -99,6 +99,8 @@ PROMPT: Final = Prompt(
 )
 """Each token of it is time at the start of a CVM, about 10 ms on two cores, and none later."""
 _DIGITS: Final = re.compile("[0-9]+")
+_ENDS: Final = ".,;:!?)"
+_LITERALS, _LITERAL, _RUNS = 24, 300, 64
 _TOKENS_PER_CHARACTER: Final = 0.5
 _LABEL: Final = re.compile(r"^(?:(?:message|rewritten(?: message)?|answer|style)\s*:\s*)+", re.IGNORECASE)
 _QUOTES: Final = {'"': '"', "\u201c": "\u201d", "'": "'", "\u201e": "\u201c", "\u00ab": "\u00bb", "`": "`"}
@@ -122,14 +124,18 @@ def request(style: str, draft: str, attempt: int, context: Sequence[Message] = (
 
 
 def grammar(draft: str) -> LineGrammar:
-    """The form of a suggestion: a line with no number that the draft has not, and no link but the draft's."""
+    """The form of a suggestion: a line with no number that the draft has not, and no words of another form but the draft's, links among them."""
     source = one_line(correct(clean(draft)))
-    known = {run for number in numbers(source) | spelled_numbers(source) for run in _DIGITS.findall(number)}
-    line = LineGrammar()
-    return LineGrammar(
-        numbers=frozenset(known | {"00"} if known else ()),
-        literals=frozenset(word for word in source.split() if not line.accepts(word)),
-    )
+    spelled = {run for number in spelled_numbers(source) for run in _DIGITS.findall(number)}
+    known = {
+        run for said in (clean(draft), source, joined(source)) for run in _DIGITS.findall(said)
+    } | spelled
+    whole = LineGrammar(numbers=frozenset(known | {"00"} if known else ()))
+    bare = {word.rstrip(_ENDS) for said in (clean(draft), source) for word in said.split()}
+    literals = {word for word in bare if word and "<|" not in word and not whole.accepts(word)}
+    # Each of them costs time at every token: who writes nothing but such words gets none of them back.
+    few = sorted(word for word in literals if len(word) <= _LITERAL)[:_LITERALS]
+    return LineGrammar(numbers=whole.numbers if len(known) <= _RUNS else None, literals=frozenset(few))
 
 
 def max_tokens(draft: str) -> int:

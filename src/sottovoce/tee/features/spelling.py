@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from sottovoce.tee.features.languages import language
+from sottovoce.tee.features.text import has_address
 
 __all__ = ["correct", "is_english", "spell_out", "trim"]
 
@@ -106,4 +107,4 @@ def _replace(text: str, table: dict[str, str]) -> str:
 
 
 def _is_address(chunk: str) -> bool:
-    return "://" in chunk or "@" in chunk or chunk.startswith("www.")
+    return "://" in chunk or "@" in chunk or chunk.startswith("www.") or has_address(chunk)

@@ -14,6 +14,7 @@ __all__ = [
     "fold",
     "has_address",
     "has_emoji_only",
+    "joined",
     "legible",
     "listed",
     "numbers",
@@ -80,6 +81,7 @@ _STOPWORDS_TEXT: Final = (
 )
 
 
+_THOUSANDS: Final = re.compile(r"(?<=\d)[.,' ](?=\d{3}(?!\d))")
 _SPELLED: Final = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
     "eleven": "11", "twelve": "12",
@@ -155,6 +157,11 @@ def numbers(text: str) -> frozenset[str]:
 def spelled_numbers(text: str) -> frozenset[str]:
     """The English number words of `text` from two to twelve, in digits; "one" is too often no number."""
     return frozenset(_SPELLED[word] for word in words(text) if word in _SPELLED)
+
+
+def joined(text: str) -> str:
+    """`text` with the thousands of its numbers joined: 1,000 and 1.000 as 1000."""
+    return _THOUSANDS.sub("", text)
 
 
 def legible(text: str) -> str:

@@ -43,6 +43,13 @@ OWN = LineGrammar(
         ("<|im_end|>", False, False),
         ("**so**", False, False),
         ("[link]", False, False),
+        ("\u2764 \u2600 \u2154", True, True),
+        ("evil\uff0ecom", False, False),
+        ("evil\u3002com", False, False),
+        ("evil\u2024com", False, False),
+        ("nothttps://x.example/a?b", False, False),
+        ("https://x.example/a?bc", False, False),
+        ('"https://x.example/a?b"', False, False),
         ("a\x1b[0m", False, False),
     ],
 )
@@ -51,10 +58,7 @@ def test_what_is_of_the_form(text: str, any_number: bool, own: bool) -> None:
     assert OWN.accepts(text) is own
 
 
-def test_what_says_something_of_a_session_is_known() -> None:
-    assert OWN.has_content
-    assert LineGrammar(numbers=frozenset()).has_content
-    assert not LineGrammar().has_content
+def test_nothing_of_a_draft_is_shown() -> None:
     assert "x.example" not in repr(OWN)
 
 
@@ -87,7 +91,7 @@ def written(engine: LlamaEngine, tokens: list[int], grammar: LineGrammar) -> boo
     return True
 
 
-PARTS = ["a", " ", ".", ":", "7", "30", "18", "1", "/", "https://x.example/a?b", 'and/or"\\', "\n", "é", "😀", "<|im_end|>", "!", "'"]  # fmt: skip
+PARTS = ["a", " ", ".", ":", "7", "30", "18", "1", "/", "https://x.example/a?b", 'and/or"\\', "\n", "é", "😀", "\u2764", "\u00a0", "<|im_end|>", "!", "'"]  # fmt: skip
 
 
 @settings(max_examples=400, deadline=None)

@@ -17,6 +17,9 @@ from sottovoce.tee.features.text import LINKS, MAIL
     ("text", "quoted"),
     [
         ("The form is at https://forms.example/a?b=c. By Friday!", "The form is at [link]. By Friday!"),
+        ("Train at 6:https://x.example", "Train at 6:[link]"),
+        ("at 7,menu:https://x.example/a, bring wine", "at 7,menu:[link], bring wine"),
+        ("\u5468\u4e94\u516d\u70b9\u89c1https://x.example", "\u5468\u4e94\u516d\u70b9\u89c1[link]"),
         ("see (www.club.example), or club.example/x", "see ([link]), or [link]"),
         ("ｗｗｗ.ｃｌｕｂ.example", "[link]"),
         ("write to ada.b@club.example, please", "write to [e-mail], please"),
