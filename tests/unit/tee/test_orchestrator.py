@@ -154,6 +154,15 @@ def test_a_headline_can_begin_in_each_language_that_the_model_writes() -> None:
     assert set(OPENINGS) == set(WRITTEN)
 
 
+def test_a_chat_in_two_scripts_has_a_headline_in_one() -> None:
+    # The chat is taken for Latin, what the model is shown of it for Arabic.
+    text = "\n".join(
+        ["Ada: 0", "Bo: A", *["Ada: AA"] * 4, "Bo: \u066e\u066e\u066e\u066e\u066e\u066e\u066e\u066e\u066e"]
+    )
+    events = Roles(UnsafeScriptedEngineForTests(GOOD)).summary(chat(text))
+    assert events[-1]["event"] == "done"
+
+
 def test_fewer_lines_where_they_are_wanted() -> None:
     things = [
         "tent",

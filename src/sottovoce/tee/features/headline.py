@@ -64,5 +64,5 @@ def user_turn(messages: Sequence[Message]) -> str:
 
 
 def opening(messages: Sequence[Message]) -> str:
-    """How the headline begins."""
-    return OPENINGS[language(" ".join(message.text for message in messages))]
+    """How the headline begins: in English where these messages are in no language that has a beginning of its own, though the chat is."""
+    return OPENINGS.get(language(" ".join(message.text for message in messages)), OPENINGS["en"])
