@@ -26,6 +26,7 @@ __all__ = [
     "load_attacks",
     "load_chats",
     "load_drafts",
+    "load_judged",
     "parse_lines",
 ]
 
@@ -146,6 +147,17 @@ class _ChatFile(_Strict, frozen=True, kw_only=True):
     reader: str = ""
     facts: dict[str, Fact] = {}
     wrong: dict[str, Wrong] = {}
+
+
+class _Headline(_Strict, frozen=True, kw_only=True):
+    chat: str
+    text: str
+    supported: bool
+    why: str = ""
+
+
+class _Headlines(_Strict, frozen=True, kw_only=True):
+    headlines: list[_Headline]
 
 
 class _Drafts(_Strict, frozen=True, kw_only=True):
@@ -275,6 +287,19 @@ def load_drafts(folder: Path = DATA / "drafts") -> list[Draft]:
                 raise DataError(f"{path.name}: {draft.id}: the draft itself does not keep what it must")
             found[draft.id] = draft
     return [found[name] for name in sorted(found)]
+
+
+def load_judged(path: Path = DATA / "headlines.toml") -> dict[tuple[str, str], bool]:
+    """By chat and text of a headline: whether the messages that it cites support it, as a reader judged.
+
+    Raises:
+        DataError: not of the form, or one that is judged twice.
+    """
+    written = _toml(path, _Headlines).headlines
+    found = {(one.chat, one.text): one.supported for one in written}
+    if len(found) != len(written):
+        raise DataError(f"{path.name}: a headline is there twice")
+    return found
 
 
 def load_attacks(folder: Path = DATA / "attacks") -> list[Attack]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.dataset import ATTACK_KINDS, LANGUAGES, STYLES
+from evaluation.dataset import ATTACK_KINDS, LANGUAGES, STYLES, load_judged
 
 __all__ = ["ANSWERS", "PAGE", "RESULTS", "answers_page", "page"]
 
@@ -53,8 +53,23 @@ By language, and by the number of messages:
 {_table(["", "chats", "coverage", "false statements a summary", "lines", "characters"], ([name, str(len(rows)), *_of_summaries(rows)] for name, rows in (*by_language, *by_size) if rows))}
 
 {sum(row["quotes"] for row in ours)} of the {sum(row["lines"] for row in ours)} lines are quotes; {sum(row["not verbatim"] for row in ours)} of those do not stand so in the message that they cite. The other {headlines} are headlines by the
-model, each of which the guard has judged word by word against the messages that it cites.
+model. Every word of theirs that matters stands in the messages that they cite, which the guard has seen to; whether these are put together rightly one reader of the project has judged
+([headlines.toml](../evaluation/data/headlines.toml)): {_judged(ours)}.
 """
+
+
+def _unsupported(ours: Sequence[_Row]) -> tuple[int, int]:
+    """Statements that what they cite does not support, and headlines that nobody has judged."""
+    known = load_judged()
+    verdicts = [known.get((row["chat"], text)) for row in ours for text in row["own words"]]
+    return sum(row["not verbatim"] for row in ours) + verdicts.count(False), verdicts.count(None)
+
+
+def _judged(ours: Sequence[_Row]) -> str:
+    wrong, open_ = _unsupported(ours)
+    lines = sum(row["lines"] for row in ours)
+    rest = f", and {open_} are not judged yet" if open_ else ""
+    return f"{wrong} of the {lines} lines are not supported, {100 * wrong / lines:.1f} %{rest}"
 
 
 def _drafts(rows: Sequence[_Row]) -> str:
@@ -127,6 +142,16 @@ def _targets(found: dict[str, Any]) -> list[list[str]]:
         ["coverage above each of the others'", "yes", "yes" if _best(others) else "no"],
         ["false statements no more than each of the others'", "yes", "yes" if _fewest(others) else "no"],
     ]
+    wrong, open_ = _unsupported(others["Sottovoce"])
+    lines = sum(row["lines"] for row in others["Sottovoce"])
+    rest = f", {open_} headlines not judged" if open_ else ""
+    rows.append(
+        [
+            "statements that what they cite does not support",
+            "at most 3 %",
+            f"{100 * wrong / lines:.1f} %{rest}",
+        ]
+    )
     if "drafts" in found:
         made = [kept for row in found["drafts"] for kept in row["kept"]]
         rows.append(["meaning kept in suggestions", "at least 0.97", f"{sum(made) / len(made):.3f}"])
@@ -164,7 +189,8 @@ def page() -> str:
 
 Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md).
 The rules, the prompts and the weights were made with the chats and drafts called `dev`; what is reported is measured with the others, of
-which only totals were seen meanwhile.{answers}
+which only totals were seen meanwhile. One exception: when the headlines of the test chats were judged, half of them said what no message did; that a headline ends at the first word
+that no message has was decided after that, so the share of unsupported statements is not measured on chats that nobody had seen.{answers}
 
 {_table(["", "wanted", "measured"], _targets(found))}
 """,
