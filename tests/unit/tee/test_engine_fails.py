@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -101,14 +101,22 @@ def settle(cvm: Cvm, sessions: int) -> None:
         time.sleep(0.01)
 
 
-def computing(cvm: Cvm) -> int:
+def idle(cvm: Cvm) -> set[int]:
+    """The processes in which no engine has worked: they have one thread."""
+    found = set()
+    for pid in cvm.processes():
+        with contextlib.suppress(OSError):
+            if len(list(Path(f"/proc/{pid}/task").iterdir())) == 1:
+                found.add(pid)
+    return found
+
+
+def computing(cvm: Cvm, *, beside: Collection[int] = ()) -> int:
     """The session's process whose engine is at work: only then it has a second thread."""
     end = time.monotonic() + 20
     while True:
-        for pid in cvm.processes():
-            with contextlib.suppress(OSError):
-                if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1:
-                    return pid
+        if working := set(cvm.processes()) - idle(cvm) - set(beside):
+            return min(working)
         assert time.monotonic() < end, "no engine is at work"
         time.sleep(0.001)
 
@@ -126,8 +134,9 @@ def test_an_engine_that_is_killed_a_hundred_times(cvms: tuple[EvidenceWorld, Cvm
     settle(back, 2)
     ends: dict[str, int] = {}
     for _ in range(KILLS):
+        ended = set(back.processes()) - idle(back)  # of the answer before: not gone yet, on a slow machine
         device, exchange = ask(world, front)
-        engine = computing(back)
+        engine = computing(back, beside=ended)
         time.sleep(draw.uniform(0.0, 0.2))
         with contextlib.suppress(ProcessLookupError):
             os.kill(engine, signal.SIGKILL)
@@ -136,9 +145,7 @@ def test_an_engine_that_is_killed_a_hundred_times(cvms: tuple[EvidenceWorld, Cvm
         assert last == {"event": "error", "code": "unavailable"} or last["event"] == "done"
         assert any(one["event"] == "line" for one in found)
         ends[last["event"]] = ends.get(last["event"], 0) + 1
-    assert ends["error"] > KILLS / 5, (
-        ends
-    )  # the others had said all before: how many, is the machine's matter
+    assert ends["error"] > KILLS / 2, ends
     assert events(*ask(world, front))[-1]["event"] == "done"
     for cvm in (front, back, guard):
         settle(cvm, 2)
