@@ -351,7 +351,13 @@ def _many_sessions(world: EvidenceWorld) -> None:
         return app
 
     def begin(path: str) -> tuple[Device, ClientExchange]:
-        one, exchange = device(world, cvm), ClientExchange("test")
+        try:
+            one, exchange = device(world, cvm), ClientExchange("test")
+        except TimeoutError:
+            opened = len(cvm.events("SessionOpened", 0))
+            raise AssertionError(
+                f"no answer; opened {opened}, processes {len(cvm.processes())}, log {cvm._lines[-600:]!r}"
+            ) from None
         ends.callback(one.close)
         tls = one.accept()
         tls.send(exchange.request("GET", path, b""))
