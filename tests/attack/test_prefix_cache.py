@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import llama_cpp.llama_cpp as llama
 import pytest
 
-from sottovoce.cli.model import default_folder
-from sottovoce.simulator.models import SMALL
+from model_kit import small_engine
 from sottovoce.tee.engines import Sampling, Turn
 from sottovoce.tee.engines.llama import LlamaEngine
 from sottovoce.tee.predictor import PROMPTS
@@ -17,12 +16,8 @@ SECRET = "the eagle lands at noon, tell nobody, and bring the red suitcase"
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LlamaEngine]:
-    path = default_folder() / SMALL.file
-    if not path.exists():
-        pytest.skip("the small model is not here: sottovoce model fetch --small")
-    fd = os.open(path, os.O_RDONLY)
-    yield LlamaEngine(fd, name=SMALL.name, threads=1, prompts=PROMPTS)
-    os.close(fd)
+    with small_engine(PROMPTS) as made:
+        yield made
 
 
 def session(engine: LlamaEngine) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sottovoce.cli.model import default_folder
+import model_kit
 from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
 from sottovoce.simulator.models import SMALL, ModelFile
@@ -87,9 +87,7 @@ class Device:
 
 def small_model() -> ModelFile:
     """The small model, where `sottovoce model fetch --small` has put it."""
-    path = default_folder() / SMALL.file
-    if not path.exists():
-        pytest.skip("the small model is not here: sottovoce model fetch --small")
+    path = model_kit.small_model()
     return ModelFile(name=SMALL.name, path=path, sha256=SMALL.sha256, bytes=SMALL.bytes)
 
 

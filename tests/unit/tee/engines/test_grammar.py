@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-import os
 from collections.abc import Iterator
 
 import llama_cpp.llama_cpp as llama
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sottovoce.cli.model import default_folder
-from sottovoce.simulator.models import SMALL
+from model_kit import small_engine
 from sottovoce.tee.engines import Sampling, Turn
 from sottovoce.tee.engines.grammar import LineGrammar
 from sottovoce.tee.engines.llama import LlamaEngine
@@ -64,12 +62,8 @@ def test_nothing_of_a_draft_is_shown() -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LlamaEngine]:
-    path = default_folder() / SMALL.file
-    if not path.exists():
-        pytest.skip("the small model is not here: sottovoce model fetch --small")
-    fd = os.open(path, os.O_RDONLY)
-    yield LlamaEngine(fd, name=SMALL.name, threads=1, prompts={})
-    os.close(fd)
+    with small_engine({}) as made:
+        yield made
 
 
 def written(engine: LlamaEngine, tokens: list[int], grammar: LineGrammar) -> bool:

@@ -199,6 +199,7 @@ def test_tidy(raw: str, tidied: str) -> None:
         ("i will ask him. pls wait", "I will ask him. Please wait."),
         ("Ich bin im Zug, komme um 18 Uhr", "Ich bin im Zug, komme um 18 Uhr"),
         ("see https://a.test/u?r=im and mail u@a.test", "See https://a.test/u?r=im and mail u@a.test."),
+        ("see im.example or ur.example/u now", "See im.example or ur.example/u now."),
         ("I was ill and were in bed.", "I was ill and were in bed."),
         ("", ""),
     ],
