@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "demo": "Start every party on this machine and do the main job once.",
     "up": "Start every party on this machine and keep them running.",
     "settings": "Opt in or out; mark a chat as private.",
+    "app": "Chats, summaries and writing help in the browser.",
     "summarize": "Summarise the unread messages of an exported chat.",
     "rewrite": "Suggest three other wordings of a draft.",
     "proxy": "Give programs of this machine a local address that speaks OpenAI's interface.",

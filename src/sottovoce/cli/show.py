@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,23 +25,9 @@ from sottovoce.device.answers import (
     Waiting,
 )
 from sottovoce.device.client import Attested, Client, ClientEvent, Kept, NotKept, Step
+from sottovoce.device.sight import PARTIES
 
 __all__ = ["AnswerView", "banner", "console", "run", "show_step", "show_who"]
-
-_WHO: Final = (
-    ("your device", "everything of yours", "-"),
-    ("relay", "your IP address, a size class, a time", "content, tokens, which machine served you"),
-    ("issuer", "your account, how many tokens it got", "any token, when one is used"),
-    ("gateway", "that a valid token was spent", "your account, your IP address, content"),
-    ("host router", "encrypted records, two candidate hosts", "who you are, content"),
-    (
-        "orchestrator, predictor, guard",
-        "the messages, while the session lived",
-        "who you are; they keep nothing",
-    ),
-    ("directory mirror", "that somebody fetched a public file", "everything else"),
-    ("log, witnesses", "public entries", "everything else"),
-)
 
 
 def console() -> Console:
@@ -60,8 +45,8 @@ def show_who(out: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for heading in ("who", "could see", "could not see"):
         table.add_column(heading, overflow="fold")
-    for row in _WHO:
-        table.add_row(*row)
+    for party in PARTIES:
+        table.add_row(*party)
     out.print(table)
 
 

@@ -265,9 +265,9 @@ def session(
     as_json: bool,
 ) -> None:
     """Reports exported by a device, verified anew from the evidence that they hold, as of their own time."""
-    from sottovoce.cli.recheck import is_empty, recheck
     from sottovoce.core.errors import DecodeError
     from sottovoce.device.environment import FILE, Environment
+    from sottovoce.device.recheck import is_empty, recheck
     from sottovoce.device.reports import decode_export
 
     policy = _policy(policy_name)

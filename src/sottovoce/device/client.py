@@ -47,10 +47,12 @@ from sottovoce.device.transport import (
 )
 from sottovoce.device.wallet import Schedule, Stock, Wallet, WalletError
 
-__all__ = ["CONTEXT", "Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step"]
+__all__ = ["CONTEXT", "Attested", "Client", "ClientEvent", "Kept", "NotKept", "RawEvent", "Step", "Unread"]
 
 Feature = Literal["summary", "rewrite", "chat"]
 _CHATS: Final = 5
+COUNT: Final = 40
+"""Messages of a chat that are summarised where nothing else is said."""
 CONTEXT: Final = 6
 """Messages of a chat that are sent with a draft, at most, and only where the user says so."""
 _E = TypeVar("_E")
@@ -88,6 +90,18 @@ class NotKept:
     """The report could not be kept. An error follows."""
 
     error: ReportNotWritten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Unread:
+    """The last `count` messages of `chat`. `reader` is the name under which the user sends in it: what is asked of the user is then marked."""
+
+    chat: Chat
+    count: int
+    reader: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Unread {self.count}>"
 
 
 ClientEvent = Step | Attested | Kept | NotKept | AnswerEvent
@@ -155,11 +169,11 @@ class Client:
         return Environment.load(self._home / FILE)
 
     def summarize(
-        self, *chats: Chat, count: int, reader: str = "", quick: bool = False
+        self, *chats: Chat | Unread, count: int = COUNT, reader: str = "", quick: bool = False
     ) -> AsyncGenerator[ClientEvent, None]:
-        """A summary of the last `count` messages of each of `chats`, up to five, as it comes; with fewer lines, if `quick`.
+        """A summary of the last messages of each of `chats`, up to five, as it comes; with fewer lines, if `quick`.
 
-        `reader` is the name under which the user sends in them: what is asked of the user is then marked.
+        `count` and `reader` are those of each that is no `Unread`.
 
         Raises (when it is iterated):
             NotEnabled, ChatIsPrivate: the user's settings; nothing was connected.
@@ -168,7 +182,10 @@ class Client:
             VerificationRefused: a check failed; nothing was sent.
             SottovoceError: as the parties, the wallet and the answer say.
         """
-        return self._run(lambda: self._summary_job(chats, count, reader, quick=quick), _told)
+        parts = [
+            one if isinstance(one, Unread) else Unread(chat=one, count=count, reader=reader) for one in chats
+        ]
+        return self._run(lambda: self._summary_job(parts, quick=quick), _told)
 
     def rewrite(
         self, draft: str, style: str, *, context: Chat | None = None, count: int = CONTEXT
@@ -228,13 +245,15 @@ class Client:
         with self._wallet(self.environment) as wallet:
             return wallet.stock(now), wallet.next_refill(now)
 
-    def _summary_job(self, chats: Sequence[Chat], count: int, reader: str, *, quick: bool) -> _Job:
-        for chat in chats:
-            self._settings.require_allowed(chat_id(chat.title, chat.messages))
-        if not 1 <= len(chats) <= _CHATS:
+    def _summary_job(self, parts: Sequence[Unread], *, quick: bool) -> _Job:
+        for one in parts:
+            self._settings.require_allowed(chat_id(one.chat.title, one.chat.messages))
+        if not 1 <= len(parts) <= _CHATS:
             raise UsageError(f"a summary is of one chat or of up to {_CHATS}")
         # Media and deleted messages have no words to summarise.
-        spoken = [[one for one in unread(chat, count) if one.text.strip()] for chat in chats]
+        spoken = [
+            [message for message in unread(one.chat, one.count) if message.text.strip()] for one in parts
+        ]
         if not all(spoken):
             raise UsageError("there is nothing to summarise: none of the messages of a chat has words")
         if sum(map(len, spoken)) > LIMITS.messages:
@@ -245,11 +264,14 @@ class Client:
             )
         # Titles stay here: the answer names chats by their number.
         sent = [
-            [_sent(one, number if len(chats) > 1 else 0) for one in messages]
+            [_sent(one, number if len(parts) > 1 else 0) for one in messages]
             for number, messages in enumerate(spoken, 1)
         ]
         document = {
-            "chats": [{"messages": messages, "reader": reader} for messages in sent],
+            "chats": [
+                {"messages": messages, "reader": one.reader}
+                for one, messages in zip(parts, sent, strict=True)
+            ],
             "detail": "quick" if quick else "full",
         }
         ids = tuple(message["id"] for messages in sent for message in messages)

@@ -12,7 +12,7 @@ from sottovoce.core.errors import SottovoceError, UsageError
 from sottovoce.core.frames import FrameReader
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.chats import Chat, Message, chat_id
-from sottovoce.device.client import Client
+from sottovoce.device.client import Client, Unread
 from sottovoce.device.http import TooMuchError
 from sottovoce.device.settings import ChatIsPrivate, NotEnabled, SettingsStore
 
@@ -50,7 +50,8 @@ def refused(client: Client, *chats: Chat, count: int = 1000) -> type[SottovoceEr
 
 
 def document(client: Client, *chats: Chat, count: int = 1000, reader: str = "", quick: bool = False) -> Any:
-    job = client._summary_job(chats, count, reader, quick=quick)
+    parts = [Unread(chat=chat, count=count, reader=reader) for chat in chats]
+    job = client._summary_job(parts, quick=quick)
     request = FrameReader().feed(job.request.take()[0])
     found = json.loads(request.partition(b"\r\n\r\n")[2])
     assert job.messages == tuple(one["id"] for part in found["chats"] for one in part["messages"])

@@ -1,0 +1,106 @@
+// Chats and forms. All of it works on what the page holds; nothing is loaded from anywhere but the app on this machine.
+
+import { base, checkItems, make, post, trouble, trying } from "./page.js";
+
+const at = (id) => document.getElementById(id);
+
+// Forms that change something: post what they hold, then show the page as it is now.
+for (const form of document.querySelectorAll("form[data-post]")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    trying(async () => {
+      await post(form.dataset.post, Object.fromEntries(new FormData(form)));
+      if (form.dataset.go !== undefined) location.href = base + form.dataset.go;
+      else location.reload();
+    });
+  });
+}
+
+// Exports, chosen or dropped. Each is read by the app on this machine.
+async function add(files) {
+  let last = null;
+  const told = [];
+  for (const file of files) {
+    at("imported").textContent = `Reading ${file.name} \u2026`;
+    try {
+      last = await post(`import?name=${encodeURIComponent(file.name)}`, file);
+      told.push(`${last.title}: ${last.messages} messages`);
+    } catch (error) {
+      trouble({ what: `${file.name}: ${error.what}`, hint: error.hint });
+      told.push(`${file.name}: not added`);
+      if (error instanceof Error) throw error;
+    }
+  }
+  at("imported").textContent = told.join("; ");
+  if (last) location.href = files.length === 1 ? `${base}chats/${last.id}` : base;
+}
+at("files").addEventListener("change", (event) => add([...event.target.files]));
+for (const name of ["dragover", "drop", "dragleave"]) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    at("drop").classList.toggle("over", name === "dragover");
+    if (name === "drop") add([...event.dataTransfer.files]);
+  });
+}
+
+// A chat.
+const chat = document.querySelector("[data-chat]")?.dataset.chat;
+if (at("answer")) {
+  const { ask } = await import("./answer.js");
+  at("summarise")?.addEventListener("click", () => ask("summary", { chats: [chat], quick: at("quick").checked }));
+  at("several")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    const chats = form.getAll("chat");
+    const quick = form.has("quick");
+    if (chats.length === 1) {
+      // Its answer belongs beside the chat, where its numbers lead to the messages.
+      trying(async () => {
+        await post("ask/summary", { chats, quick });
+        location.href = `${base}chats/${chats[0]}`;
+      });
+      return;
+    }
+    at("answer").dataset.chats = chats.join(" ");
+    ask("summary", { chats, quick });
+  });
+  at("composer")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    document.querySelector(".pencil").open = false;
+    ask("rewrite", { chat, draft: form.get("draft"), style: form.get("style"), context: form.has("context") });
+  });
+}
+at("copy")?.addEventListener("click", () => trying(async () => {
+  await navigator.clipboard.writeText(at("draft").value);
+  at("copy").textContent = "Copied";
+  setTimeout(() => (at("copy").textContent = "Copy"), 2000);
+}));
+for (const button of document.querySelectorAll(".from-here")) {
+  button.addEventListener("click", () => trying(async () => {
+    await post(`chats/${chat}/marker`, { message: button.dataset.from });
+    location.hash = `m${button.dataset.from}`;
+    location.reload();
+  }));
+}
+// Citations go to the message and its number is said.
+addEventListener("click", (event) => {
+  const cite = event.target.closest?.("a.cite[href^='#']");
+  const message = cite && at(cite.hash.slice(1));
+  if (!message) return;
+  event.preventDefault();
+  message.scrollIntoView({ block: "center" });
+  message.focus({ preventScroll: true });
+  message.classList.add("shown");
+  setTimeout(() => message.classList.remove("shown"), 2500);
+});
+if (at("messages") && !location.hash) (at("unread") ?? at("messages").lastElementChild)?.scrollIntoView({ block: "center" });
+
+// A report, verified again from its evidence.
+at("verify")?.addEventListener("click", () => trying(async () => {
+  const found = await post(`reports/${at("verify").dataset.report}/verify`);
+  at("verified").replaceChildren(
+    make("p", {}, make("b", {}, found.accepted ? "Accepted again: the evidence proves what the report says." : "Refused: see the checks that fail.")),
+    make("ul", { class: "checks" }, ...checkItems(found.checks)),
+  );
+}));

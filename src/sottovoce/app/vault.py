@@ -1,0 +1,306 @@
+"""Chats kept on this machine, encrypted: under a passphrase, or under a key in the system's keyring.
+
+One file, `chats.vault`, mode 0600, in the device's state directory: a line of JSON that says how its key is made, and one ciphertext.
+
+    {"format": "sottovoce-chats", "key": "passphrase" | "keyring", "salt": hex, "version": 1}, a line feed,
+    nonce (12 bytes) ‖ AES-256-GCM(key, nonce, chats as JSON, associated data: the line above)
+
+A passphrase becomes a key by scrypt (RFC 7914) with N = 2^17, r = 8, p = 1: 128 MiB and some tenths of a second a try. Each time that it is
+written, the nonce is drawn anew. Nothing of it can be read without the key, not even how many chats there are; its length shows roughly how much there is.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import keyring
+import keyring.errors
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from sottovoce.app.shelf import Saved, Shelved
+from sottovoce.core.errors import ConfigError, RefusedError, SottovoceError, UsageError
+from sottovoce.device.chats import Chat, Kind, Message
+from sottovoce.device.files import DiskError, exclusive, private_directory, write_private
+
+__all__ = ["KeyringUnusable", "Vault", "VaultCorrupt", "WrongPassphrase"]
+
+_FILE: Final = "chats.vault"
+_FORMAT: Final = "sottovoce-chats"
+_VERSION: Final = 1
+_KEY, _NONCE, _SALT = 32, 12, 16
+_LOG_N, _R, _P = 17, 8, 1
+_HEAD: Final = 512
+_LIMIT: Final = 1024 * 1024 * 1024
+_SHORTEST: Final = 8
+"""Characters of a passphrase at least: a shorter one is found by trying."""
+_SERVICE: Final = "sottovoce"
+
+
+class WrongPassphrase(RefusedError):  # noqa: N818 - it says what it was
+    """The passphrase does not open the kept chats (or their file was changed, which looks the same)."""
+
+    code = "refused.passphrase"
+
+
+class VaultCorrupt(ConfigError):  # noqa: N818 - it says what the state is
+    """The file of kept chats is not one that this program wrote."""
+
+    code = "config.vault"
+
+
+class KeyringUnusable(SottovoceError):  # noqa: N818 - it says what the state is
+    """The system has no keyring that can be used, or it does not hold the key."""
+
+    code = "config.keyring"
+
+
+class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: str
+    key: Literal["passphrase", "keyring"]
+    salt: str
+    version: int
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True):
+    time: datetime
+    sender: str
+    text: str
+    kind: Kind
+    line: int
+    edited: bool
+
+
+class _Saved(msgspec.Struct, array_like=True, frozen=True):
+    time: int
+    report: str
+    lines: list[tuple[str, list[str]]]
+
+
+class _Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: str
+    title: str
+    unread: int
+    reader: str
+    messages: list[_Message]
+    unparsed: list[int]
+    notes: list[str]
+    saved: list[_Saved]
+
+
+class Vault:
+    """The kept chats in the state directory `home`: none, locked, or open."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._path = home / _FILE
+        self._head = b""
+        self._key = b""
+
+    @property
+    def exists(self) -> bool:
+        """Whether chats are kept."""
+        return self._path.exists()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the key is known, so that changes can be kept."""
+        return bool(self._key)
+
+    @property
+    def by_keyring(self) -> bool:
+        """Whether the key of what is kept is in the system's keyring. Raises as `open`."""
+        return self._read()[0].key == "keyring"
+
+    def create(self, passphrase: str | None) -> None:
+        """Begin to keep chats, under `passphrase` or, without one, under a new key in the system's keyring.
+
+        Raises:
+            UsageError: chats are kept already, or the passphrase is too short.
+            KeyringUnusable: there is no keyring.
+        """
+        if self.exists:
+            raise UsageError("chats are kept already", hint="open what is kept, or delete it first")
+        salt = os.urandom(_SALT)
+        head = _Head(
+            format=_FORMAT,
+            key="keyring" if passphrase is None else "passphrase",
+            salt=salt.hex(),
+            version=_VERSION,
+        )
+        if passphrase is None:
+            key = os.urandom(_KEY)
+            _keep_in_keyring(salt.hex(), key)
+        else:
+            if len(passphrase) < _SHORTEST:
+                raise UsageError(f"a passphrase has at least {_SHORTEST} characters")
+            key = _derived(passphrase, salt)
+        self._head, self._key = msgspec.json.encode(head) + b"\n", key
+
+    def open(self, passphrase: str | None) -> list[Shelved]:
+        """What is kept; from now on changes can be kept.
+
+        Raises:
+            WrongPassphrase: it does not open it.
+            VaultCorrupt: the file is none of ours.
+            KeyringUnusable: the key was in a keyring that is not to be had.
+            UsageError: nothing is kept, or a passphrase is needed.
+        """
+        head, raw, sealed = self._read()
+        salt = bytes.fromhex(head.salt)
+        if head.key == "keyring":
+            key = _from_keyring(head.salt)
+        elif passphrase is None:
+            raise UsageError("the kept chats need their passphrase")
+        else:
+            key = _derived(passphrase, salt)
+        try:
+            plain = AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], raw)
+        except InvalidTag:
+            raise WrongPassphrase("the passphrase does not open the kept chats", hint="try again") from None
+        try:
+            chats = msgspec.json.decode(plain, type=list[_Chat])
+            shelved = [_shelved(one) for one in chats if one.messages]
+        except (msgspec.DecodeError, UsageError, UnicodeError):
+            raise self._corrupt() from None
+        self._head, self._key = raw, key
+        return shelved
+
+    def write(self, chats: Iterable[Shelved]) -> None:
+        """Keep `chats`, and nothing else, from now on.
+
+        Raises:
+            UsageError: it is not open.
+            DiskError: the disk is full; what was kept before still is.
+        """
+        if not self._key:
+            raise UsageError("the kept chats are not open")
+        plain = msgspec.json.encode([_kept(one) for one in chats])
+        nonce = os.urandom(_NONCE)
+        private_directory(self._home)
+        with exclusive(self._home):
+            write_private(
+                self._path, self._head + nonce + AESGCM(self._key).encrypt(nonce, plain, self._head)
+            )
+
+    def delete(self) -> None:
+        """Delete what is kept, and its key. What is on the shelf stays there.
+
+        Raises:
+            DiskError: the file cannot be deleted.
+        """
+        if self.exists:
+            with contextlib.suppress(VaultCorrupt, KeyringUnusable):
+                head = self._read()[0]
+                if head.key == "keyring":
+                    _drop_from_keyring(head.salt)
+            try:
+                self._path.unlink()
+            except OSError:
+                raise DiskError(
+                    "the kept chats cannot be deleted", hint=f"delete {self._path} yourself"
+                ) from None
+        self._head = self._key = b""
+
+    def _read(self) -> tuple[_Head, bytes, bytes]:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(_LIMIT + 1)
+        except FileNotFoundError:
+            raise UsageError("no chats are kept here") from None
+        except OSError:
+            raise self._corrupt() from None
+        raw, end, sealed = data[:_HEAD].partition(b"\n")
+        sealed = data[len(raw) + 1 :]
+        try:
+            head = msgspec.json.decode(raw, type=_Head)
+            salt = bytes.fromhex(head.salt)
+        except (msgspec.DecodeError, UnicodeError, ValueError):
+            raise self._corrupt() from None
+        known = head.format == _FORMAT and head.version == _VERSION and len(salt) == _SALT
+        if not end or not known or len(sealed) <= _NONCE or len(data) > _LIMIT:
+            raise self._corrupt()
+        return head, raw + b"\n", sealed
+
+    def _corrupt(self) -> VaultCorrupt:
+        return VaultCorrupt(
+            "the file of kept chats is damaged, or of another version",
+            hint=f"look at {self._path}; if you move it away, the app starts without kept chats",
+        )
+
+
+def _derived(passphrase: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=_KEY, n=1 << _LOG_N, r=_R, p=_P).derive(
+        passphrase.encode("utf-8", "replace")
+    )
+
+
+def _kept(one: Shelved) -> _Chat:
+    messages = [_Message(m.time, m.sender, m.text, m.kind, m.line, m.edited) for m in one.chat.messages]
+    return _Chat(
+        id=one.id,
+        title=one.chat.title,
+        unread=one.unread,
+        reader=one.reader,
+        messages=messages,
+        unparsed=list(one.chat.unparsed),
+        notes=list(one.chat.notes),
+        saved=[_Saved(saved.time, saved.report, saved.lines) for saved in one.saved],
+    )
+
+
+def _shelved(one: _Chat) -> Shelved:
+    messages = tuple(
+        Message(
+            id=str(number),
+            time=m.time,
+            sender=m.sender,
+            text=m.text,
+            kind=m.kind,
+            line=m.line,
+            edited=m.edited,
+        )
+        for number, m in enumerate(one.messages, 1)
+    )
+    return Shelved(
+        id=one.id,
+        chat=Chat(title=one.title, messages=messages, unparsed=tuple(one.unparsed), notes=tuple(one.notes)),
+        unread=one.unread,
+        reader=one.reader,
+        saved=[Saved(time=saved.time, report=saved.report, lines=saved.lines) for saved in one.saved],
+    )
+
+
+def _keep_in_keyring(name: str, key: bytes) -> None:
+    try:
+        keyring.set_password(_SERVICE, name, key.hex())
+    except keyring.errors.KeyringError:
+        raise _no_keyring() from None
+
+
+def _from_keyring(name: str) -> bytes:
+    try:
+        key = bytes.fromhex(keyring.get_password(_SERVICE, name) or "")
+    except (keyring.errors.KeyringError, ValueError):
+        key = b""
+    if len(key) != _KEY:
+        raise _no_keyring()
+    return key
+
+
+def _drop_from_keyring(name: str) -> None:
+    try:
+        keyring.delete_password(_SERVICE, name)
+    except keyring.errors.KeyringError:
+        raise _no_keyring() from None
+
+
+def _no_keyring() -> KeyringUnusable:
+    return KeyringUnusable(
+        "the system's keyring cannot be used", hint="unlock it, or keep the chats under a passphrase"
+    )

@@ -1,0 +1,395 @@
+"""What the app's addresses do, in process: settings, chats, requests, reports."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app_kit import EXPORT, FAILED, REPORT, STEPS, SUGGESTIONS, SUMMARY, Browser
+from device_kit import report
+from sottovoce.attest.verdict import Verdict, VerificationRefused
+from sottovoce.core.errors import UnavailableError
+from sottovoce.device.answers import ServiceError
+from sottovoce.device.chats import import_chat
+from sottovoce.device.client import Client, NotKept
+from sottovoce.device.reports import ReportNotWritten, ReportStore
+from sottovoce.device.settings import ChatIsPrivate, SettingsStore
+
+
+def run(home: Path, test: Callable[[Browser], Coroutine[Any, Any, None]], *, enabled: bool = True) -> None:
+    async def whole() -> None:
+        await test(await Browser(home, enabled=enabled).open())
+
+    asyncio.run(whole())
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    return [one["event"] for one in events]
+
+
+def on_the_disk(home: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+
+def test_off_by_default_and_on_after_the_page_was_read(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        page = await browser.get("settings")
+        assert "Private processing is off" in page
+        assert "messages of other people in the chat are sent as well" in page
+        assert "simulated" in page
+        asking = await browser.post("ask/summary", {"chats": [chat]})
+        failed = (await browser.events(asking["id"]))[0]
+        assert failed["code"] == "refused.not-enabled"
+        assert failed["sent"].startswith("Nothing was sent")
+        assert "Settings" in failed["hint"]
+        assert (await browser.post("settings/enable", {"version": "0"}, status=400))["what"]
+        assert browser.client.asked == []
+        await browser.post("settings/enable", {"version": "1"})
+        assert "Private processing is on" in await browser.get("settings")
+        asking = await browser.post("ask/summary", {"chats": [chat]})
+        assert "line" in names(await browser.events(asking["id"]))
+
+    run(tmp_path, test, enabled=False)
+
+
+def test_a_summary_of_what_is_unread(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.post(f"chats/{chat}/marker", {"message": "2"})
+        await browser.post(f"chats/{chat}/reader", {"name": "Ben"})
+        asking = (await browser.post("ask/summary", {"chats": [chat], "quick": True}))["id"]
+        events = await browser.events(asking)
+        assert browser.client.asked == [{"messages": ("2", "3", "4"), "readers": ["Ben"], "quick": True}]
+        assert names(events)[-2:] == ["kept", "end"]
+        assert events[names(events).index("attested")]["passed"] == 1
+        line = events[names(events).index("line")]
+        assert (line["sender"], line["text"], line["messages"]) == ("Ada", "Friday at eight", ["2"])
+        # A second tab, or a page that is loaded again, gets all of it; one that was cut off, the rest.
+        assert await browser.events(asking) == events
+        assert await browser.events(asking, since=3) == events[4:]
+        page = await browser.get(f"chats/{chat}")
+        assert f'data-asking="{asking}"' in page
+        await browser.post(f"ask/{asking}/close")
+        assert f'data-asking="{asking}"' not in await browser.get(f"chats/{chat}")
+        assert (await browser.raw("GET", f"ask/{asking}/events", sec_fetch_site="same-origin")).status == 400
+
+    run(tmp_path, test)
+
+
+def test_several_chats_each_with_its_own_marker_and_reader(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        one = await browser.add()
+        other = await browser.add(EXPORT.replace("Hello", "Hi"), "WhatsApp Chat with Work.txt")
+        await browser.post(f"chats/{one}/marker", {"message": "4"})
+        await browser.post(f"chats/{other}/reader", {"name": "Ada"})
+        asking = (await browser.post("ask/summary", {"chats": [one, other]}))["id"]
+        await browser.events(asking)
+        assert browser.client.asked[0]["messages"] == ("1:4", "2:1", "2:2", "2:3", "2:4")
+        assert browser.client.asked[0]["readers"] == ["", "Ada"]
+        assert f'data-chats="{one} {other}"' in await browser.get()
+
+    run(tmp_path, test)
+
+
+def test_nothing_unread(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.post(f"chats/{chat}/marker", {"message": ""})
+        assert (
+            "nothing is unread"
+            in (await browser.post("ask/summary", {"chats": [chat]}, status=400))["what"].lower()
+        )
+        await browser.post("ask/summary", {"chats": []}, status=400)
+        await browser.post("ask/summary", {"chats": ["none"]}, status=404)
+        assert browser.client.asked == []
+
+    run(tmp_path, test)
+
+
+def test_a_private_chat_is_refused_everywhere(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        running = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        await asyncio.sleep(0)
+        await browser.post(f"chats/{chat}/private", {"on": "yes"})
+        # What ran about it has ended.
+        assert names(await browser.events(running))[-2:] == ["cancelled", "end"]
+        page = await browser.get(f"chats/{chat}")
+        assert "Advanced Chat Privacy</span>" in page
+        assert 'id="summarise"' not in page
+        refused = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        assert (await browser.events(refused))[0]["code"] == "refused.chat-private"
+        draft = {"chat": chat, "draft": "hello", "style": "rephrase"}
+        assert (await browser.post("ask/rewrite", draft, status=400))["code"] == "refused.chat-private"
+        # The same file keeps the library and the command line from it.
+        library = Client(browser.home)
+        with pytest.raises(ChatIsPrivate):
+            async for _ in library.summarize(import_chat(EXPORT.encode(), name="Renamed.txt")):
+                pass
+        await browser.post(f"chats/{chat}/private", {"on": ""})
+        assert SettingsStore(browser.home).load().private == ()
+        assert 'id="summarise"' in await browser.get(f"chats/{chat}")
+
+    run(tmp_path, test)
+
+
+def test_turning_it_off_ends_what_runs(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        running = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        await asyncio.sleep(0)
+        await browser.post("settings/disable")
+        assert browser.client.cancelled == 1
+        assert names(await browser.events(running))[-2:] == ["cancelled", "end"]
+
+    run(tmp_path, test)
+
+
+def test_stopped_in_the_middle(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        running = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        await asyncio.sleep(0)
+        await browser.post(f"ask/{running}/stop")
+        cancelled = (await browser.events(running))[-2]
+        assert cancelled["event"] == "cancelled"
+        assert "had been sent" in cancelled["sent"]
+        assert browser.client.cancelled == 1
+
+    run(tmp_path, test)
+
+
+def test_no_more_than_four_at_once(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        for _ in range(4):
+            await browser.post("ask/summary", {"chats": [chat]})
+        assert "still running" in (await browser.post("ask/summary", {"chats": [chat]}, status=400))["what"]
+        browser.client.waits.set()
+        await browser.app.close()
+
+    run(tmp_path, test)
+
+
+def test_help_with_a_draft(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.says = SUGGESTIONS
+        draft = {"chat": chat, "draft": "I cant come tomorrow, sorry.", "style": "professional"}
+        asking = (await browser.post("ask/rewrite", draft))["id"]
+        events = await browser.events(asking)
+        assert browser.client.asked[-1]["messages"] == ()
+        suggestion = events[names(events).index("suggestion")]
+        assert suggestion["parts"] == [
+            ["I ", "same"], ["cant", "gone"], ["cannot", "new"], [" come tomorrow, sorry.", "same"],
+        ]  # fmt: skip
+        # The chat before it goes along only if the user says so.
+        await browser.post("ask/rewrite", draft | {"context": True})
+        await asyncio.sleep(0)
+        assert browser.client.asked[-1]["messages"] == ("1", "2", "3", "4")
+        await browser.post("ask/rewrite", draft | {"style": "rude"}, status=400)
+        await browser.app.close()
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("says", "error", "sent", "hint"),
+    [
+        ((), UnavailableError("no relay could be reached", party="relay"), "Nothing was sent", "connection"),
+        (STEPS, ServiceError("the service could not answer"), "may have been sent", "Try again"),
+        (SUMMARY, ServiceError("the service could not answer"), "had been sent", "Try again"),
+    ],
+)
+def test_an_error_says_what_was_sent(tmp_path: Path, says: Any, error: Any, sent: str, hint: str) -> None:
+    async def test(browser: Browser) -> None:
+        browser.client.says, browser.client.fails = says, error
+        asking = (await browser.post("ask/summary", {"chats": [await browser.add()]}))["id"]
+        failed = (await browser.events(asking))[-2]
+        assert failed["event"] == "failed"
+        assert sent in failed["sent"]
+        assert hint in failed["hint"]
+        assert failed["what"][0].isupper()
+        assert failed["what"].endswith(".")
+
+    run(tmp_path, test)
+
+
+def test_a_machine_that_fails_a_check(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        browser.client.says = STEPS[:3]
+        browser.client.fails = VerificationRefused(Verdict(checks=(FAILED,)))
+        asking = (await browser.post("ask/summary", {"chats": [await browser.add()]}))["id"]
+        failed = (await browser.events(asking))[-2]
+        assert failed["sent"].startswith("Nothing was sent")
+        assert [(one["id"], one["status"]) for one in failed["checks"]] == [("measurement", "fail")]
+        assert "an attacker could" in failed["checks"][0]["gain"]
+
+    run(tmp_path, test)
+
+
+def test_a_report_that_could_not_be_kept_is_told(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        browser.client.says = (*SUMMARY, NotKept(error=ReportNotWritten("the report could not be kept")))
+        browser.client.fails = ServiceError("the service could not answer")
+        asking = (await browser.post("ask/summary", {"chats": [await browser.add()]}))["id"]
+        assert "not_kept" in names(await browser.events(asking))
+
+    run(tmp_path, test)
+
+
+def test_a_saved_summary_and_kept_chats(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        asking = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        await browser.events(asking)
+        assert (await browser.post(f"ask/{asking}/save")) == {"kept": False}
+        page = await browser.get(f"chats/{chat}")
+        assert "Saved summaries (1)" in page
+        assert "They meet on Friday." in page
+        short = await browser.post("settings/keep", {"passphrase": "1234"}, status=400)
+        assert "at least 8" in short["what"]
+        await browser.post("settings/keep", {"passphrase": "a long passphrase"})
+        again = await Browser(tmp_path).open()
+        assert "Party" not in await again.get()
+        assert "Passphrase" in await again.get()
+        wrong = await again.post("settings/unlock", {"passphrase": "another passphrase"}, status=400)
+        assert wrong["code"] == "refused.passphrase"
+        await again.post("settings/unlock", {"passphrase": "a long passphrase"})
+        assert "They meet on Friday." in await again.get(f"chats/{chat}")
+        await again.post(f"chats/{chat}/forget", {"index": "0"})
+        await again.post(f"chats/{chat}/forget", {"index": "0"}, status=400)
+        await again.post("settings/keep/delete")
+        assert "Party" not in await (await Browser(tmp_path).open()).get()
+
+    run(tmp_path, test)
+
+
+def test_nothing_on_the_disk_unless_it_is_kept(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.events((await browser.post("ask/summary", {"chats": [chat]}))["id"])
+        found = on_the_disk(tmp_path)
+        assert set(found) == {"environment.json", "settings.json"}
+        assert not any(b"Friday" in data for data in found.values())
+
+    run(tmp_path, test)
+
+
+def test_what_a_chat_says_is_text(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        evil = '3/2/26, 18:00 - <img src=x onerror=alert(1)>: "><script>alert(1)</script>\n' * 2
+        chat = await browser.add(evil, "WhatsApp Chat with <b>x</b>.txt")
+        for path in ("", f"chats/{chat}", "settings"):
+            page = await browser.get(path)
+            assert "<script>alert" not in page
+            assert "<img" not in page
+            assert "<b>x" not in page
+        assert "&lt;script&gt;" in await browser.get(f"chats/{chat}")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"", "chat.not-a-chat"), (b"\xff\x00", "chat.encoding"), (b"PK\x03\x04broken", "chat.archive")],
+)
+def test_what_is_no_export(tmp_path: Path, data: bytes, code: str) -> None:
+    async def test(browser: Browser) -> None:
+        said = await browser.post("import?name=x.txt", data, status=400)
+        assert said["code"] == code
+        assert "No chats yet" in await browser.get()
+
+    run(tmp_path, test)
+
+
+def test_too_large_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.app.application._EXPORT", 100)
+
+    async def test(browser: Browser) -> None:
+        assert (await browser.post("import?name=x.txt", bytes(101), status=400))["code"] == "limit"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"message": 3}', b"\xff", b"[" * 60_000, bytes(70_000)])
+def test_a_request_of_another_form(tmp_path: Path, body: bytes) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        assert (await browser.post(f"chats/{chat}/marker", body, status=400))["what"]
+
+    run(tmp_path, test)
+
+
+def test_reports(tmp_path: Path) -> None:
+    store = ReportStore(tmp_path)
+    store.add(report(1, outcome="done"))
+    store.add(report(2, outcome="verification", size_class=0, messages=(), message_count=0))
+
+    async def test(browser: Browser) -> None:
+        page = await browser.get("reports")
+        assert page.count('<td><a href="') == 2
+        assert (await browser.get("reports?outcome=verification")).count('<td><a href="') == 1
+        assert (await browser.get("reports?feature=rewrite")).count('<td><a href="') == 0
+        one = await browser.get(f"reports/{1:032x}")
+        assert "2 messages, in the open" in one
+        assert "4096 sealed bytes" in one
+        assert "its memory ends with the session" in one
+        assert "nothing of yours" in await browser.get(f"reports/{2:032x}")
+        exported = await browser.raw("GET", f"reports/export?id={1:032x}", sec_fetch_site="same-origin")
+        assert "attachment" in exported.headers["content-disposition"]
+        assert json.loads(exported.body)["reports"][0]["id"] == f"{1:032x}"
+        # Of another environment, or with evidence that proves nothing: said, not believed.
+        assert (await browser.post(f"reports/{1:032x}/verify", status=400))["code"] == "peer.decode"
+        await browser.post(f"reports/{1:032x}/delete")
+        await browser.post(f"reports/{1:032x}/delete", status=404)
+        assert (await browser.get("reports")).count('<td><a href="') == 1
+
+    run(tmp_path, test)
+
+
+def test_a_damaged_store_is_told(tmp_path: Path) -> None:
+    (tmp_path / "reports.sqlite").write_bytes(b"no database" * 100)
+    (tmp_path / "settings.json").write_bytes(b"{")
+
+    async def test(browser: Browser) -> None:
+        assert "damaged" in await browser.get("reports")
+        page = await browser.get("settings")
+        assert "damaged" in page
+        assert "Private processing is off" in page
+
+    run(tmp_path, test, enabled=False)
+
+
+def test_what_was_sent_is_shown_beside_the_report(tmp_path: Path) -> None:
+    ReportStore(tmp_path).add(report(1, id=REPORT, messages=("2", "3"), message_count=2))
+
+    async def test(browser: Browser) -> None:
+        assert "only their number is known" in await browser.get(f"reports/{REPORT}")
+        chat = await browser.add()
+        await browser.events((await browser.post("ask/summary", {"chats": [chat]}))["id"])
+        page = await browser.get(f"reports/{REPORT}")
+        assert "Ada: Friday at eight" in page
+        assert "Ben: Can you bring cake?" in page
+        assert "Hello all" not in page.partition("messages that were sent")[2]
+
+    run(tmp_path, test)
+
+
+def test_a_device_that_is_not_set_up(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        (tmp_path / "environment.json").unlink()
+        assert "Not set up" in await browser.get()
+        assert "disabled" in (await browser.get("settings")).partition("Turn it on")[0][-60:]
+        chat = await browser.add()
+        assert (await browser.post("ask/summary", {"chats": [chat]}, status=400))["code"] == "config"
+
+    run(tmp_path, test, enabled=False)

@@ -1,0 +1,188 @@
+"""Kept chats: what is on the disk is nothing without the key."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import keyring.backend
+import keyring.errors
+import pytest
+
+from app_kit import EXPORT
+from device_kit import no_file_above
+from sottovoce.app.shelf import Saved, Shelf
+from sottovoce.app.vault import KeyringUnusable, Vault, VaultCorrupt, WrongPassphrase
+from sottovoce.core.errors import UsageError
+from sottovoce.device.files import DiskError
+
+PASSPHRASE = "correct horse battery"
+
+
+class Ring(keyring.backend.KeyringBackend):
+    """A keyring in memory, as the system's is elsewhere."""
+
+    priority = 1.0
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.held.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.held[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.held.pop((service, username), None) is None:
+            raise keyring.errors.PasswordDeleteError
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    before = keyring.get_keyring()
+    ring = Ring()
+    keyring.set_keyring(ring)
+    yield ring
+    keyring.set_keyring(before)
+
+
+def shelf() -> Shelf:
+    shelf = Shelf()
+    chat = shelf.add(EXPORT.encode(), "Party.txt")
+    chat.move_marker("3")
+    chat.reader = "Ben"
+    chat.saved.append(Saved(time=5, report="ab", lines=[("Ada: Friday", ["2"])]))
+    shelf.add(EXPORT.replace("Hello", "Hi").encode(), "Other.txt")
+    return shelf
+
+
+def test_what_was_kept_comes_back(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    path = tmp_path / "chats.vault"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found = {one.title: one for one in Vault(tmp_path).open(PASSPHRASE)}
+    assert set(found) == {"Party", "Other"}
+    party = found["Party"]
+    assert (party.unread, party.reader, party.first_unread()) == (2, "Ben", 2)
+    assert party.saved[0].lines == [("Ada: Friday", ["2"])]
+    original = next(one for one in shelf() if one.title == "Party")
+    assert party.chat == original.chat
+    assert party.mark == original.mark
+
+
+def test_the_file_shows_nothing(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    first = (tmp_path / "chats.vault").read_bytes()
+    for word in (b"Ada", b"Friday", b"Party", PASSPHRASE.encode()):
+        assert word not in first
+    # The same chats written again look different.
+    vault.write(shelf())
+    assert (tmp_path / "chats.vault").read_bytes()[-100:] != first[-100:]
+
+
+def test_another_passphrase(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    other = Vault(tmp_path)
+    with pytest.raises(WrongPassphrase):
+        other.open(PASSPHRASE + "!")
+    assert not other.is_open
+    with pytest.raises(UsageError, match="need their passphrase"):
+        other.open(None)
+    with pytest.raises(UsageError, match="not open"):
+        other.write([])
+    assert len(other.open(PASSPHRASE)) == 2
+
+
+@pytest.mark.parametrize("at", [0, 12, -1, -40])
+def test_a_changed_byte(tmp_path: Path, at: int) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    path = tmp_path / "chats.vault"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises((WrongPassphrase, VaultCorrupt)):
+        Vault(tmp_path).open(PASSPHRASE)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"", b"{}\n", b"x" * 2000, b'{"format":"sottovoce-chats","key":"passphrase","salt":"00","version":1}\n' + bytes(60)])  # fmt: skip
+def test_what_is_no_vault(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "chats.vault").write_bytes(data)
+    with pytest.raises(VaultCorrupt):
+        Vault(tmp_path).open(PASSPHRASE)
+
+
+def test_a_short_passphrase_and_a_second_vault(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    with pytest.raises(UsageError, match="at least 8"):
+        vault.create("1234567")
+    assert not vault.is_open
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    with pytest.raises(UsageError, match="kept already"):
+        Vault(tmp_path).create("another passphrase")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    with no_file_above(10), pytest.raises(DiskError):
+        vault.write([])
+    assert len(Vault(tmp_path).open(PASSPHRASE)) == 2
+
+
+def test_a_key_in_the_keyring(tmp_path: Path, ring: Ring) -> None:
+    vault = Vault(tmp_path)
+    vault.create(None)
+    vault.write(shelf())
+    assert Vault(tmp_path).by_keyring
+    assert len(Vault(tmp_path).open(None)) == 2
+    (key,) = ring.held.values()
+    assert bytes.fromhex(key) not in (tmp_path / "chats.vault").read_bytes()
+    ring.held.clear()
+    with pytest.raises(KeyringUnusable):
+        Vault(tmp_path).open(None)
+
+
+def test_deleting_takes_the_key_with_it(tmp_path: Path, ring: Ring) -> None:
+    vault = Vault(tmp_path)
+    vault.create(None)
+    vault.write(shelf())
+    vault.delete()
+    assert not ring.held
+    assert not (tmp_path / "chats.vault").exists()
+    assert not vault.is_open
+
+
+class Broken(Ring):
+    """A keyring that is locked, or not there."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise keyring.errors.KeyringLocked
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise keyring.errors.NoKeyringError
+
+
+def test_no_keyring(tmp_path: Path, ring: Ring) -> None:
+    kept = Vault(tmp_path / "kept")
+    kept.create(None)
+    kept.write(shelf())
+    keyring.set_keyring(Broken())
+    vault = Vault(tmp_path / "new")
+    with pytest.raises(KeyringUnusable, match="keyring"):
+        vault.create(None)
+    assert not vault.exists
+    assert not vault.is_open
+    with pytest.raises(KeyringUnusable, match="keyring"):
+        Vault(tmp_path / "kept").open(None)
