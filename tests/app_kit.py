@@ -59,10 +59,10 @@ SUGGESTIONS: tuple[ClientEvent, ...] = (
     Done(method="rewriting", model="a model"),
 )
 REPORT = "ab" * 16
-EXPORT = """3/2/26, 18:00 - Ada: Hello all
-3/2/26, 18:01 - Ada: Friday at eight
-3/2/26, 18:02 - Ben: Can you bring cake?
-3/3/26, 09:00 - Cem: I can <b>bring</b> juice
+EXPORT = """3/14/26, 18:00 - Ada: Hello all
+3/14/26, 18:01 - Ada: Friday at eight
+3/14/26, 18:02 - Ben: Can you bring cake?
+3/15/26, 09:00 - Cem: I can <b>bring</b> juice
 """
 
 
@@ -118,13 +118,18 @@ def _environment() -> Environment:
     return pins(EvidenceWorld())
 
 
+def prepare(home: Path, *, enabled: bool) -> None:
+    """Make `home` that of a device that pins a test world, with private processing on or off."""
+    _environment().install(home)
+    if enabled:
+        SettingsStore(home).enable(now=1)
+
+
 class Browser:
     """A browser that was let in, in process: no socket and no time."""
 
     def __init__(self, home: Path, *, enabled: bool = True) -> None:
-        _environment().install(home)
-        if enabled:
-            SettingsStore(home).enable(now=1)
+        prepare(home, enabled=enabled)
         self.home = home
         self.client = Scripted(home)
         self.access = Access()

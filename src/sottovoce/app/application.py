@@ -229,7 +229,7 @@ class App:
                 "name": party.name,
                 "could": party.could,
                 "could_not": party.could_not,
-                "sees": "content" if index in (0, 5) else "sealed" if index in (1, 3, 4) else "aside",
+                "sees": "content" if index in (0, 5) else "sealed" if index in (1, 3, 4) else "apart",
             }
             for index, party in enumerate(PARTIES)
         ]

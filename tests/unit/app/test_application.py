@@ -286,7 +286,7 @@ def test_nothing_on_the_disk_unless_it_is_kept(tmp_path: Path) -> None:
 
 def test_what_a_chat_says_is_text(tmp_path: Path) -> None:
     async def test(browser: Browser) -> None:
-        evil = '3/2/26, 18:00 - <img src=x onerror=alert(1)>: "><script>alert(1)</script>\n' * 2
+        evil = '3/14/26, 18:00 - <img src=x onerror=alert(1)>: "><script>alert(1)</script>\n' * 2
         chat = await browser.add(evil, "WhatsApp Chat with <b>x</b>.txt")
         for path in ("", f"chats/{chat}", "settings"):
             page = await browser.get(path)

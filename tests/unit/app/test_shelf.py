@@ -8,11 +8,13 @@ from sottovoce.core.errors import UsageError
 from sottovoce.device.chats import NotAChat
 
 NAME = "WhatsApp Chat with Party.txt"
-SYSTEM = "3/2/26, 17:59 - Messages and calls are end-to-end encrypted.\n"
+SYSTEM = "3/14/26, 17:59 - Messages and calls are end-to-end encrypted.\n"
 
 
 def many(count: int) -> str:
-    return "".join(f"3/2/26, {hour // 60:02}:{hour % 60:02} - Ada: message {hour}\n" for hour in range(count))
+    return "".join(
+        f"3/14/26, {hour // 60:02}:{hour % 60:02} - Ada: message {hour}\n" for hour in range(count)
+    )
 
 
 def test_what_is_unread_at_first() -> None:
@@ -56,7 +58,7 @@ def test_a_later_export_of_a_chat() -> None:
     chat = shelf.add(EXPORT.encode(), NAME)
     chat.move_marker("")
     chat.reader = "Ada"
-    again = shelf.add((EXPORT + "3/3/26, 10:00 - Ada: New\n3/3/26, 10:01 - Ben: And this\n").encode(), NAME)
+    again = shelf.add((EXPORT + "3/15/26, 10:00 - Ada: New\n3/15/26, 10:01 - Ben: And this\n").encode(), NAME)
     assert again is chat
     assert len(shelf) == 1
     assert (chat.unread, chat.reader, len(chat.chat.messages)) == (2, "Ada", 6)

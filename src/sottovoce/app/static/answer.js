@@ -99,7 +99,7 @@ function tell(event) {
       suggestion(event);
       break;
     case "done":
-      at("ended").append(make("p", { class: "aside" }, `${event.method}; model: ${event.model}. It can be wrong: follow the numbers to the messages.`));
+      at("ended").append(make("p", { class: "aside" }, `${event.method}; model: ${event.model}. ${panel.dataset.feature === "summary" ? "It can be wrong: the numbers lead to the messages." : "Read it before you send it."}`));
       break;
     case "kept": {
       const link = at("report");

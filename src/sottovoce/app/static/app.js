@@ -1,5 +1,6 @@
 // Chats and forms. All of it works on what the page holds; nothing is loaded from anywhere but the app on this machine.
 
+import { ask } from "./answer.js";
 import { base, checkItems, make, post, trouble, trying } from "./page.js";
 
 const at = (id) => document.getElementById(id);
@@ -45,32 +46,29 @@ for (const name of ["dragover", "drop", "dragleave"]) {
 
 // A chat.
 const chat = document.querySelector("[data-chat]")?.dataset.chat;
-if (at("answer")) {
-  const { ask } = await import("./answer.js");
-  at("summarise")?.addEventListener("click", () => ask("summary", { chats: [chat], quick: at("quick").checked }));
-  at("several")?.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const form = new FormData(event.target);
-    const chats = form.getAll("chat");
-    const quick = form.has("quick");
-    if (chats.length === 1) {
-      // Its answer belongs beside the chat, where its numbers lead to the messages.
-      trying(async () => {
-        await post("ask/summary", { chats, quick });
-        location.href = `${base}chats/${chats[0]}`;
-      });
-      return;
-    }
-    at("answer").dataset.chats = chats.join(" ");
-    ask("summary", { chats, quick });
-  });
-  at("composer")?.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const form = new FormData(event.target);
-    document.querySelector(".pencil").open = false;
-    ask("rewrite", { chat, draft: form.get("draft"), style: form.get("style"), context: form.has("context") });
-  });
-}
+at("summarise")?.addEventListener("click", () => ask("summary", { chats: [chat], quick: at("quick").checked }));
+at("several")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const form = new FormData(event.target);
+  const chats = form.getAll("chat");
+  const quick = form.has("quick");
+  if (chats.length === 1) {
+    // Its answer belongs beside the chat, where its numbers lead to the messages.
+    trying(async () => {
+      await post("ask/summary", { chats, quick });
+      location.href = `${base}chats/${chats[0]}`;
+    });
+    return;
+  }
+  at("answer").dataset.chats = chats.join(" ");
+  ask("summary", { chats, quick });
+});
+at("composer")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const form = new FormData(event.target);
+  document.querySelector(".pencil").open = false;
+  ask("rewrite", { chat, draft: form.get("draft"), style: form.get("style"), context: form.has("context") });
+});
 at("copy")?.addEventListener("click", () => trying(async () => {
   await navigator.clipboard.writeText(at("draft").value);
   at("copy").textContent = "Copied";
