@@ -51,6 +51,7 @@ __all__ = ["CONTEXT", "Attested", "Client", "ClientEvent", "Kept", "NotKept", "R
 
 Feature = Literal["summary", "rewrite", "chat"]
 _CHATS: Final = 5
+HOME: Final = Path("~/.sottovoce")
 COUNT: Final = 40
 """Messages of a chat that are summarised where nothing else is said."""
 CONTEXT: Final = 6
@@ -141,9 +142,10 @@ class _Timer:
 
 
 class Client:
-    """A device whose state is in `home`."""
+    """A device whose state is in `home`, `~/.sottovoce` by default."""
 
-    def __init__(self, home: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, home: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        home = HOME.expanduser() if home is None else home
         self._home = home
         self._clock = clock
         self._settings = SettingsStore(home)

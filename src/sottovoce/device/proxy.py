@@ -8,46 +8,27 @@ host than this one, is refused, so that neither a page nor a name that points he
 
 import asyncio
 import hmac
-import json
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import web
 
-from sottovoce.core.errors import ConfigError, RefusedError, SottovoceError, UnavailableError, UsageError
+from sottovoce.core.errors import ConfigError, SottovoceError, UsageError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.client import RawEvent
+from sottovoce.device.completions import EVENTS, Completes, error_document, request_body, told
 from sottovoce.device.files import private_directory, write_private
-from sottovoce.device.http import Body, Head, Over, TooMuchError
+from sottovoce.device.http import Body, Head, Over
 
-__all__ = ["KEY_FILE", "Completes", "create_app", "proxy_key", "serving"]
+__all__ = ["KEY_FILE", "create_app", "proxy_key", "serving"]
 
 KEY_FILE: Final = "proxy.key"
 _PREFIX: Final = "sottovoce-"
-_TELLING: Final = (
-    "user",
-    "safety_identifier",
-    "metadata",
-    "store",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-)
-"""Who asks, or what is to be kept of it: none of the service's business."""
-_EVENTS: Final = "text/event-stream"
 _CLOSE: Final = 10.0
 """Seconds for the padding of answers that are whole, when the proxy is stopped."""
-
-
-class Completes(Protocol):
-    """What the proxy needs of a client."""
-
-    def complete(
-        self, target: str, body: bytes = b"", *, method: str = "POST"
-    ) -> AsyncGenerator[RawEvent, None]:
-        """As `Client.complete`."""
 
 
 def proxy_key(home: Path) -> str:
@@ -132,14 +113,9 @@ class _Proxy:
     async def completions(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
         try:
-            document = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            return _error(400, "invalid_json", "the request is not a JSON object")
-        for name in _TELLING:
-            document.pop(name, None)
-        body = json.dumps(document, ensure_ascii=False).encode("utf-8", errors="replace")
+            body = request_body(await request.read())
+        except UsageError as error:
+            return _error(400, "invalid_json", str(error))
         return await self._pass_on(request, "/v1/chat/completions", body, method="POST")
 
     async def _pass_on(
@@ -194,8 +170,8 @@ class _Passing:
         match event:
             case Head():
                 self._status = event.status
-                if event.media == _EVENTS:
-                    headers = {"Content-Type": _EVENTS, "Cache-Control": "no-store"}
+                if event.media == EVENTS:
+                    headers = {"Content-Type": EVENTS, "Cache-Control": "no-store"}
                     self._response = web.StreamResponse(status=self._status, headers=headers)
                     await self._response.prepare(self._request)
             case Body() if self._response is not None:
@@ -209,11 +185,10 @@ class _Passing:
         return None
 
     async def _fail(self, error: SottovoceError) -> web.StreamResponse:
-        told = f"{error} ({error.hint})" if error.hint else str(error)
-        kind, status = _kind(error)
+        status, document = told(error)
         if self._response is None:
-            return _error(status, error.code, told, kind)
-        await self._response.write(b"data: " + _document(error.code, told, kind) + b"\n\n")
+            return web.Response(status=status, body=document, content_type="application/json")
+        await self._response.write(b"data: " + document + b"\n\n")
         return await self._end()
 
     async def _end(self) -> web.StreamResponse:
@@ -223,28 +198,8 @@ class _Passing:
         return self._response
 
 
-_STATUS: Final[tuple[tuple[type[SottovoceError], int], ...]] = (
-    (RefusedError, 403),
-    (TooMuchError, 413),
-    (ConfigError, 500),
-    (UsageError, 400),
-    (UnavailableError, 503),
-    (SottovoceError, 502),
-)
-_REQUEST, _SERVICE = "invalid_request_error", "api_error"
-
-
-def _kind(error: SottovoceError) -> tuple[str, int]:
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    return (_REQUEST if status < 500 else _SERVICE), status  # noqa: PLR2004 - RFC 9110 section 15.6
-
-
-def _document(code: str, message: str, kind: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
-
-
-def _error(status: int, code: str, message: str, kind: str = _REQUEST) -> web.Response:
-    return web.Response(status=status, body=_document(code, message, kind), content_type="application/json")
+def _error(status: int, code: str, message: str) -> web.Response:
+    return web.Response(status=status, body=error_document(code, message), content_type="application/json")
 
 
 async def run(app: web.Application, port: int, started: Callable[[int], None]) -> None:
