@@ -6,12 +6,12 @@ UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 
-.PHONY: demo test check unit fuzz mutate eval bench setup peers clean
+.PHONY: demo test check unit fuzz mutate eval bench docs setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
 
-test: setup peers check unit
+test: setup peers check docs unit
 
 check: setup
 	$(BIN)/ruff check .
@@ -39,6 +39,11 @@ eval: setup
 	$(BIN)/python -m evaluation check
 	$(BIN)/python -m evaluation run
 	$(BIN)/python -m evaluation page
+
+# The site, in build/site. A link that leads nowhere is an error.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . build/site
+	@echo "build/site/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks
