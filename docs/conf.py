@@ -17,7 +17,9 @@ html_title = "Sottovoce"
 html_show_sourcelink = False
 html_copy_source = False
 # Whoever reads about privacy is not to be reported to anybody: nothing is loaded from elsewhere.
-html_theme_options = {"light_css_variables": {"color-brand-primary": "#0b6e5b", "color-brand-content": "#0b6e5b"}}
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b6e5b", "color-brand-content": "#0b6e5b"}
+}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
