@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -67,11 +68,11 @@ def reply(status: int = 200, body: bytes = b"answer", **headers: str) -> Answer:
 
 
 @contextlib.asynccontextmanager
-async def upstream(answer: Answer) -> AsyncIterator[Upstream]:
+async def upstream(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
     fake = Upstream(answer=answer)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0, ssl=tls)
     host, port = server.sockets[0].getsockname()
-    fake.url = f"http://{host}:{port}"
+    fake.url = f"{'https' if tls else 'http'}://{host}:{port}"
     try:
         yield fake
     finally:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,40 @@ def adapted(kind: str, *, port: int, gateway: str, mirror: str, folder: Path) ->
     return _changed(text, changes | _IDENTITY[kind])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files in place of those that a machine of a relay's has, as PEM."""
+
+    certificate: Path
+    """The relay's own certificate and its key."""
+    authority: Path
+    """Whose certificates it takes of gateway and mirror."""
+
+
+def adapted_with_tls(kind: str, *, port: int, gateway: str, mirror: str, folder: Path, tls: Tls) -> str:
+    """The configuration with its TLS lines as they are: addresses are on loopback, and files are `tls`'s and in `folder`."""
+    gateway, mirror = (url.removeprefix("https://") for url in (gateway, mirror))
+    changes = {
+        "gateway.example:443": gateway,
+        "mirror.example:443": mirror,
+        "/etc/ssl/certs/ca-certificates.crt": str(tls.authority),
+        "/etc/sottovoce/relay.pem": str(tls.certificate),
+    }
+    if kind == "nginx":
+        text = (FOLDER / "nginx.conf").read_text()
+        changes |= {
+            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+            "/etc/sottovoce/relay.key": str(tls.certificate),
+            "worker_processes auto;": "worker_processes 1;",
+            "/run/sottovoce-relay.pid": str(folder / "pid"),
+            "/var/lib/nginx/": f"{folder}/",
+        }
+    else:
+        text = (FOLDER / "haproxy.cfg").read_text()
+        changes |= {"bind :443 ssl ": f"bind 127.0.0.1:{port} ssl "}
+    return _changed(text, changes | _IDENTITY[kind])
+
+
 _IDENTITY: Final[dict[str, dict[str, str]]] = (
     {"nginx": {}, "haproxy": {}}
     if os.geteuid() == 0
@@ -92,18 +127,25 @@ def check(kind: str, folder: Path, pem: bytes) -> "subprocess.CompletedProcess[b
 
 
 @contextlib.asynccontextmanager
-async def relay(kind: str, *, gateway: str, mirror: str, log: list[str] | None = None) -> AsyncIterator[str]:
-    """A relay of `kind` between clients and these two; gives its URL. What a program of others' writes comes to `log`."""
+async def relay(
+    kind: str, *, gateway: str, mirror: str, log: list[str] | None = None, tls: Tls | None = None
+) -> AsyncIterator[str]:
+    """A relay of `kind` between clients and these two; gives its URL. What a program of others' writes comes to `log`.
+
+    With `tls`, which ours does not speak, it is spoken on both sides.
+    """
     lines = [] if log is None else log
     if kind == "ours":
+        if tls is not None:
+            raise AssertionError("ours speaks plain HTTP")
         config = Config(gateway=gateway + "/ohttp", mirror=mirror)
         async with edge_kit.serving(create_app(config, log=EventLog(lines.append))) as url:
             yield url
         return
-    server = await asyncio.to_thread(_Server, kind, gateway, mirror)
+    server = await asyncio.to_thread(_Server, kind, gateway, mirror, tls)
     try:
         await server.serves()
-        yield f"http://127.0.0.1:{server.port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
     finally:
         lines += await asyncio.to_thread(server.stop)
 
@@ -111,12 +153,17 @@ async def relay(kind: str, *, gateway: str, mirror: str, log: list[str] | None =
 class _Server:
     """A program of others' with a configuration of ours, in a folder of its own."""
 
-    def __init__(self, kind: str, gateway: str, mirror: str) -> None:
+    def __init__(self, kind: str, gateway: str, mirror: str, tls: Tls | None) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="sottovoce-relay-")
         self._folder, self.port = Path(self._place.name), _free_port()
         self._folder.chmod(0o755)
         config = self._folder / "config"
-        config.write_text(adapted(kind, port=self.port, gateway=gateway, mirror=mirror, folder=self._folder))
+        port, folder = self.port, self._folder
+        config.write_text(
+            adapted_with_tls(kind, port=port, gateway=gateway, mirror=mirror, folder=folder, tls=tls)
+            if tls
+            else adapted(kind, port=port, gateway=gateway, mirror=mirror, folder=folder)
+        )
         with (self._folder / "output").open("wb") as output:
             self._process = subprocess.Popen(_command(kind, config), stdout=output, stderr=output)
 
