@@ -6,7 +6,7 @@ More ways to fail, against the transport alone, are in tests/unit/device/test_tr
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from e2e.conftest import CHATS, Device, without
-from sottovoce.core.errors import UnavailableError
+from e2e.conftest import CHATS, Device, small_model, without
+from sottovoce.core.errors import ProtocolError, UnavailableError
 from sottovoce.device import transport
 from sottovoce.device.chats import read_chat
 from sottovoce.device.client import Client
 from sottovoce.device.reports import ReportStore
-from sottovoce.device.transport import RelayClient
 from sottovoce.simulator.processes import bind
 from sottovoce.simulator.world import World
 
 CHAT = read_chat(CHATS / "book-club.txt")
+WHOLE, CHUNKED = b"message/ohttp-req", b"message/ohttp-chunked-req"
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 Behaviour = Callable[["BadRelay", bytes, bytes], Awaitable[bytes]]
@@ -33,11 +33,13 @@ Behaviour = Callable[["BadRelay", bytes, bytes], Awaitable[bytes]]
 
 @dataclass(kw_only=True)
 class BadRelay:
-    """The relay that the device takes first."""
+    """A relay of ours in the place of another one, which is stopped."""
 
     gateway: str
     behaviour: Behaviour
     messages: list[bytes] = field(default_factory=list)
+    media: list[bytes] = field(default_factory=list)
+    """The media type of each message."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     serving: set["asyncio.Task[None] | None"] = field(default_factory=set)
 
@@ -50,6 +52,7 @@ class BadRelay:
             if head.startswith("post /ohttp "):
                 body = await reader.readexactly(int(fields["content-length"]))
                 self.messages.append(body)
+                self.media.append(fields["content-type"].encode())
                 writer.write(await self.behaviour(self, fields["content-type"].encode(), body))
                 await writer.drain()
         writer.close()
@@ -99,14 +102,23 @@ async def dies_with_content(relay: BadRelay, media: bytes, body: bytes) -> bytes
     return ok(await relay.pass_on(media, body)) if len(relay.messages) == 1 else b""
 
 
+async def whole_messages_only(relay: BadRelay, media: bytes, body: bytes) -> bytes:
+    """Any relay of RFC 9458, which knows no chunked messages."""
+    if media != WHOLE:
+        return b"HTTP/1.1 415 Unsupported Media Type\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    return ok(await relay.pass_on(media, body))
+
+
 @contextlib.asynccontextmanager
-async def bad_relay(world: World, behaviour: Behaviour | None) -> AsyncIterator[BadRelay]:
-    """In the place of relay-1, which is stopped. Nobody listens there where there is no `behaviour`."""
+async def bad_relay(
+    world: World, behaviour: Behaviour | None, place: str = "relay-1"
+) -> AsyncIterator[BadRelay]:
+    """In the place of `place`, which is stopped. Nobody listens there where there is no `behaviour`."""
     relay = BadRelay(gateway=world.url("gateway") + "/ohttp", behaviour=behaviour or hangs)
     if behaviour is None:
         yield relay
         return
-    server = await asyncio.start_server(relay.serve, sock=bind(world.port("relay-1")))
+    server = await asyncio.start_server(relay.serve, sock=bind(world.port(place)))
     try:
         yield relay
     finally:
@@ -194,14 +206,50 @@ def test_content_is_sent_once(world: World, device: Device) -> None:
     assert report.size_class > 0
 
 
-def test_a_whole_request_in_flights(world: World, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_stream(*_: object) -> AsyncIterator[bytes]:
-        raise AssertionError("a message was streamed")
-        yield b""
+@pytest.fixture
+def world_with_flights(tmp_path: Path) -> Iterator[World]:
+    """A world of its own, as there is one directory a day: its directory says of relay-2 that it does not stream."""
+    world = World(tmp_path / "world", model=small_model(), flights=("relay-2",))
+    world.start()
+    try:
+        yield world
+    finally:
+        world.stop()
 
-    monkeypatch.setattr(RelayClient, "streams", property(lambda _: False))
-    monkeypatch.setattr(RelayClient, "stream", no_stream)
-    assert asyncio.run(summarize(device.home)) == (1, 0)
+
+def test_a_whole_request_in_flights(world_with_flights: World, tmp_path: Path) -> None:
+    world, device = world_with_flights, Device(tmp_path / "device")
+    world.enrol(device.home)
+    device.opt_in()
+    device.refill()
+
+    async def play() -> list[bytes]:
+        async with bad_relay(world, whole_messages_only, "relay-2") as relay:
+            assert await summarize(device.home) == (1, 0)
+            return relay.media
+
+    with without(world, "relay-1", "relay-2"):
+        media = asyncio.run(play())
+    # Opening, turn and end at least. Nothing was tried in chunks first: the directory says which relay this is.
+    assert len(media) >= 3
+    assert set(media) == {WHOLE}
     (report,) = ReportStore(device.home).list()
-    assert report.outcome == "done"
+    assert (report.outcome, report.relay) == ("done", "simulated relay 2")
     assert world.dead() == []
+
+
+def test_a_relay_of_which_the_directory_does_not_say_so_has_a_turn_streamed(
+    world: World, device: Device
+) -> None:
+    async def play() -> list[bytes]:
+        async with bad_relay(world, whole_messages_only, "relay-2") as relay:
+            with pytest.raises(ProtocolError):
+                await summarize(device.home)
+            return relay.media
+
+    with without(world, "relay-1", "relay-2"):
+        media = asyncio.run(play())
+    assert media[:2] == [WHOLE, CHUNKED]
+    # What ends the session may follow; the turn does not, in another form.
+    assert CHUNKED not in media[2:]
+    assert len(media) <= 3

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -13,6 +13,7 @@ import sottovoce
 from sottovoce.attest.policy import SIMULATED_NVIDIA_PRODUCTS
 from sottovoce.attest.simulated import SIMULATED_KIND, SIMULATED_PRODUCT
 from sottovoce.core import canonical
+from sottovoce.core.errors import UsageError
 from sottovoce.device import environment as device_environment
 from sottovoce.edge import gateway, issuer, router
 from sottovoce.edge.directories import directory_of
@@ -59,6 +60,7 @@ PARTIES: Final = {
 ENVIRONMENT: Final = "simulated"
 SERVICE, ISSUER = "gateway.simulated.invalid", "issuer.simulated.invalid"
 PURPOSE: Final = "inference"
+_RELAYS: Final = tuple(name for name, service in PARTIES.items() if service == "relay")
 _QUOTA: Final = 4000
 """Tokens an account and day: a device fetches 128 at a time, and the attack lab does so a dozen times."""
 
@@ -76,7 +78,7 @@ class Change:
 
 
 class Configs:
-    """The configurations of the world in `folder`."""
+    """The configurations of the world in `folder`; of the relays in `flights` its directories say that they do not stream."""
 
     def __init__(
         self,
@@ -86,12 +88,21 @@ class Configs:
         *,
         report_delay: float = 0.0,
         directory_seconds: float = 300.0,
+        flights: Collection[str] = (),
     ) -> None:
+        """Configure a world.
+
+        Raises:
+            UsageError: one of `flights` is no relay.
+        """
+        if not set(flights) <= set(_RELAYS):
+            raise UsageError("only a relay carries flights", hint=f"one of {', '.join(_RELAYS)}")
         self._folder = folder
         self._state = state
         self._model = model
         self._report_delay = report_delay
         self._directory_seconds = directory_seconds
+        self._flights = frozenset(flights)
 
     def address(self, party: str) -> str:
         """Where `party` listens, as ADDRESS:PORT."""
@@ -155,8 +166,12 @@ class Configs:
             token_keys=[state.token_keys(epoch), state.token_keys(epoch + 1)],
             issuer=ISSUER,
             relays=[
-                Relay(operator=f"simulated relay {name[-1]}", url=self.url(name) + "/ohttp")
-                for name in ("relay-1", "relay-2")
+                Relay(
+                    operator=f"simulated relay {name[-1]}",
+                    url=self.url(name) + "/ohttp",
+                    streams=name not in self._flights,
+                )
+                for name in _RELAYS
             ],
             hosts=hosts,
             origin=state.log.verifier.name,

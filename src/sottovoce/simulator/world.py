@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -66,7 +66,10 @@ _FIRST: Final = (
 
 
 class World:
-    """The parties in `folder`; `model` is the predictor's. A report takes its security processors `report_delay` seconds."""
+    """The parties in `folder`; `model` is the predictor's. A report takes its security processors `report_delay` seconds.
+
+    Of the relays in `flights` directories say that they do not stream, but for those of days that were published before.
+    """
 
     def __init__(
         self,
@@ -76,11 +79,13 @@ class World:
         progress: Callable[[str], object] = lambda _: None,
         now: Callable[[], float] = time.time,
         report_delay: float = 0.0,
+        flights: Collection[str] = (),
     ) -> None:
         """Open the world in `folder`, or begin one.
 
         Raises:
             ConfigError: a file of it is damaged.
+            UsageError: one of `flights` is no relay.
         """
         self.folder = folder
         self.model = model
@@ -88,7 +93,7 @@ class World:
         self._now = now
         self._parties = Parties(folder / "logs")
         self._state = WorldState(folder, now=int(now()))
-        self._configs = Configs(folder, self._state, model, report_delay=report_delay)
+        self._configs = Configs(folder, self._state, model, report_delay=report_delay, flights=flights)
         self._published: dict[str, Release] = {}
 
     def url(self, party: str) -> str:
