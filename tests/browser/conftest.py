@@ -8,11 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect, sync_playwright
 
 from app_kit import Scripted, prepare, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Only the bound of a test that fails.
+expect.set_options(timeout=60_000)
 WIDE, NARROW = (1280, 860), (390, 780)
 
 
@@ -73,7 +75,7 @@ def shown(browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> I
     with served(tmp_path) as (link, client):
         context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
         context.grant_permissions(["clipboard-read", "clipboard-write"])
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         found = Shown(page=page, client=client, link=link(), home=tmp_path)
         found.watch(page)

@@ -1,14 +1,14 @@
-"""Publishing, killed by the kernel at moments drawn at random, hundreds of times: what the mirror has is good at each of them."""
+"""Publishing, killed at places drawn at random, hundreds of times: what the mirror has is good at each of them."""
 
-import multiprocessing
+import functools
 import random
-import signal
-import time
+import shutil
 from pathlib import Path
 
 import pytest
 
 import directory_kit as kit
+from kill_kit import killed_at, places
 from sottovoce.device.directory import accept
 from sottovoce.edge.files import write_whole
 from sottovoce.tlog.directoryfiles import HISTORY, note_name, proof_name
@@ -37,40 +37,6 @@ def seen(log: kit.Log, folder: Path) -> set[int]:
     return epochs
 
 
-def ended_after(seconds: float, log: kit.Log, folder: Path, note: bytes) -> None:
-    """Publishing until the kernel ends the process: nothing of it runs after that, as with SIGKILL, and forking does not count as publishing."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    publish(log, folder, note)
-
-
-def killed_after(seconds: float, log: kit.Log, folder: Path, note: bytes) -> bool:
-    """Whether publishing, in a process of its own, was killed before it was done."""
-    process = multiprocessing.get_context("fork").Process(
-        target=ended_after, args=(max(seconds, 1e-6), log, folder, note)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode in (0, -signal.SIGALRM)
-    return process.exitcode != 0
-
-
-def measured(log: kit.Log, folder: Path, note: bytes) -> float:
-    """How long a process of its own takes to publish, in seconds."""
-    result = multiprocessing.get_context("fork").SimpleQueue()
-
-    def timed() -> None:
-        began = time.monotonic()
-        publish(log, folder, note)
-        result.put(time.monotonic() - began)
-
-    process = multiprocessing.get_context("fork").Process(target=timed)
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    return float(result.get())
-
-
 def test_the_mirror_is_good_whenever_publishing_is_killed(tmp_path: Path) -> None:
     draw = random.Random(3)  # noqa: S311 - the test must repeat
     kills = late = 0
@@ -81,9 +47,12 @@ def test_the_mirror_is_good_whenever_publishing_is_killed(tmp_path: Path) -> Non
         # What the log has acknowledged stays: another test kills that.
         log.append(kit.directory(kit.TODAY + 1).encode())
         note = kit.note(kit.TODAY + 1)
-        lasts = measured(log, tmp_path / f"measured-{number}", note)
+        copy = tmp_path / f"copy-{number}"
+        shutil.copytree(folder, copy)
+        total = places(functools.partial(publish, log, copy, note))
         for _ in range(A_DOCUMENT):
-            kills += killed_after(draw.uniform(0, 1.5 * lasts), log, folder, note)
+            # Some come to their end: those that were killed often enough before have little left to do.
+            kills += killed_at(functools.partial(publish, log, folder, note), draw.randrange(total * 5 // 4))
             late += kit.TODAY + 1 in seen(log, folder)
             assert kit.TODAY in seen(log, folder)
             cut.add(frozenset(path.name for path in folder.iterdir()))
