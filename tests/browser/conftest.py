@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +19,9 @@ expect.set_options(timeout=60_000)
 WIDE, NARROW = (1280, 860), (390, 780)
 
 
-# Playwright keeps an event loop running in this thread for as long as it is open: no longer than a module.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser. Playwright keeps an event loop running in this thread for as long as it is open: nothing else can run one meanwhile."""
     if CHROMIUM is None:
         pytest.skip("chromium is not here (Debian: apt-get install chromium)")
     # Chromium refuses its own sandbox as root; the pages are ours.
@@ -29,6 +30,13 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=more)
         yield found
         found.close()
+
+
+# No longer than a module: the next one may want a loop of its own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 @dataclass

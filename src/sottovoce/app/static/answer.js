@@ -26,6 +26,8 @@ export function show(id, feature) {
   panel.dataset.feature = feature;
   for (const part of ["lines", "ended", "steps", "checks"]) at(part).replaceChildren();
   for (const one of at("route").children) one.classList.remove("reached", "stopped");
+  at("report").hidden = true;
+  at("report").removeAttribute("href");
   panel.hidden = false;
   open = null;
   run(true);
