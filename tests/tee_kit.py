@@ -163,6 +163,7 @@ def start_cvm(
     patience: float | None = None,
     listener: socket.socket | None = None,
     lock_memory: bool = True,
+    delay: float = 0.0,
     collector: Collector | None = None,
     **changes: Any,
 ) -> Cvm:
@@ -171,7 +172,7 @@ def start_cvm(
     read, write = os.pipe()
     ready_read, ready_write = os.pipe()
     settings = settings_of(world, role.name, **changes)
-    collector = collector or KitCollector(world, role.name, measurement=measurement)
+    collector = collector or KitCollector(world, role.name, measurement=measurement, delay=delay)
     bundle = collector.bundle()
     parent = os.getpid()
     pid = os.fork()
