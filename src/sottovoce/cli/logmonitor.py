@@ -39,7 +39,7 @@ _EXPORT_LIMIT: Final = 256 * 1024 * 1024
     "sources",
     multiple=True,
     metavar="URL",
-    help="Another place that shows this log; more than one.",
+    help="Another place that shows this log: a mirror, or WITNESS/HASH, HASH being the SHA-256 of the log's origin; more than one.",
 )
 @click.option(
     "--checkpoint",

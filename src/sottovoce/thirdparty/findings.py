@@ -15,7 +15,7 @@ __all__ = ["CODES", "Book", "Finding", "Use"]
 
 CODES: Final = {
     "fork": "The log has signed two histories. Both tree heads are kept as proof.",
-    "checkpoint-unproved": "A tree head that somebody was shown is larger than what the log shows here: nothing proves the two to be of one history.",
+    "checkpoint-unproved": "A tree head that the log has signed for somebody is larger than what it shows here, and nobody has the files of it: nothing proves the two to be of one history.",
     "rolled-back": "The log shows an earlier tree head than one that it has shown before.",
     "checkpoint-invalid": "What is shown as tree head is malformed, of another log, or not signed by it.",
     "checkpoint-late": "The quorum of witnesses was reached too long ago: devices refuse this tree head, or soon will.",

@@ -17,7 +17,7 @@ from sottovoce.thirdparty.files import StorageError
 from sottovoce.thirdparty.findings import CODES, Use
 from sottovoce.thirdparty.monitor import Monitor, Report
 from sottovoce.thirdparty.monitor_page import render
-from sottovoce.tlog import tiles
+from sottovoce.tlog import merkle, tiles
 from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import File, Tree
 from sottovoce.tlog.note import Note, SigningKey, sign_note
@@ -159,6 +159,167 @@ def test_a_rolled_back_log_is_no_fork(place: Place) -> None:
     assert report.size == 8
     # From another source it may be a slow mirror.
     assert codes(place.look(others=[before])) == []
+
+
+# Witnesses as sources: a tree head, and no files
+
+AHEAD = [HOSTS[0].replace(b"host-orchestrator", b"host-%d" % number) for number in range(8)]
+
+
+def witness(log: FilesLog, *, now: int = NOW) -> Files:
+    """What the first witness shows to monitors: the last tree head that it cosigned."""
+    note = log.checkpoint(now=now)
+    return Files({"checkpoint": Note(text=note.text, signatures=note.signatures[:2]).encode()})
+
+
+def cosigning(place: Place, *entries: bytes) -> Files:
+    """The log between the witnesses' signatures and publishing: new files, and the tree head of before."""
+    before = place.log.files(now=NOW)
+    place.log.add(*entries)
+    return Files({**before, **place.log.files(now=NOW), "checkpoint": before["checkpoint"]})
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_witness_that_is_ahead_of_what_the_log_publishes_is_no_finding(place: Place, is_new: bool) -> None:
+    if not is_new:
+        place.look()
+    reader = cosigning(place, *AHEAD[:2])
+    ahead = witness(place.log)
+    report = place.look(reader, others=[ahead])
+    assert (codes(report), report.size) == ([], 9)
+    assert report.root == merkle.tree_head(place.log.leaves)
+    # As long as it lasts, and in whatever order: the log has never shown what the witness has.
+    for report in (place.look(reader, others=[ahead]), place.look(reader), place.look(others=[ahead])):
+        assert (codes(report), report.size) == ([], 9)
+    # The last look was at the published tree head, so the log is held to it.
+    assert codes(place.look(reader, others=[ahead])) == ["rolled-back"]
+
+
+def test_a_log_is_held_to_each_tree_head_that_it_has_shown(place: Place) -> None:
+    place.look()
+    seven = place.log.reader(now=NOW)
+    eight = cosigning(place, AHEAD[0])
+    eight.files["checkpoint"] = place.log.checkpoint(now=NOW).encode()
+    cosigning(place, AHEAD[1])
+    nine = Files({**place.log.files(now=NOW), "checkpoint": seven.files["checkpoint"]})
+    assert codes(place.look(nine, others=[witness(place.log)])) == []
+    assert place.monitor().size == 9
+    assert codes(place.look(eight)) == []
+    assert texts(place.look(seven)) == "a tree head of size 7 is shown, after one of size 8"
+    assert codes(place.look(eight)) == []
+
+
+def test_a_mirror_has_files_and_shows_what_the_log_has_shown(place: Place) -> None:
+    before = place.log.reader(now=NOW)
+    place.log.add(AHEAD[0])
+    report = place.look(before, others=[place.log.reader(now=NOW)])
+    assert (codes(report), report.size) == ([], 8)
+    assert codes(place.look(before)) == ["rolled-back"]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_source_without_its_files_is_read_from_the_log(place: Place, down: bool) -> None:
+    class Bare(Files):
+        async def get(self, path: str, *, limit: int) -> bytes:
+            self.down = down and path != "checkpoint"
+            return await super().get(path, limit=limit)
+
+    reader = cosigning(place, AHEAD[0])
+    report = place.look(reader, others=[Bare(witness(place.log).files)])
+    assert (codes(report), report.size) == ([], 8)
+
+
+@pytest.mark.parametrize("lost", ["tile/entries/000.p/8", "tile/0/000.p/8"])
+def test_a_tree_head_without_files_is_a_finding_after_five_minutes(place: Place, lost: str) -> None:
+    place.look()
+    reader = cosigning(place, AHEAD[0])
+    data = reader.files.pop(lost)
+    ahead = [witness(place.log)]
+    for later, wanted in ((0, []), (299, []), (300, ["checkpoint-unproved"]), (-1, ["checkpoint-unproved"])):
+        place.now = NOW + later
+        report = place.look(reader, others=ahead)
+        assert (codes(report), report.size) == (wanted, 7)
+        # The same tree head, signed again.
+        ahead = [witness(place.log, now=NOW + later), witness(place.log)]
+    assert texts(report) == "nobody has the files of a tree head of size 8, shown beside one of size 7"
+    # It is remembered when nobody shows it any more, and forgotten when the log has caught up.
+    place.now = NOW + 300
+    assert codes(place.look(reader)) == ["checkpoint-unproved"]
+    reader.files[lost] = data
+    assert (codes(place.look(reader)), place.monitor().size) == ([], 8)
+    assert codes(place.look()) == []
+
+
+def test_a_log_that_publishes_in_time_leaves_nothing_behind(place: Place) -> None:
+    before = place.log.reader(now=NOW)
+    place.look(before)
+    place.log.add(AHEAD[0])
+    ahead = witness(place.log)
+    assert codes(place.look(before, others=[ahead])) == []
+    place.log.add(AHEAD[1])
+    place.now = NOW + 3600
+    for report in (place.look(), place.look(others=[ahead])):
+        assert (codes(report), report.size) == ([], 9)
+    assert json.loads((place.folder / "state.json").read_bytes())["unproved"] == []
+
+
+@pytest.mark.parametrize("grown", [9, 10])
+def test_a_witness_that_was_shown_another_history_is_named_when_the_log_comes_that_far(
+    place: Place, grown: int
+) -> None:
+    place.look()
+    fork = place.log.fork(7, b"x", b"y")
+    hidden = witness(fork)
+    assert codes(place.look(others=[hidden])) == []
+    # The witness has been silenced since.
+    place.log.add(*AHEAD[: grown - 7])
+    gone = {"tile/entries/000.p/9", "tile/0/000.p/9"} if grown > 9 else set()
+    files = {name: data for name, data in place.log.files(now=NOW).items() if name not in gone}
+    wanted = (
+        "two tree heads of size 9"
+        if grown == 9
+        else "the tree head of size 9 is not the beginning of the one of size 10"
+    )
+    for report in (place.look(Files(files)), place.look(others=[hidden])):
+        assert (codes(report), texts(report), report.size) == (["fork"], wanted, grown)
+    # It stays one fork while the log grows, whoever goes on showing it.
+    for more in AHEAD[4:]:
+        place.log.add(more)
+        assert texts(place.look(others=[hidden])) == wanted
+    heads = {note.text for note in (Note.parse(path.read_bytes()) for path in place.folder.glob("*.note"))}
+    assert heads == {fork.checkpoint(now=NOW).text, place.log.fork(grown).checkpoint(now=NOW).text}
+
+
+def test_a_fork_at_a_witness_is_told_again_when_it_can_be_read_where_it_parts(place: Place) -> None:
+    place.look()
+    fork = place.log.fork(2, *reversed(GOOD[2:]))
+    assert texts(place.look(others=[witness(fork)])) == "two tree heads of size 7"
+    place.log.add(AHEAD[0])
+    mirror = fork.reader(now=NOW)
+    for _ in range(2):
+        assert texts(place.look(others=[witness(fork), mirror])).split("\n") == [
+            "two tree heads of size 7",
+            "the tree head of size 7 is not the beginning of the one of size 8; they part at entry 2",
+        ]
+
+
+def test_files_that_do_not_give_a_witness_its_tree_head_are_a_finding_and_then_a_fork(place: Place) -> None:
+    place.look()
+    ahead = [witness(place.log.fork(7, b"x"))] * 2
+    reader = cosigning(place, AHEAD[0])
+    for _ in range(2):
+        report = place.look(reader, others=ahead)
+        assert (codes(report), report.size) == (["tile-mismatch"], 7)
+    report = place.look()
+    assert (codes(report), texts(report)) == (["fork"], "two tree heads of size 8")
+
+
+def test_what_is_remembered_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor_module, "_MAX_UNPROVED", 3)
+    ahead = [witness(place.log.fork(7, *AHEAD[:number])) for number in range(1, 6)]
+    place.look(others=ahead)
+    place.now += 300
+    assert codes(place.look()) == ["checkpoint-unproved"] * 3
 
 
 # Tree heads and witnesses
@@ -335,10 +496,13 @@ def test_a_damaged_memory_is_never_taken_for_none(place: Place) -> None:
         (state, b"{}"),
         (state, good[:-1]),
         (state, good.replace(b"log.example/test", b"log.example/else")),
+        (state, good.replace(b'"unproved":[]', b'"unproved":[["eA==",0]]')),
+        (state, good.replace(b'"unproved":[]', b'"unproved":[["?",0]]')),
         (entries, kept[:-1]),
         (entries, kept.replace(b"host-guard", b"host-Guard")),
         (entries, b""),
     ):
+        assert data not in {good, kept}
         path.write_bytes(data)
         with pytest.raises(ConfigError):
             place.monitor()

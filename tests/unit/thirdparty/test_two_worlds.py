@@ -6,8 +6,9 @@ it. And where they did, or where the user's device asks for none, the fork is na
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 import asgi
 import edge_kit
+from sottovoce.core import asgi as server
 from sottovoce.core.errors import SottovoceError
 from sottovoce.core.events import EventLog
 from sottovoce.core.tokens import EPOCH_SECONDS
@@ -27,6 +29,7 @@ from sottovoce.thirdparty import witness
 from sottovoce.thirdparty.logreader import LogReader
 from sottovoce.thirdparty.monitor import Monitor
 from sottovoce.tlog import merkle
+from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Directory
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey
@@ -65,6 +68,8 @@ class Worlds:
     key: SigningKey
     witnesses: list[SigningKey]
     urls: list[str]
+    deaf: set[int] = field(default_factory=set)
+    """Witnesses, by number, that take nothing for now."""
 
     def log(self, name: str, *, witnessed: bool = True) -> asgi.App:
         """One that asks the witnesses, or one that goes on without them."""
@@ -81,6 +86,21 @@ class Worlds:
             quorum=len(addresses),
         )
         return service.create_app(config, log=EventLog(lambda _: None))
+
+    def source(self, number: int) -> str:
+        """What a monitor is given for a witness, as docs/log.md has it."""
+        return f"{self.urls[number]}/{hashlib.sha256(ORIGIN.encode()).hexdigest()}"
+
+    def hearing(self, app: asgi.App, number: int) -> asgi.App:
+        """The witness, unless it is deaf."""
+
+        async def answer(scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST" and number in self.deaf:
+                await server.respond(send, 503)
+            else:
+                await app(scope, receive, send)
+
+        return answer
 
     def policy(self) -> LogPolicy:
         keys = tuple(key.verifier for key in self.witnesses)
@@ -110,7 +130,7 @@ async def worlds(folder: Path) -> AsyncIterator[Worlds]:
             )
             app = witness.create_app(config, log=EventLog(lambda _: None), clock=lambda: NOON)
             made.witnesses.append(key)
-            made.urls.append(await stack.enter_async_context(edge_kit.serving(app)))
+            made.urls.append(await stack.enter_async_context(edge_kit.serving(made.hearing(app, number))))
         yield made
 
 
@@ -228,5 +248,50 @@ def test_a_monitor_that_looks_at_both_at_once_names_the_fork(tmp_path: Path) -> 
                 watcher = Monitor(tmp_path / "monitor", shared.policy())
                 report = await watcher.round(honest, now=NOON, others=[forked])
         assert "two tree heads of size 3; they part at entry 0" in {f.text for f in report.findings}
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+def test_a_monitor_follows_witnesses_that_are_ahead_of_the_log_and_one_that_was_shown_a_fork(
+    tmp_path: Path,
+) -> None:
+    async def play() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            shared = await stack.enter_async_context(worlds(tmp_path))
+            first, second = shared.log("first"), shared.log("second", witnessed=False)
+            one, other = [await stack.enter_async_context(edge_kit.serving(app)) for app in (first, second)]
+            urls = (one, other, shared.source(0), shared.source(1))
+            log, forked, *seen = [await stack.enter_async_context(LogReader(url)) for url in urls]
+            watcher = Monitor(tmp_path / "monitor", shared.policy())
+            await fill(first, *HOSTS)
+            report = await watcher.round(log, now=NOON, others=seen)
+            assert (report.findings, report.size) == ((), 3)
+
+            # One witness has cosigned, the other not yet: nothing is published.
+            shared.deaf.add(1)
+            body = directory("issuer.example")
+            await asgi.fetch(first, "POST", "/entries", headers=BEARER, body=body)
+            shown = [Checkpoint.parse((await source.checkpoint()).text).size for source in (log, *seen)]
+            assert shown == [3, 4, 3]
+            for _ in range(2):
+                report = await watcher.round(log, now=NOON, others=seen)
+                assert (report.findings, report.size) == ((), 4)
+            # A monitor that begins now, at a mirror of what was published, has nothing to find either, yet.
+            mirror = Monitor(tmp_path / "mirror", shared.policy())
+            await fill(second, *HOSTS)
+            report = await mirror.round(forked, now=NOON, others=seen)
+            assert {finding.code for finding in report.findings} == {"witness-late", "quorum"}
+            assert report.size == 3
+
+            # What the log publishes now is what the witness had.
+            shared.deaf.clear()
+            await fill(first, body)
+            report = await watcher.round(log, now=NOON, others=seen)
+            assert (report.findings, report.size) == ((), 4)
+
+            # The mirror's log goes on otherwise: the witness had been shown another history.
+            await fill(second, directory("issuer.evil"))
+            report = await mirror.round(forked, now=NOON)
+            assert "two tree heads of size 4" in {f.text for f in report.findings if f.code == "fork"}
 
     asyncio.run(asyncio.wait_for(play(), 60))
