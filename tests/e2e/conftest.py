@@ -9,17 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import model_kit
+from residue import family
+from sottovoce.core.limits import LIMITS
 from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
 from sottovoce.simulator.models import SMALL, ModelFile
-from sottovoce.simulator.world import World
+from sottovoce.simulator.world import MACHINES, World
+from sottovoce.tee.reporter import NAME as REPORTER
+from sottovoce.tee.settings import parse_settings
 
 # Whoever runs the tests in the background of a shell ignores it, and what is started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -144,3 +148,46 @@ def nobody_connects(device: Device) -> Iterator[None]:
         with pytest.raises(BlockingIOError):
             listener.accept()[0].close()
     path.write_text(json.dumps(pinned))
+
+
+def soon(holds: Callable[[], bool], seconds: float = 100) -> bool:
+    """Whether it holds before so many seconds are over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def sessions(world: World) -> set[int]:
+    """Processes of sessions, and the spare ones. A machine is its launcher, its server, the process that asks for reports, and these."""
+    launchers = {world.pids[name] for name in MACHINES}
+    return {
+        pid
+        for pid in family(launchers) - launchers
+        if parent(pid) not in launchers and name_of(pid) != REPORTER
+    }
+
+
+def name_of(pid: int) -> str:
+    """Its name; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def parent(pid: int) -> int:
+    """Its parent's pid; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def sessions_end(world: World) -> None:
+    """What came before has ended, and sooner than for being idle: only spare processes are there, each with one in both back ends."""
+    settings = parse_settings((world.folder / "settings" / "orchestrator-1.json").read_bytes())
+    spares = settings.spares * len(world.orchestrators)
+    assert soon(lambda: len(sessions(world)) == 3 * spares, LIMITS.session_idle), len(sessions(world))

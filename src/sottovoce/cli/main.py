@@ -115,12 +115,12 @@ def _insist() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error is one line and an exit code of its own."""
-    _insist()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal or a pipe that cannot show a character gets a sign in its place, not a traceback.
-            stream.reconfigure(errors="replace")
     try:
+        _insist()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal or a pipe that cannot show a character gets a sign in its place, not a traceback.
+                stream.reconfigure(errors="replace")
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
