@@ -17,6 +17,7 @@ BENCHMARKS = (
     "edge",
     "log",
     "private",
+    "app",
     "engine",
     "timing",
 )

@@ -26,6 +26,8 @@ def app(context: Context, port: int, open_: bool) -> None:  # noqa: FBT001 - a f
     from sottovoce.app.serving import serve
 
     asyncio.run(serve(context.home, port, lambda link: _show(link, open_=open_)))
+    # It ends when it is told to.
+    raise KeyboardInterrupt
 
 
 def _show(link: Callable[[], str], *, open_: bool) -> None:
