@@ -344,7 +344,7 @@ def _all_faults(
             new,
             before,
             policy=pins.log_policy(),
-            entries=log.entries(),
+            entries=log.entries(pins.log_policy()),
             now=int(time.time()),
             gateways={url: get(url, "/ohttp-keys", "gateway") for url in gateways},
             issuer=get(issuer, "/.well-known/private-token-issuer-directory", "issuer"),

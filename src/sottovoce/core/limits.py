@@ -48,6 +48,10 @@ class Limits:
     """Protocol 6.9."""
     release_life: int = 21 * 24 * 3600
     """Protocol 10."""
+    log_entries: int = 1_000_000
+    """Of a log, read at one time: 32 MB of leaf hashes. An operator enters a few a day; a tree head may claim 2^63."""
+    log_bytes: int = 256 * 1024 * 1024
+    """Of a log's entries, all in memory: a directory of the greatest length every day fills it in eleven years."""
 
 
 LIMITS: Final = Limits()

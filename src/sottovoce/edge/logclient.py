@@ -1,16 +1,16 @@
 """The operator's access to the log: enter, prove, read. What the log answers is believed only where the reader checks it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from sottovoce.attest.evidence import Logged
-from sottovoce.core.errors import UnavailableError
+from sottovoce.core.errors import DecodeError, LimitError, UnavailableError
 from sottovoce.core.limits import LIMITS
 from sottovoce.edge.plainhttp import ask, require_url
 from sottovoce.tlog import merkle, tiles
-from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import Note, SigningKey
+from sottovoce.tlog.policy import LogPolicy
 from sottovoce.tlog.publication import combine, is_release, sign_release
 
 __all__ = ["LogClient", "NotInLogError"]
@@ -61,39 +61,57 @@ class LogClient:
         return Logged(entry=entry, proof=proof)
 
     def history(self, origin: str, size: int, earlier: Iterable[int]) -> History:
-        """The consistency file of the tree head of this size, from the log's own tiles.
+        """The consistency file of the tree head of this size, from the log's own tiles. Whether it is that tree head is the caller's to check.
 
         Raises:
-            UnavailableError, DecodeError: the log's tiles cannot be had.
+            UnavailableError, DecodeError: the log's tiles cannot be had, or do not hold what they must.
+            LimitError: `size` is greater than `LIMITS.log_entries`.
         """
+        tiles.require_count(size)
         leaves: list[bytes] = []
-        while len(leaves) < size:
-            width = min(tiles.WIDTH, size - len(leaves))
-            leaves += tiles.read_tile(self._tile(0, len(leaves) // tiles.WIDTH, width))[:width]
+        for index in range(-(-size // tiles.WIDTH)):
+            leaves += self._part(0, index, size, tiles.read_tile)
         return History.of(origin, leaves, earlier)
 
-    def entries(self) -> list[bytes]:
-        """All entries under the newest published tree head, which they give.
+    def entries(self, policy: LogPolicy) -> list[bytes]:
+        """All entries under the newest published tree head, which the log has signed and which they give. No witness is asked for.
 
         Raises:
             UnavailableError, DecodeError: they cannot be had, or are not those of the tree head.
+            OriginError, SignatureError: the tree head is of another log, or not signed by it.
+            LimitError: more than `LIMITS.log_entries`, or `LIMITS.log_bytes` in all.
         """
-        head = Checkpoint.parse(Note.parse(self._ask("GET", "/checkpoint", None, {})).text)
-        found: list[bytes] = []
-        while len(found) < head.size:
-            width = min(tiles.WIDTH, head.size - len(found))
-            bundle = self._tile("entries", len(found) // tiles.WIDTH, width)
-            found += tiles.decode_bundle(bundle)[:width]
+        head = policy.signed_head(Note.parse(self._ask("GET", "/checkpoint", None, {})))
+        tiles.require_count(head.size)
+        found, length = list[bytes](), 0
+        for index in range(-(-head.size // tiles.WIDTH)):
+            bundle = self._part("entries", index, head.size, tiles.decode_bundle)
+            length += sum(map(len, bundle))
+            if length > LIMITS.log_bytes:
+                raise LimitError("the log's entries are longer than what is read at one time")
+            found += bundle
         if merkle.tree_head([merkle.leaf_hash(entry) for entry in found]) != head.root:
             raise UnavailableError("the log's entries are not those of its tree head", party="log")
         return found
 
-    def _tile(self, level: int | str, index: int, width: int) -> bytes:
-        """A partial tile, or the full one that has taken its place (tlog-tiles, "Partial tiles")."""
+    def _part(
+        self, level: int | str, index: int, size: int, decode: Callable[[bytes], list[bytes]]
+    ) -> list[bytes]:
+        """What tile or bundle `index` holds of a log of `size` entries, all of it.
+
+        A full one may have taken the place of a partial one (tlog-tiles, "Partial tiles").
+        """
+        held = width = min(tiles.WIDTH, size - index * tiles.WIDTH)
         try:
-            return self._ask("GET", f"/{tiles.tile_path(level, index, width)}", None, {})
+            data = self._ask("GET", f"/{tiles.tile_path(level, index, width)}", None, {})
         except NotInLogError:
-            return self._ask("GET", f"/{tiles.tile_path(level, index)}", None, {})
+            if width == tiles.WIDTH:
+                raise
+            held, data = tiles.WIDTH, self._ask("GET", f"/{tiles.tile_path(level, index)}", None, {})
+        items = decode(data)
+        if len(items) != held:
+            raise DecodeError("a tile or bundle of the log holds another number of items than it must")
+        return items[:width]
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         limit = max(LIMITS.directory, _BUNDLE)

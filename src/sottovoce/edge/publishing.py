@@ -26,9 +26,9 @@ from sottovoce.tlog.directoryfiles import (
     note_name,
     proof_name,
 )
-from sottovoce.tlog.history import MAX_HEADS
+from sottovoce.tlog.history import MAX_HEADS, History
 from sottovoce.tlog.note import VerifierKey
-from sottovoce.tlog.policy import LogPolicy
+from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
 from sottovoce.tlog.proof import verify_proof
 
 __all__ = ["Mirror", "NotSeenError", "Publisher", "SecondDirectoryError"]
@@ -130,8 +130,9 @@ class Publisher:
         Raises:
             ConfigError: not signed by the directory's key, or over already.
             SecondDirectoryError: its epoch has another one.
-            NotSeenError: the log's proof would not be accepted by a device.
+            NotSeenError: the log's proof, or its tiles, would not be accepted by a device.
             UnavailableError: the log does not take it, or does not answer.
+            DecodeError, LimitError: its answers are malformed, or it has more entries than are read.
             FolderBusyError: another command is at work at a mirror.
             StorageError: a mirror's disk is full.
         """
@@ -153,7 +154,7 @@ class Publisher:
         """Fresh proofs for every directory that a device may ask for, and for the newest one: it takes none older than a day. The epochs.
 
         Raises:
-            SecondDirectoryError, NotSeenError, UnavailableError, StorageError: as `publish`.
+            SecondDirectoryError, NotSeenError, UnavailableError, DecodeError, LimitError, StorageError: as `publish`.
         """
         with self._alone():
             return self._show(self.notes(), now)
@@ -166,18 +167,13 @@ class Publisher:
             yield
 
     def _show(self, notes: Mapping[int, bytes], now: int) -> list[int]:
-        # The newest one is proved though it may be over: where this clock is wrong, the witnesses' are not, and nothing is removed by it.
-        first = min(_first(now), max(notes, default=_first(now)))
-        wanted = {epoch: note for epoch, note in sorted(notes.items()) if epoch >= first}
-        proofs, heads = dict[int, bytes](), set[int]()
-        for epoch, note in wanted.items():
-            proofs[epoch], size = self._prove(note, now)
-            heads.add(size)
+        proofs, heads, first = self._prove_all(notes, now)
+        wanted = {epoch: notes[epoch] for epoch in sorted(proofs)}
         self._progress("proved")
         self._write_histories(heads)
         for mirror in self._mirrors:
-            for epoch, proof in proofs.items():
-                mirror.put(proof_name(epoch), proof)
+            for epoch in wanted:
+                mirror.put(proof_name(epoch), proofs[epoch])
         self._progress("proofs")
         for mirror in self._mirrors:
             there = mirror.notes()
@@ -191,8 +187,26 @@ class Publisher:
                     mirror.remove(name)
         return list(wanted)
 
-    def _prove(self, note: bytes, now: int) -> tuple[bytes, int]:
-        """The proof of a document, checked as a device does, and the size of its tree head."""
+    def _prove_all(
+        self, notes: Mapping[int, bytes], now: int
+    ) -> tuple[dict[int, bytes], set[tuple[int, bytes]], int]:
+        """Proofs, by epoch, of every document that a device may ask for, and of the newest one.
+
+        And sizes and roots of their tree heads, and the first epoch that counts.
+        """
+        proofs, heads, first = dict[int, bytes](), set[tuple[int, bytes]](), _first(now)
+        for epoch in sorted(notes, reverse=True):
+            # The newest one is proved though it may be over: where this clock is wrong, the witnesses' are not.
+            if proofs and epoch < first:
+                break
+            proofs[epoch], head = self._prove(notes[epoch], now)
+            heads.add((head.size, head.root))
+            # What devices ask for by the witnesses' time is neither left out nor removed, though this clock be ahead.
+            first = min(first, epoch, _first(head.time))
+        return proofs, heads, first
+
+    def _prove(self, note: bytes, now: int) -> tuple[bytes, VerifiedCheckpoint]:
+        """The proof of a document, checked as a device does, and its tree head."""
         entry = open_directory(note, self._key).encode()
         proof = self._log.prove(entry).proof
         try:
@@ -202,22 +216,32 @@ class Publisher:
                 f"no device would accept the log's proof: {error}",
                 hint="are enough witnesses up, and is this machine's clock right? Try again.",
             ) from None
-        return proof, logged.checkpoint.size
+        return proof, logged.checkpoint
 
-    def _write_histories(self, heads: set[int]) -> None:
-        """The consistency files of these tree heads, from every head that was published at a mirror, before the heads themselves are."""
-        for size in sorted(heads):
-            sizes = {one for mirror in self._mirrors for one in mirror.sizes()}
-            history = self._log.history(self._policy.origin, size, sizes).encode()
+    def _write_histories(self, heads: set[tuple[int, bytes]]) -> None:
+        """The consistency files of the tree heads with these sizes and roots, from every head that was published at a mirror, before the heads themselves are."""
+        sizes = {size for size, _ in heads}.union(*(mirror.sizes() for mirror in self._mirrors))
+        # All are checked before the first is written: a device refuses both the file of another tree head and the proof beside it.
+        histories = [self._history(size, root, sizes).encode() for size, root in sorted(heads)]
+        for (size, _), history in zip(sorted(heads), histories, strict=True):
             for mirror in self._mirrors:
                 mirror.put(history_name(size), history)
-            if size == max(heads):
-                for mirror in self._mirrors:
-                    mirror.put(HISTORY, history)
+        for mirror in self._mirrors if histories else ():
+            mirror.put(HISTORY, histories[-1])
         self._progress("consistency")
         for mirror in self._mirrors:
             for old in mirror.sizes()[: -MAX_HEADS - 1]:
                 mirror.remove(history_name(old))
+
+    def _history(self, size: int, root: bytes, earlier: set[int]) -> History:
+        """The consistency file of a tree head, from tiles that give it: they come from the log, or from a cache before it, and nobody signs them."""
+        history = self._log.history(self._policy.origin, size, earlier)
+        if (history.head.size, history.head.root) != (size, root):
+            raise NotSeenError(
+                "the log's tiles do not give the tree head of its proof",
+                hint="a file of the log, or of a cache before it, is damaged or old: nothing was published",
+            )
+        return history
 
 
 def _first(now: int) -> int:

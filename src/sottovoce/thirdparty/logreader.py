@@ -119,7 +119,10 @@ class LogReader:
     async def entries(self, start: int, size: int) -> list[bytes]:
         """The entries from `start` of the log of `size` entries; nothing is verified.
 
+        How many are too many is the caller's to say: a monitor reads again as many as it keeps, whatever that has grown to.
+
         Raises:
+            LimitError: a file that is too long.
             DecodeError: a bundle that is malformed, or does not hold what it must.
             UnavailableError: one cannot be had.
         """
@@ -137,9 +140,11 @@ class LogReader:
         """The leaf hashes of the log of `size` entries; nothing is verified.
 
         Raises:
-            DecodeError: a tile that is malformed.
+            LimitError: more than `LIMITS.log_entries`; or a file that is too long.
+            DecodeError: a tile that is malformed, or does not hold what it must.
             UnavailableError: one cannot be had.
         """
+        tiles.require_count(size)
         found: list[bytes] = []
         for index in range(-(-size // tiles.WIDTH)):
             width = min(tiles.WIDTH, size - index * tiles.WIDTH)

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from sottovoce.core.errors import ConfigError, DecodeError, LimitError, PeerError, UnavailableError
+from sottovoce.core.limits import LIMITS
 from sottovoce.thirdparty.files import StorageError, write_whole
 from sottovoce.thirdparty.findings import Book, Finding, Use
 from sottovoce.thirdparty.logreader import LogReader, MissingError
@@ -38,7 +39,7 @@ from sottovoce.tlog.policy import LogPolicy, QuorumError
 __all__ = ["Monitor", "Report", "WitnessLine"]
 
 FORMAT: Final = "sottovoce-monitor"
-_MAX_NEW: Final = 1_000_000
+_MAX_NEW: Final = LIMITS.log_entries
 """Entries in one round: a log that says it has more is not followed."""
 _PUBLISHING: Final = 300
 """Seconds for which a tree head may lack files: where the log is read from a mirror, that may be behind a witness."""

@@ -67,6 +67,21 @@ class LogPolicy:
         if not 1 <= self.quorum <= len(self.witnesses):
             raise UsageError("the quorum must be at least 1 and at most the number of witnesses")
 
+    def signed_head(self, note: Note) -> Checkpoint:
+        """The tree head in `note`, if the log signed it; no witness is asked for, and no age.
+
+        Raises:
+            DecodeError: not a checkpoint.
+            OriginError: another log, or not signed by the pinned one.
+            SignatureError: a signature of the log's key that does not verify.
+        """
+        checkpoint = Checkpoint.parse(note.text)
+        if checkpoint.origin != self.origin:
+            raise OriginError("the checkpoint is of another log")
+        if not note.signed_by(self.log_key):
+            raise OriginError("the checkpoint is not signed by the pinned log")
+        return checkpoint
+
     def verify_checkpoint(self, note: Note, *, now: int | None) -> VerifiedCheckpoint:
         """The checkpoint in `note`, if the log signed it and a quorum of witnesses saw it.
 
@@ -98,11 +113,7 @@ class LogPolicy:
 # time, so what was verified once for this policy stays verified; failures are not kept.
 @functools.lru_cache(maxsize=32)
 def _verified(policy: LogPolicy, note: Note) -> VerifiedCheckpoint:
-    checkpoint = Checkpoint.parse(note.text)
-    if checkpoint.origin != policy.origin:
-        raise OriginError("the checkpoint is of another log")
-    if not note.signed_by(policy.log_key):
-        raise OriginError("the checkpoint is not signed by the pinned log")
+    checkpoint = policy.signed_head(note)
     times = [time for key in policy.witnesses if (time := note.cosigned_at(key)) is not None]
     if len(times) < policy.quorum:
         raise QuorumError("too few pinned witnesses have cosigned the checkpoint")

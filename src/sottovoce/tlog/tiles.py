@@ -8,10 +8,19 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sottovoce.core.errors import DecodeError, UsageError
+from sottovoce.core.errors import DecodeError, LimitError, UsageError
+from sottovoce.core.limits import LIMITS
 from sottovoce.tlog.merkle import HASH, tree_head
 
-__all__ = ["WIDTH", "changed_tiles", "decode_bundle", "encode_bundle", "read_tile", "tile_path"]
+__all__ = [
+    "WIDTH",
+    "changed_tiles",
+    "decode_bundle",
+    "encode_bundle",
+    "read_tile",
+    "require_count",
+    "tile_path",
+]
 
 WIDTH: Final = 256
 _LENGTH: Final = struct.Struct(">H")
@@ -25,6 +34,16 @@ def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
         groups.append(f"x{index % 1000:03}")
     partial = f".p/{width}" if width < WIDTH else ""
     return f"tile/{level}/{'/'.join(reversed(groups))}{partial}"
+
+
+def require_count(count: int) -> None:
+    """Refuse to read so many entries, or their hashes: a tree head's size is only what its signer wrote.
+
+    Raises:
+        LimitError: more than `LIMITS.log_entries`.
+    """
+    if count > LIMITS.log_entries:
+        raise LimitError("the log has more entries than are read at one time")
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:

@@ -14,6 +14,10 @@ import jsonschema
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 import device_kit
 import edge_kit
@@ -27,7 +31,7 @@ from sottovoce.simulator.testing import NOW, EvidenceWorld
 from sottovoce.thirdparty import log as service
 from sottovoce.thirdparty import witness
 from sottovoce.tlog.checkpoint import Checkpoint
-from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey
+from sottovoce.tlog.note import COSIGNATURE, Note, SigningKey, sign_note
 
 ROOT = Path(__file__).parents[3]
 ORIGIN = "log.example/test"
@@ -227,6 +231,31 @@ def test_what_is_published_is_shown_proved_and_checked_without_a_network(party: 
     assert party.run("check", party.host, "--proof", proof).exit_code == 1
     assert party.run("check", party.host, "--proof", party.host).exit_code == 2
     assert party.run("check", party.host).exit_code == 3
+
+
+def test_a_log_that_says_it_is_endless_is_not_read(offline: Party) -> None:
+    checkpoint = Checkpoint(origin=ORIGIN, size=1 << 50, root=bytes(32)).encode()
+    note, asked = sign_note(checkpoint, [offline.key]).encode(), list[str]()
+
+    async def answer(request: Request) -> Response:
+        asked.append(request.url.path)
+        return Response(note if request.url.path == "/checkpoint" else b"")
+
+    seen(offline.home, Checkpoint(origin=ORIGIN, size=1, root=bytes(32)))
+    given, out = offline.write("head", note), offline.folder / "proof"
+    with served(lambda: Starlette(routes=[Route("/{path:path}", answer)])) as url:
+        for words, reads in (
+            (("show",), ["/checkpoint"]),
+            (("show", "--count", 0), ["/checkpoint"]),
+            (("prove", offline.host, "--out", out), ["/checkpoint"]),
+            (("compare", given), []),
+        ):
+            asked.clear()
+            done = offline.run(*words, "--log", url)
+            assert done.exit_code == 2, done.output
+            assert "more entries than are read at one time [peer.limit]" in done.output
+            assert asked == reads
+    assert not out.exists()
 
 
 # The monitor

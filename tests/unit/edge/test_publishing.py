@@ -3,19 +3,21 @@
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 import directory_kit as kit
 from directory_kit import KEY, NOON, TODAY, Log, note, publisher
+from sottovoce.attest.evidence import Logged
 from sottovoce.core.errors import ConfigError, UnavailableError
 from sottovoce.core.tokens import EPOCH_SECONDS
 from sottovoce.device.directory import LastSeen, VerifiedDirectory, accept
 from sottovoce.edge.directories import sign_directory
 from sottovoce.edge.files import FolderBusyError, locked
 from sottovoce.edge.publishing import Mirror, NotSeenError, SecondDirectoryError
+from sottovoce.tlog import merkle
 from sottovoce.tlog.directoryfiles import HISTORY, history_name, note_name, proof_name
 from sottovoce.tlog.history import History
 from sottovoce.tlog.note import SigningKey
@@ -149,6 +151,80 @@ def test_a_proof_that_no_device_would_take_any_more_is_not_published(log: Log, m
         publisher(log, mirror).publish(note(TODAY + 1), NOON + 86401)
     assert served(mirror) & {note_name(TODAY + 1), proof_name(TODAY + 1)} == set()
     assert (mirror / proof_name(TODAY)).read_bytes() == before
+
+
+def everything(mirror: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in mirror.iterdir()}
+
+
+@pytest.mark.parametrize("change", ["another leaf", "one leaf less", "none"])
+def test_a_consistency_file_that_does_not_give_the_tree_head_is_not_published(
+    log: Log, mirror: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    publisher(log, mirror).publish(note(), NOON)
+    seen, before = (
+        LastSeen(epoch=TODAY, checkpoint=by_two_ways(log, mirror, mirror).checkpoint),
+        everything(mirror),
+    )
+
+    def history(origin: str, size: int, earlier: Iterable[int]) -> History:
+        leaves = list(log.log.leaves[:size])
+        changed = {"another leaf": [*leaves[:-1], bytes(32)], "one leaf less": leaves[:-1], "none": []}
+        return History.of(origin, changed[change], earlier)
+
+    monkeypatch.setattr(log, "history", history)
+    for work in (
+        lambda: publisher(log, mirror).publish(note(TODAY + 1), NOON),
+        lambda: publisher(log, mirror).refresh(NOON),
+    ):
+        with pytest.raises(NotSeenError, match="tiles do not give the tree head"):
+            work()
+        assert everything(mirror) == before
+    # A device that was here before still gets in, and when the log's files are good again, the same command goes on.
+    by_two_ways(log, mirror, mirror, last=seen)
+    monkeypatch.undo()
+    publisher(log, mirror).publish(note(TODAY + 1), NOON)
+    by_two_ways(log, mirror, mirror, last=seen)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_of_two_consistency_files_none_is_published_if_one_is_wrong(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for epoch in (TODAY, TODAY + 1):
+        publisher(log, one, two).publish(note(epoch), NOON)
+    before, size = everything(one), len(log.log.leaves)
+    prove = log.prove
+
+    def prove_while_it_grows(entry: bytes) -> Logged:
+        log.log.add(b"something else")
+        return prove(entry)
+
+    def history(origin: str, of: int, earlier: Iterable[int]) -> History:
+        return History.of(origin, log.log.leaves[:of], earlier)
+
+    def history_with_one_wrong(origin: str, of: int, earlier: Iterable[int]) -> History:
+        if of == size + 1 + wrong:
+            return History.of(origin, [merkle.leaf_hash(b"%d" % number) for number in range(of)], earlier)
+        return history(origin, of, earlier)
+
+    monkeypatch.setattr(log, "prove", prove_while_it_grows)
+    monkeypatch.setattr(log, "history", history_with_one_wrong)
+    with pytest.raises(NotSeenError, match="tiles do not give the tree head"):
+        publisher(log, one, two).refresh(NOON)
+    assert everything(one) == everything(two) == before
+    # Both right: both are there, and the larger one is the newest.
+    monkeypatch.setattr(log, "history", history)
+    publisher(log, one, two).refresh(NOON)
+    larger = len(log.log.leaves)
+    after = everything(one)
+    assert after[HISTORY] == after[history_name(larger)]
+    assert larger - 1 in History.parse(after[HISTORY]).paths
+    assert {History.parse(after[history_name(number)]).head.size for number in (larger - 1, larger)} == {
+        larger - 1,
+        larger,
+    }
 
 
 @pytest.mark.parametrize(
@@ -341,6 +417,18 @@ def test_a_clock_that_is_wrong_by_days_changes_nothing(log: Log, mirror: Path, d
         publisher(log, mirror).refresh(NOON + days * EPOCH_SECONDS)
     assert "clock" in caught.value.hint
     assert {path.name: path.read_bytes() for path in mirror.iterdir()} == before
+
+
+@pytest.mark.parametrize("hours", [0, 11, 12, 13, 14, 20, 23, 24])
+def test_a_clock_that_is_ahead_by_hours_leaves_out_nothing(log: Log, mirror: Path, hours: int) -> None:
+    for epoch in (TODAY, TODAY + 1):
+        publisher(log, mirror).publish(note(epoch), NOON)
+    log.log.add(b"something else")
+    assert publisher(log, mirror).refresh(NOON + hours * 3600) == [TODAY, TODAY + 1]
+    heads = [head_of((mirror / proof_name(epoch)).read_bytes()) for epoch in (TODAY, TODAY + 1)]
+    assert heads == [len(log.log.leaves)] * 2
+    accepted(mirror, log, TODAY, now=NOON)
+    accepted(mirror, log, TODAY + 1, now=NOON + 13 * 3600)
 
 
 def test_the_newest_one_stays_however_late_the_next_one_comes(log: Log, mirror: Path) -> None:
