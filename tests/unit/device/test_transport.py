@@ -3,11 +3,12 @@ import contextlib
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+import virtual_time
 from http_kit import KEY_PROBLEM, KEY_UNKNOWN, Upstream, raw_answer, reply, upstream
 from sottovoce.core.errors import LimitError, ProtocolError, UnavailableError
 from sottovoce.core.limits import LIMITS
@@ -24,8 +25,8 @@ DOWN = "http://127.0.0.1:1"
 SEALED = reply(content_type="message/ohttp-res", body=b"sealed answer")
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    virtual_time.run(test())
 
 
 def in_order() -> random.Random:

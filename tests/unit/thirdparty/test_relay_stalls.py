@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 
 import edge_kit
+import virtual_time
 from http_kit import Answer, Upstream, chunk, reply, upstream
 from sottovoce.core.events import EventLog
 from sottovoce.thirdparty import relay as relay_module
@@ -86,8 +88,8 @@ async def place(answer: Answer) -> AsyncIterator[Place]:
             yield Place(gateway, url, lines)
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    virtual_time.run(test())
 
 
 def then(first: Answer) -> Answer:
