@@ -317,6 +317,10 @@ def test_a_slow_store_is_a_refusal_in_time_and_what_waits_is_not_burnt() -> None
         assert [type(outcome) for outcome in outcomes] == [StoreSlowError] * 3
         assert isinstance(outcomes[0], StoreSlowError)
         assert outcomes[0].code == "unavailable.store.slow"
+        # What is written next has all the time it needs, and does not wait for what was given up.
+        assert spent._writer is not None
+        await spent._writer
+        spent._seconds = 60
         fake.answer = _take_all
         await spent.spend(digest(3), EPOCH)
         await spent.close()
