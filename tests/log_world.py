@@ -111,7 +111,7 @@ async def witnessed(world: World, count: int = 2) -> AsyncIterator[World]:
 
 
 def run(test: Awaitable[None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30))
+    asyncio.run(asyncio.wait_for(test, 100))
 
 
 async def append(app: asgi.App, entry: bytes) -> dict[str, int]:
@@ -140,7 +140,7 @@ async def head(app: asgi.App) -> Checkpoint:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(2000):
+    for _ in range(10_000):
         if await condition():
             return
         await asyncio.sleep(0.005)
