@@ -1,6 +1,7 @@
 """`sottovoce app` as a person starts it: a real browser in front, every party behind it, and all that leaves the device written down."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -83,6 +84,9 @@ def test_a_summary_and_a_draft_through_every_party(device: Device, tmp_path: Pat
         page.get_by_role("button", name="Summarise privately").click()
         expect(page.locator("#report")).to_have_attribute("href", re.compile("reports"))
         quotes = page.locator("#lines .line:not(.headline)")
+        if pictures := os.environ.get("SOTTOVOCE_SCREENSHOTS"):
+            page.locator("#messages").evaluate("one => one.querySelector('#unread').scrollIntoView()")
+            page.screenshot(path=str(Path(pictures) / "app.png"))
         assert quotes.count() >= 3
         # Each number leads to the message that the line quotes.
         for index in range(quotes.count()):
