@@ -47,6 +47,7 @@ class MemoryStage:
             hosts={host.id: host for host in self.hosts},
             releases=world.releases,
             prove=world.prove,
+            leaves=lambda: world.log.leaves,
             log_key=world.log.key,
             witnesses=world.log.witnesses,
             gpus=(GPU_VENDOR.make_device(now=NOW), GPU_VENDOR.make_device(now=NOW)),

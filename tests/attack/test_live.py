@@ -14,7 +14,9 @@ from sottovoce.attacks.lab import CONTROL, Lab
 from sottovoce.attest.verdict import Checklist, Status
 from sottovoce.device import directory
 from sottovoce.simulator.world import World
-from sottovoce.tlog.policy import LogPolicy
+from sottovoce.tlog.entries import Directory
+from sottovoce.tlog.history import History
+from sottovoce.tlog.policy import LogPolicy, VerifiedCheckpoint
 from sottovoce.tlog.proof import LoggedEntry, Proof
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -90,6 +92,26 @@ def test_the_command(tmp_path: Path) -> None:
     assert "Control:" in done.stderr
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not (tmp_path / "home").exists()
+
+
+def test_a_device_that_forgets_what_it_saw_goes_on_from_a_log_that_was_rolled_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+
+    def linked(
+        _: Directory, checkpoint: VerifiedCheckpoint, last: directory.LastSeen, history: History | None
+    ) -> None:
+        # All that is left of the rule: one log, and a proof of that.
+        directory._linked(last.checkpoint, checkpoint, history, "this device has seen and is shown")
+        taken.append((last.checkpoint.size, checkpoint.size))
+
+    monkeypatch.setattr(directory, "_continues", linked)
+    *_, result = find("rolled-back-log").run(lab)
+    assert result.outcome.stopped_by == frozenset()
+    assert not result.is_stopped
+    ((before, after),) = {sizes for sizes in taken if sizes[0] != sizes[1]}
+    assert after == before - 1
 
 
 @pytest.mark.parametrize("name", ["own-token-key", "own-ohttp-key"])

@@ -47,6 +47,7 @@ NAMES: Final = (
     "old-version",
     "tampered-model",
     "forked-log",
+    "rolled-back-log",
     "missing-accelerator",
     "undeclared-accelerator",
     "forged-accelerator",

@@ -34,8 +34,10 @@ from sottovoce.simulator.configs import MACHINES, Change
 from sottovoce.simulator.operator import host_of
 from sottovoce.simulator.processes import Parties, bind
 from sottovoce.simulator.state import WorldState, write_secret
+from sottovoce.tlog.checkpoint import Checkpoint
 from sottovoce.tlog.entries import Directory, Host, Release
-from sottovoce.tlog.note import SigningKey
+from sottovoce.tlog.note import Note, SigningKey
+from sottovoce.tlog.tiles import WIDTH, read_tile, tile_path
 
 if TYPE_CHECKING:
     from sottovoce.simulator.world import World
@@ -153,6 +155,7 @@ class Lab:
             hosts=self._hosts,
             releases=self._releases,
             prove=self._prove,
+            leaves=self._leaves,
             log_key=self._state.log,
             witnesses=tuple(self._state.witnesses.values()),
             gpus=self._gpus,
@@ -170,6 +173,16 @@ class Lab:
         if entry not in self._proofs:
             self._proofs[entry] = self._log.prove(entry)
         return self._proofs[entry]
+
+    def _leaves(self) -> list[bytes]:
+        """From the log's own files, as whoever runs it has them."""
+        folder = self.world.folder / "log"
+        size = Checkpoint.parse(Note.parse((folder / "checkpoint").read_bytes()).text).size
+        leaves: list[bytes] = []
+        while len(leaves) < size:
+            path = tile_path(0, len(leaves) // WIDTH, min(WIDTH, size - len(leaves)))
+            leaves += read_tile((folder / path).read_bytes())
+        return leaves
 
     def _record_once(self, machine: str) -> bytes:
         if machine not in self._earlier:
@@ -264,19 +277,25 @@ class Lab:
 
     def ask_anew(self, environment: Environment) -> frozenset[str]:
         """A new device that pins `environment` asks for a summary: what it refuses for, or nothing."""
-        before = self.home
-        self.home = self._device()
-        environment.install(self.home)
-        try:
+        with self.another_device() as home:
+            environment.install(home)
             return self.ask()
+
+    @contextmanager
+    def another_device(self) -> Iterator[Path]:
+        """A new device asks in the place of the one so far; gives its folder."""
+        before = self.home, self._asked
+        self.home, self._asked = self._device(), 0
+        try:
+            yield self.home
         finally:
-            self.home = before
+            self.home, self._asked = before
 
     def ask(self) -> frozenset[str]:
         """The genuine client asks for a summary: what it refuses for, or nothing."""
+        if self._asked == _ASKED:
+            self.home, self._asked = self._device(), 0
         self._asked += 1
-        if self._asked % _ASKED == 0:
-            self.home = self._device()
         try:
             asyncio.run(_ask(self.home))
         except VerificationRefused as refused:

@@ -8,7 +8,7 @@ Each attack says in `who` which of these keys it assumes. Most assume the operat
 launched on it, and the right to enter things in the log. The chip's key itself stands for that, as no software gets a real one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sottovoce.attest.binding import report_data, session_leaf
@@ -66,6 +66,7 @@ class Stage:
         chips, hosts: by host id.
         releases: by role; those that really run.
         prove: an entry of the log with its proof.
+        leaves: the leaf hashes of all the log's entries, 32 bytes each.
         log_key, witnesses: the log's key and its witnesses'.
         gpus, gpu_manifests: two accelerators of the vendor whose root the device pins, and that vendor's manifests (XML).
         earlier: evidence that a genuine CVM of `machine` has shown on a connection that is over.
@@ -79,6 +80,7 @@ class Stage:
     hosts: Mapping[str, Host]
     releases: Mapping[str, Release]
     prove: Callable[[bytes], Logged]
+    leaves: Callable[[], Sequence[bytes]]
     log_key: SigningKey
     witnesses: tuple[SigningKey, ...]
     gpus: tuple[SimulatedDevice, SimulatedDevice]

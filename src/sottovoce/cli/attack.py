@@ -66,7 +66,7 @@ def _list(attacks: "list[Attack]", *, as_json: bool, markdown: bool) -> None:
 
 def _count(one: "Attack") -> str:
     """How many things are tried: known beforehand for forgeries only."""
-    return str(len(one.trials)) if one.trials else "see its module"
+    return str(len(one.trials)) if one.live is None else "see its module"
 
 
 def _described(one: "Attack") -> dict[str, Any]:
