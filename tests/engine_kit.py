@@ -364,7 +364,7 @@ def running(
 
 
 def _await(address: str | tuple[str, int], process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while True:
         with (
             contextlib.suppress(OSError),

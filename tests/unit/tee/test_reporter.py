@@ -12,6 +12,7 @@ from collector_kit import PAPERS, no_papers
 from sottovoce.core.errors import UnavailableError
 from sottovoce.tee.collectors.base import Bundle
 from sottovoce.tee.reporter import NAME, Reporter
+from tee_kit import DEADLINE
 
 
 class Collector:
@@ -122,7 +123,7 @@ def test_it_ends_with_its_parent() -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     child = int(os.read(read, 20))
-    end = time.monotonic() + 10
+    end = time.monotonic() + DEADLINE
     while Path(f"/proc/{child}/stat").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
         assert time.monotonic() < end
     os.close(read)

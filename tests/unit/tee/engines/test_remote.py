@@ -22,7 +22,7 @@ from sottovoce.tee.engines import EngineError, Prompt, Sampling, Turn, remote, s
 from sottovoce.tee.engines.grammar import LineGrammar
 from sottovoce.tee.engines.remote import RemoteEngine
 from sottovoce.tee.roles import Session, pump
-from tee_kit import Device, KitRole, start_cvm, stopping
+from tee_kit import DEADLINE, Device, KitRole, start_cvm, stopping
 
 PROMPTS = {"rewrite": Prompt(system="Rewrite.", examples=(("a", "b"), ("c", "<|im_end|>")))}
 
@@ -50,7 +50,7 @@ def engine(server: Engine) -> Iterator[RemoteEngine]:
 
 def warmed(server: Engine) -> RemoteEngine:
     engine = RemoteEngine(kind="vllm", name=MODEL, prompts=PROMPTS, address=server.address)
-    engine.warm(patience=5)
+    engine.warm(patience=DEADLINE)
     return engine
 
 
@@ -242,7 +242,7 @@ def test_leaving_an_answer_stops_the_server(engine: RemoteEngine) -> None:
     pieces = engine.generate([Turn(role="user", text="endless")], Sampling(max_tokens=1000))
     assert next(pieces) == " 0"
     pieces.close()  # type: ignore[attr-defined]
-    end = time.monotonic() + 5
+    end = time.monotonic() + DEADLINE
     while seen(engine)["aborted"] == before:
         assert time.monotonic() < end
         time.sleep(0.02)
