@@ -9,7 +9,7 @@ import pytest
 from e2e.conftest import CHATS, Device
 from sottovoce.device.reports import ReportStore
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "examples" / "programs"
 
@@ -48,7 +48,17 @@ def test_a_client_install_alone(device: Device, tmp_path: Path) -> None:
     place = tmp_path / "venv"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place], check=True, timeout=100)
     python = place / "bin" / "python"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, str(ROOT)], check=True, timeout=280)
+    # The locked versions, which `make setup` has fetched, and not the newest of the day.
+    locked = tmp_path / "locked.txt"
+    export = ["export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--output-file", str(locked)]
+    install = ["pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+    for words in (
+        export,
+        [*install, "--offline", "--requirements", str(locked)],
+        [*install, str(ROOT)],
+        ["pip", "check", "--quiet", "--python", str(python)],
+    ):
+        subprocess.run([uv, *words], check=True, timeout=280, cwd=ROOT)
     listed = subprocess.run(
         [uv, "pip", "list", "--quiet", "--python", python, "--format=freeze"],
         check=True,
