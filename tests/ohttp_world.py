@@ -42,7 +42,7 @@ def gateway_config(folder: Path, **changes: Any) -> gateway.Config:
         service="service.example",
         issuer_name="issuer.example",
         router="http://127.0.0.1:1",
-        spent=str(folder / "spent.db"),
+        spent=f"sqlite:{folder}/spent.db?seconds=60",
         ohttp_keys=files,
         token_keys=[
             gateway.TokenKeyEntry(epoch=epoch, key=base64.b64encode(token_kit.key(epoch).spki).decode())

@@ -31,7 +31,7 @@ def digest(number: int) -> bytes:
 
 @dataclass(kw_only=True)
 class Place:
-    """Where a store of one kind is. `url` gives its URL with more options."""
+    """Where a store of one kind is. `url` gives its URL with more options; a write may take a minute, unless they say otherwise."""
 
     kind: str
     url: Callable[..., str]
@@ -62,10 +62,19 @@ def place(request: pytest.FixtureRequest, kind: str, folder: Path) -> Place:
         def url(*options: str) -> str:
             return f"sqlite:{folder}/spent-{number}.db" + ("?" + "&".join(options) if options else "")
 
-        return Place(kind=kind, url=url)
+        return Place(kind=kind, url=_patient(url))
     server = request.getfixturevalue(_FIXTURES[kind])
     empty(server)
-    return Place(kind=kind, url=server.url, server=server)
+    return Place(kind=kind, url=_patient(server.url), server=server)
+
+
+def _patient(url: Callable[..., str]) -> Callable[..., str]:
+    # The three seconds of a gateway are less than a slow machine's disk may take.
+    def with_limit(*options: str) -> str:
+        named = any(option.startswith("seconds=") for option in options)
+        return url(*options, *([] if named else ["seconds=60"]))
+
+    return with_limit
 
 
 def empty(server: RedisServer | PostgresServer) -> None:

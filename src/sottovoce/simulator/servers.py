@@ -141,7 +141,7 @@ class RedisServer(_Server):
     def ask(self, *words: str) -> bytes:
         """Send one command and return the beginning of the answer."""
         message = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             sock.sendall(message.encode())
             return sock.recv(65536)
 

@@ -21,7 +21,7 @@ def test_a_store_is_made_and_checked(kind: str) -> None:
     with servers.running(kind) as server:
         if server is None:
             pytest.skip(f"{kind} is not installed here")
-        url = server.url("seconds=2")
+        url = server.url("seconds=60")
         with pytest.raises(SottovoceError) as caught:
             run("check", url)
         assert caught.value.code == "unavailable.store.unknown"

@@ -1,6 +1,7 @@
 """One suite for every store of accounts, PostgreSQL's on a real server."""
 
 import asyncio
+import dataclasses
 import multiprocessing
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,13 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sottovoce.core.errors import ConfigError, UsageError
+from sottovoce.edge import database
 from sottovoce.edge.accounts import enrol, open_accounts
+from sottovoce.edge.accounts_postgres import PostgresAccounts
 from sottovoce.edge.accountstore import AccountStore, AccountUnknownError, QuotaError
 from sottovoce.edge.database import StoreDownError, StoreError, StoreSlowError
 from store_kit import Place, place
 
 _T = TypeVar("_T")
 TODAY = 20000
+
+
+@pytest.fixture(autouse=True)
+def _patient_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for another one's write waits as long as a slow disk takes."""
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 60.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -218,8 +227,10 @@ def test_a_server_that_is_killed_keeps_its_counts_and_gives_nothing_meanwhile(po
 
 def test_a_server_that_hangs_is_an_error_in_time(postgres: Place) -> None:
     async def steps() -> None:
-        store = open_accounts(postgres.url("seconds=1"))
+        store = open_accounts(postgres.url())
+        assert isinstance(store, PostgresAccounts)
         await store.count("anna", TODAY, 5)
+        store._url = dataclasses.replace(store._url, seconds=1)
         postgres.server.signal_all(signal.SIGSTOP)
         try:
             with pytest.raises(StoreSlowError):

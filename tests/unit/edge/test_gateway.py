@@ -205,7 +205,7 @@ def test_a_replay_of_a_request_with_a_good_token_opens_nothing(tmp_path: Path) -
 
 def test_a_minute_that_was_forgotten_is_the_gateways_fault(tmp_path: Path) -> None:
     application = app(tmp_path)
-    rows = sqlite3.connect(f"{gateway_config(tmp_path).spent}-replays")
+    rows = sqlite3.connect(tmp_path / "spent.db-replays")
     rows.executemany("INSERT INTO forgotten VALUES (?)", [(NOON // 60 + minute,) for minute in range(20)])
     rows.commit()
     rows.close()

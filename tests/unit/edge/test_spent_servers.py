@@ -49,12 +49,14 @@ def test_a_server_that_was_killed_and_comes_back_knows_what_it_confirmed(at: Pla
 
 def test_a_server_that_hangs_is_a_refusal_in_time(at: Place) -> None:
     async def play() -> None:
-        spent = open_spent(at.url("seconds=1.5"))
+        spent = open_spent(at.url())
         await spent.spend(digest(0), EPOCH)
+        spent._seconds = 1.5
         at.server.signal_all(signal.SIGSTOP)
         assert await refused(spent, 1) == "unavailable.store.slow"
         assert (await refused(spent, 2)).startswith("unavailable.store")
         at.server.signal_all(signal.SIGCONT)
+        spent._seconds = 60
         # The answer to the token that was given up is nobody else's.
         with pytest.raises(TokenSpent):
             await spent.spend(digest(0), EPOCH)
