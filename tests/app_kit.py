@@ -76,6 +76,8 @@ class Scripted(Client):
         self.waits: asyncio.Event | None = None
         self.asked: list[dict[str, Any]] = []
         self.cancelled = 0
+        self.putting_away: asyncio.Event | None = None
+        """What a session that is cancelled waits for before it ends."""
 
     def summarize(self, *chats: Chat | Unread, count: int = device_client.COUNT, reader: str = "", quick: bool = False) -> AsyncGenerator[ClientEvent, None]:  # fmt: skip
         parts = [
@@ -107,6 +109,8 @@ class Scripted(Client):
                 await self.waits.wait()
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
+            if self.putting_away is not None:
+                await self.putting_away.wait()
             raise
         if self.fails is not None:
             raise self.fails

@@ -211,6 +211,10 @@ def test_kept_under_a_passphrase(shown: Shown) -> None:
     expect(page.get_by_text("under your passphrase")).to_be_visible()
     data = (shown.home / "chats.vault").read_bytes()
     assert b"Friday" not in data
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Delete what is kept").click()
+    assert (shown.home / "chats.vault").exists()
+    page.once("dialog", lambda dialog: dialog.accept())
     shown.go(page.get_by_role("button", name="Delete what is kept"))
     expect(page.get_by_text("in memory only")).to_be_visible()
     assert not (shown.home / "chats.vault").exists()
@@ -227,6 +231,61 @@ def test_by_keyboard_alone(shown: Shown) -> None:
     expect(page.locator("#m2")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("#m2 .from-here")).to_be_focused()
+
+
+def test_messages_by_the_arrow_keys(shown: Shown) -> None:
+    page = shown.page
+    shown.add(PARTY)
+    page.locator("#messages").focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#m4")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#m3")).to_be_focused()
+    # Of hundreds of buttons one is on the way.
+    expect(page.locator(".from-here[tabindex='0']")).to_have_count(1)
+    page.get_by_label("Help with the wording").click()
+    page.keyboard.press("Escape")
+    expect(page.locator(".pencil fieldset")).to_be_hidden()
+
+
+def test_a_draft_is_not_lost(shown: Shown) -> None:
+    page = shown.page
+    shown.add(PARTY)
+    page.get_by_label("Your message").fill("half a page")
+    page.get_by_label("Menu of this chat").click()
+    shown.go(page.get_by_role("button", name="Mark all as read"))
+    expect(page.get_by_label("Your message")).to_have_value("half a page")
+    expect(page.get_by_text("Nothing is unread.")).to_be_visible()
+
+
+def test_a_double_click_asks_once(shown: Shown) -> None:
+    shown.client.waits = asyncio.Event()
+    shown.add(PARTY)
+    shown.page.get_by_role("button", name="Summarise privately").dblclick()
+    expect(shown.page.locator("#lines .line")).to_have_count(3)
+    assert len(shown.client.asked) == 1
+
+
+def test_one_good_export_and_one_that_is_none(shown: Shown) -> None:
+    files: list[FilePayload] = [
+        {"name": PARTY[0], "mimeType": "text/plain", "buffer": PARTY[1].encode()},
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"},
+    ]
+    shown.page.set_input_files("#files", files)
+    expect(shown.page.locator("#imported")).to_contain_text(
+        "Party: 4 messages; notes.txt: The file is not an exported chat"
+    )
+    shown.complaints[:] = [one for one in shown.complaints if "400" not in one]
+
+
+def test_a_citation_of_a_message_that_is_not_on_the_page(shown: Shown) -> None:
+    page = shown.page
+    lines = "".join(f"3/14/26, {at // 60:02}:{at % 60:02} - Ada: message {at}\n" for at in range(600))
+    shown.add(("Long.txt", lines))
+    page.get_by_role("button", name="Summarise privately").click()
+    expect(page.locator("#m2")).to_have_count(0)
+    shown.go(page.locator("#lines .cite").first)
+    expect(page.locator("#m2")).to_be_in_viewport()
 
 
 def test_the_page_is_light(shown: Shown) -> None:

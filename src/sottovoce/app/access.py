@@ -39,6 +39,7 @@ _HEADERS: Final = (
 """On every answer. Nothing is stored by the browser: a chat must not stay in its cache."""
 _FROM_HERE: Final = frozenset({"same-origin", "none"})
 """What a browser says of a request (`Sec-Fetch-Site`) that comes from our own pages, or from the user's hands."""
+_PRELOAD: Final = "service-worker-navigation-preload"
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -68,13 +69,23 @@ class Access:
 
     def knows(self, request: Request) -> bool:
         """Whether the request comes from a browser that was let in."""
-        shown = request.cookies.get(_COOKIE, "").encode("utf-8", "replace")
-        return hmac.compare_digest(shown, self._cookie.encode())
+        # A server on another port can add a cookie of the same name: any of them may be ours.
+        shown = [
+            value
+            for header in request.headers.getlist("cookie")
+            for name, _, value in (one.strip().partition("=") for one in header.split(";"))
+            if name == _COOKIE
+        ]
+        return any(
+            hmac.compare_digest(one.encode("utf-8", "replace"), self._cookie.encode()) for one in shown
+        )
 
     def admit(self) -> Response:
         """The answer to a link that opens: the cookie, and the app without the token in its address."""
         response = RedirectResponse(self.base, status_code=303)
         response.set_cookie(_COOKIE, self._cookie, path=self.base, httponly=True, samesite="strict")
+        # An earlier server on this port may have left a service worker in the browser, which would see and change every page.
+        response.headers["clear-site-data"] = '"storage"'
         return response
 
 
@@ -112,22 +123,31 @@ class Gate:
         """The answer to a request that goes no further."""
         if why := self._foreign(request):
             return _no(why)
-        if self._access.knows(request):
-            return None
         token = request.query_params.get("token")
-        if token is None or request.method != "GET":
+        if token is not None and request.method == "GET":
+            return self._by_link(request, token)
+        if not self._access.knows(request):
             return _no("Open the app with the link on the terminal; press Enter there for another one.")
-        if not self._access.opens(token):
-            return _no(
-                "Each link opens the app once, and this one was used. Press Enter on the terminal for another one."
-            )
-        return self._access.admit()
+        return None
+
+    def _by_link(self, request: Request, token: str) -> Response:
+        # A script that fetches the link, such as a service worker, must not spend it, and a browser that is in must not leave it open.
+        if request.headers.get("sec-fetch-dest", "document") != "document" or _PRELOAD in request.headers:
+            return _no("A link is opened by hand, and not by a script.")
+        if self._access.opens(token):
+            return self._access.admit()
+        if self._access.knows(request):
+            return RedirectResponse(self._access.base, status_code=303)
+        return _no(
+            "Each link opens the app once, and this one was used. Press Enter on the terminal for another one."
+        )
 
     def _foreign(self, request: Request) -> str:
         """Why a request cannot be one of the user's browser on one of our pages; empty if it can."""
         host = request.headers.get("host", "")
         server = request.scope.get("server") or ("", 0)
-        if host not in {f"127.0.0.1:{server[1]}", f"localhost:{server[1]}"}:
+        # Not by name either: `localhost` may be another address, and somebody else's server.
+        if host != f"127.0.0.1:{server[1]}":
             return "This address is for this machine alone."
         if request.headers.get("sec-fetch-site", "none") not in _FROM_HERE:
             return "Another page asked for this. Only the app's own pages may."
@@ -139,4 +159,4 @@ class Gate:
 
 
 def _no(why: str) -> Response:
-    return PlainTextResponse(why + "\n", status_code=403)
+    return PlainTextResponse(why + "\n", status_code=403, headers={"clear-site-data": '"storage"'})

@@ -1,10 +1,10 @@
 """The application: what each address of the app does."""
 
 import asyncio
-import contextlib
 import json
+import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -21,14 +21,15 @@ from sottovoce.app.asking import Asking, Askings
 from sottovoce.app.pages import compared, render, rows
 from sottovoce.app.shelf import NoSuchChat, Saved, Shelf, Shelved
 from sottovoce.app.vault import Vault
-from sottovoce.app.words import in_words
+from sottovoce.app.words import FAULT, in_words
 from sottovoce.attest.verdict import gained
 from sottovoce.core.errors import ConfigError, SottovoceError, UsageError
+from sottovoce.device.chats import import_chat, unread
 from sottovoce.device.client import CONTEXT, Client, Unread
 from sottovoce.device.environment import Environment
 from sottovoce.device.http import TooMuchError
 from sottovoce.device.recheck import is_empty, recheck
-from sottovoce.device.reports import NoSuchReport, ReportStore
+from sottovoce.device.reports import NoSuchReport, Report, ReportStore
 from sottovoce.device.settings import (
     CONSENT_TEXT,
     CONSENT_VERSION,
@@ -40,6 +41,7 @@ from sottovoce.device.sight import PARTIES
 
 __all__ = ["App", "create_app"]
 
+_LOG: Final = logging.getLogger(__name__)
 _EXPORT: Final = 128 * 1024 * 1024
 """Bytes of one export. It is held in memory: a temporary file would be a trace."""
 _DOCUMENT: Final = 64 * 1024
@@ -91,6 +93,7 @@ class App:
             ("/chats/{id}/marker", self._marker),
             ("/chats/{id}/reader", self._reader),
             ("/chats/{id}/private", self._private),
+            ("/chats/{id}/draft", self._draft),
             ("/chats/{id}/remove", self._remove),
             ("/chats/{id}/forget", self._forget),
             ("/ask/summary", self._summary),
@@ -112,8 +115,9 @@ class App:
         ]
 
     async def close(self) -> None:
-        """End every session."""
+        """End every session, and let what is kept go."""
         await self._askings.cancel()
+        self._vault.close()
 
     async def keep_stocked(self) -> None:
         """Fetch tokens and the directory when they are due, as long as private processing is on: so their time tells nothing of its use."""
@@ -121,37 +125,39 @@ class App:
             pause = _TICK
             try:
                 if self._on(self._settings.load()):
-                    await self._client.refill_wallet(only_if_due=True)
-                    await self._client.refresh_directory()
-                    stock, due = self._client.stock()
-                    minutes = max(0, round((due - time.time()) / 60))
-                    self._tokens = (
-                        f"{stock.ready} can be used now, {stock.waiting} rest until their use cannot be linked to "
-                        f"their arrival. The next are fetched in about {minutes} min."
-                    )
+                    await self._stock()
                 else:
                     self._tokens = "None are fetched while private processing is off."
             except SottovoceError as error:
                 words = in_words(error)
                 self._tokens, pause = f"{words['what']} {words['hint']}", _RETRY
+            except Exception as fault:  # noqa: BLE001 - a fault of today must not end what is due tomorrow
+                _LOG.error("fetching failed: %s", type(fault).__name__)
+                self._tokens, pause = "They could not be fetched, which is a fault of the app.", _RETRY
             await asyncio.sleep(pause)
+
+    async def _stock(self) -> None:
+        await self._client.refill_wallet(only_if_due=True)
+        if not self._on(self._settings.load()):
+            return
+        await self._client.refresh_directory()
+        stock, due = self._client.stock()
+        minutes = max(0, round((due - time.time()) / 60))
+        self._tokens = (
+            f"{stock.ready} can be used now, {stock.waiting} rest until their use cannot be linked to their arrival. "
+            f"The next are fetched in about {minutes} min."
+        )
 
     # Pages
 
     async def _index(self, _: Request) -> Response:
-        kept = self._vault.exists
-        return self._page(
-            "index.html",
-            asking=self._askings.several(),
-            locked=kept and not self._vault.is_open,
-            by_keyring=kept and self._vault.by_keyring,
-        )
+        vault = self._vault_state()[0]
+        return self._page("index.html", asking=self._askings.several(), **vault)
 
     async def _chat(self, request: Request) -> Response:
         shelved = self._shelved(request)
         shown, earlier = rows(shelved, request.query_params.get("first", ""))
-        found = [self._askings.of((shelved.id,), feature) for feature in ("summary", "rewrite")]
-        asking = next((one for one in found if one), None)
+        asking = self._askings.of(shelved.id)
         return self._page(
             "chat.html",
             chat=shelved,
@@ -164,7 +170,7 @@ class App:
 
     async def _settings_page(self, _: Request) -> Response:
         settings, trouble = self._read_settings()
-        kept = self._vault.exists
+        vault, vault_trouble = self._vault_state()
         return self._page(
             "settings.html",
             page="settings",
@@ -173,10 +179,9 @@ class App:
             consent=CONSENT_TEXT,
             version=CONSENT_VERSION,
             marks=settings.private,
-            kept=kept,
-            is_open=self._vault.is_open,
-            by_keyring=kept and self._vault.by_keyring,
+            vault_trouble=vault_trouble,
             tokens=self._tokens,
+            **vault,
         )
 
     async def _reports_page(self, request: Request) -> Response:
@@ -211,7 +216,7 @@ class App:
             report=report,
             verdict=verdict,
             compared=compared(report),
-            sent=self._texts(report.id),
+            sent=self._texts(report),
         )
 
     async def _export(self, request: Request) -> Response:
@@ -240,7 +245,7 @@ class App:
     async def _import(self, request: Request) -> Any:
         name = Path(request.query_params.get("name", "")).name[:200]
         data = await _body(request, _EXPORT, "export the chat without media")
-        shelved = await asyncio.to_thread(self._shelf.add, data, name)
+        shelved = self._shelf.add(await asyncio.to_thread(import_chat, data, name=name))
         self._store()
         return {
             "id": shelved.id,
@@ -263,15 +268,19 @@ class App:
 
     async def _private(self, request: Request) -> Any:
         shelved = self._shelved(request)
-        if _text(await _said(request), "on"):
-            self._settings.mark_private(shelved.mark, title=shelved.chat.title, now=int(time.time()))
-            # Those that one mark means are all affected, and so is what runs about them.
-            marks = self._settings.load()
-            for one in self._shelf:
-                if _is_private(one, marks):
-                    await self._askings.cancel(one.id)
-        else:
+        if not _text(await _said(request), "on"):
             self._settings.allow(shelved.mark)
+            return
+        # Those that one mark means are all affected; what runs about them ends, whether or not the mark can be kept.
+        affected = [one.id for one in self._shelf if same_chat(one.mark, shelved.mark)]
+        try:
+            self._settings.mark_private(shelved.mark, title=shelved.chat.title, now=int(time.time()))
+        finally:
+            await self._askings.cancel(affected)
+
+    async def _draft(self, request: Request) -> Any:
+        # In memory alone, for when the page is made anew: browsers write what they keep to the disk.
+        self._shelved(request).draft = _text(await _said(request), "text")
 
     async def _remove(self, request: Request) -> Any:
         shelved = self._shelved(request)
@@ -281,9 +290,10 @@ class App:
 
     async def _forget(self, request: Request) -> Any:
         shelved, index = self._shelved(request), _text(await _said(request), "index")
-        if not index.isdigit() or int(index) >= len(shelved.saved):
+        found = [at for at, _ in enumerate(shelved.saved) if str(at) == index]
+        if not found:
             raise UsageError("this summary is gone")
-        del shelved.saved[int(index)]
+        del shelved.saved[found[0]]
         self._store()
 
     # Requests
@@ -297,17 +307,18 @@ class App:
         if any(not one.unread for one in chats):
             raise UsageError("nothing is unread in this chat", hint="move the marker first")
         quick = bool(said.get("quick"))
+        parts = [Unread(chat=one.chat, count=one.unread, reader=one.reader) for one in chats]
 
         def make() -> Asking:
-            parts = [Unread(chat=one.chat, count=one.unread, reader=one.reader) for one in chats]
             return Asking(
                 "summary",
                 tuple(one.id for one in chats),
                 self._client.summarize(*parts, quick=quick),
                 simulated=self._client.environment.simulated,
+                sent=_worded(parts),
             )
 
-        return {"id": self._askings.begin(make).id}
+        return {"id": self._askings.begin(make, tuple(one.id for one in chats), "summary").id}
 
     async def _rewrite(self, request: Request) -> Any:
         said = await _said(request)
@@ -326,9 +337,10 @@ class App:
                 self._client.rewrite(draft, style, context=context),
                 simulated=self._client.environment.simulated,
                 draft=draft.strip(),
+                sent=_worded([Unread(chat=context, count=CONTEXT)]) if context else {},
             )
 
-        return {"id": self._askings.begin(make).id}
+        return {"id": self._askings.begin(make, (shelved.id,), "rewrite").id}
 
     async def _events(self, request: Request) -> Response:
         asking = self._askings.get(request.path_params["id"])
@@ -361,8 +373,10 @@ class App:
         self._settings.enable(now=int(time.time()))
 
     async def _disable(self, _: Request) -> Any:
-        self._settings.disable()
-        await self._askings.cancel()
+        try:
+            self._settings.disable()
+        finally:
+            await self._askings.cancel()
 
     async def _keep(self, request: Request) -> Any:
         passphrase = _text(await _said(request), "passphrase")
@@ -371,8 +385,11 @@ class App:
 
     async def _unlock(self, request: Request) -> Any:
         passphrase = _text(await _said(request), "passphrase")
-        for shelved in await asyncio.to_thread(self._vault.open, passphrase or None):
+        opened = await asyncio.to_thread(self._vault.open, passphrase or None)
+        # In one step of the loop: whoever stores something in between would store it without these.
+        for shelved in opened.chats:
             self._shelf.put(shelved)
+        self._vault.hold(opened)
         self._store()
 
     async def _delete_kept(self, _: Request) -> Any:
@@ -418,23 +435,20 @@ class App:
             except SottovoceError as error:
                 status = 404 if isinstance(error, _NOT_FOUND) else 400
                 return self._page("trouble.html", status=status, trouble=in_words(error))
+            except Exception as fault:  # noqa: BLE001 - an exception's own words may be the user's
+                return self._page("trouble.html", status=500, trouble=_fault(fault))
 
         return page
 
     def _shelved(self, request: Request) -> Shelved:
         return self._shelf.get(request.path_params["id"])
 
-    def _texts(self, report_id: str) -> list[str]:
-        """What a report's session sent, where its chat is still here: the answer that names the report knows which."""
-        report = self._reports.get(report_id)
+    def _texts(self, report: Report) -> list[str]:
+        """What a report's session sent, as long as its answer is open."""
         for asking in self._askings.all():
-            if asking.report == report_id:
-                texts = []
-                for message_id in report.messages:
-                    number, _, plain = message_id.rpartition(":")
-                    shelved = self._shelf.get(asking.chats[int(number) - 1 if number else 0])
-                    texts += [f"{one.sender}: {one.text}" for one in shelved.chat.messages if one.id == plain]
-                return texts + ([f"Draft: {asking.draft}"] if asking.draft and report.size_class else [])
+            if asking.report == report.id and report.size_class:
+                draft = [f"Draft: {asking.draft}"] if asking.draft else []
+                return [asking.sent[one] for one in report.messages if one in asking.sent] + draft
         return []
 
     def _read_settings(self) -> tuple[Settings, dict[str, str] | None]:
@@ -442,6 +456,15 @@ class App:
             return self._settings.load(), None
         except SottovoceError as error:
             return Settings(), in_words(error)
+
+    def _vault_state(self) -> tuple[dict[str, bool], dict[str, str] | None]:
+        kept, trouble, by_keyring = self._vault.exists, None, False
+        try:
+            by_keyring = kept and self._vault.by_keyring
+        except SottovoceError as error:
+            trouble = in_words(error)
+        state = {"kept": kept, "is_open": self._vault.is_open, "locked": kept and not self._vault.is_open}
+        return state | {"by_keyring": by_keyring}, trouble
 
     def _environment(self) -> Environment | None:
         try:
@@ -470,8 +493,7 @@ def create_app(app: App, access: Access) -> Gate:
             yield
         finally:
             stocking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await stocking
+            await asyncio.wait([stocking])
             await app.close()
 
     return Gate(Starlette(routes=app.routes(), lifespan=lifespan), access)
@@ -484,8 +506,15 @@ def _as_json(answer: Callable[[Request], Awaitable[Any]]) -> _Answer:
         except SottovoceError as error:
             status = 404 if isinstance(error, _NOT_FOUND) else 400
             return JSONResponse(in_words(error), status_code=status)
+        except Exception as fault:  # noqa: BLE001 - as above
+            return JSONResponse(_fault(fault), status_code=500)
 
     return changed
+
+
+def _fault(fault: Exception) -> dict[str, str]:
+    _LOG.error("a page failed: %s", type(fault).__name__)
+    return FAULT
 
 
 async def _server_sent(asking: Asking, since: int) -> AsyncGenerator[str, None]:
@@ -511,11 +540,10 @@ async def _server_sent(asking: Asking, since: int) -> AsyncGenerator[str, None]:
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
-    kind = _TYPES.get(name.rpartition(".")[2])
-    file = resources.files("sottovoce.app") / "static" / name
-    if kind is None or "/" in name or not file.is_file():
-        return Response(status_code=404)
-    return Response(file.read_bytes(), media_type=kind)
+    for file in (resources.files("sottovoce.app") / "static").iterdir():
+        if file.name == name:
+            return Response(file.read_bytes(), media_type=_TYPES[name.rpartition(".")[2]])
+    return Response(status_code=404)
 
 
 async def _body(request: Request, limit: int, hint: str) -> bytes:
@@ -542,6 +570,16 @@ def _text(said: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise UsageError("that is not a request of the app's pages")
     return value
+
+
+def _worded(parts: Sequence[Unread]) -> dict[str, str]:
+    """Messages by the ids under which a request sends them."""
+    several = len(parts) > 1
+    return {
+        f"{number}:{one.id}" if several else one.id: f"{one.sender}: {one.text}"
+        for number, part in enumerate(parts, 1)
+        for one in unread(part.chat, part.count)
+    }
 
 
 def _is_private(shelved: Shelved, settings: Settings) -> bool:

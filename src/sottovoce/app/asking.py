@@ -15,15 +15,16 @@ An event for the page is a JSON object with the kind of event in "event":
 
 import asyncio
 import difflib
+import logging
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any, Final, Literal
 
 import msgspec
 
-from sottovoce.app.words import NOT_SENT, SENT, UNSURE, in_words
+from sottovoce.app.words import FAULT, NOT_SENT, SENT, UNSURE, in_words
 from sottovoce.attest.verdict import Status, Verdict, VerificationRefused
 from sottovoce.core.errors import SottovoceError, UsageError
 from sottovoce.device.answers import Line, Piece, Suggestion
@@ -31,9 +32,12 @@ from sottovoce.device.client import Attested, ClientEvent, Kept, NotKept, Step
 
 __all__ = ["Asking", "Askings", "NoSuchAnswer", "differences"]
 
+_LOG: Final = logging.getLogger(__name__)
 Feature = Literal["summary", "rewrite"]
 _AT_ONCE: Final = 4
 _HELD: Final = 16
+_COMPARED: Final = 400_000
+"""Pairs of words at most: a draft that repeats itself takes seconds beyond that."""
 _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -44,7 +48,7 @@ class NoSuchAnswer(UsageError):  # noqa: N818 - it says what happened
 
 
 class Asking:
-    """One request and what has come of it. `chats` are the ids of the chats on the shelf that it is about."""
+    """One request and what has come of it. `chats` are the ids of the chats on the shelf that it is about; `sent` the messages that it sends, by their ids."""
 
     def __init__(
         self,
@@ -54,17 +58,20 @@ class Asking:
         *,
         simulated: bool,
         draft: str = "",
+        sent: Mapping[str, str] | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.feature = feature
         self.chats = chats
         self.draft = draft
+        self.sent = sent or {}
         self.report = ""
         self._simulated = simulated
         self._said: list[dict[str, Any]] = []
         self._attested = self._answered = False
         self._changed = asyncio.Event()
         self._task = asyncio.create_task(self._run(events))
+        self._task.add_done_callback(self._over)
 
     def __repr__(self) -> str:
         return f"<Asking {self.id}>"
@@ -74,10 +81,14 @@ class Asking:
         """Whether nothing comes any more."""
         return self._task.done()
 
-    async def cancel(self) -> None:
-        """End the session now, if it still runs."""
+    def stop(self) -> asyncio.Task[None]:
+        """End the session, if it still runs; gives what is done when it has ended."""
         self._task.cancel()
-        await asyncio.wait([self._task])
+        return self._task
+
+    async def cancel(self) -> None:
+        """End the session, and wait until it has ended."""
+        await asyncio.wait([self.stop()])
 
     async def events(self, since: int = 0) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
         """Numbered events from number `since` on, those that have come first; ends with the answer."""
@@ -123,15 +134,15 @@ class Asking:
             self._fail(error, checks=[])
         except asyncio.CancelledError:
             self._say("cancelled", sent=self._sent())
-        except Exception:
-            fault = {
-                "what": "The app itself failed.",
-                "hint": "This is a fault; please report it.",
-                "code": "error",
-            }
-            self._say("failed", **fault, sent=self._sent(), checks=[])
-            raise
-        finally:
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the page is told, and nothing of its words
+            _LOG.error("a request failed: %s", type(fault).__name__)
+            self._say("failed", **FAULT, sent=self._sent(), checks=[])
+        self._say("end")
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step has said nothing.
+        if not self._said or self._said[-1]["event"] != "end":
+            self._say("cancelled", sent=self._sent())
             self._say("end")
 
     def _fail(self, error: SottovoceError, *, checks: list[dict[str, str]]) -> None:
@@ -170,12 +181,16 @@ class Askings:
     def __init__(self) -> None:
         self._askings: dict[str, Asking] = {}
 
-    def begin(self, make: Callable[[], Asking]) -> Asking:
-        """Begin another request.
+    def begin(self, make: Callable[[], Asking], chats: tuple[str, ...], feature: Feature) -> Asking:
+        """Begin another request, about `chats`.
 
         Raises:
-            UsageError: too many run already.
+            UsageError: too many run already, or just this one does.
         """
+        if any(
+            one.chats == chats and one.feature == feature and not one.over for one in self._askings.values()
+        ):
+            raise UsageError("this is being asked already", hint="wait for the answer, or stop it")
         if sum(not one.over for one in self._askings.values()) >= _AT_ONCE:
             raise UsageError("other requests are still running", hint="wait for them, or stop them")
         asking = make()
@@ -199,9 +214,9 @@ class Askings:
         """Every answer that is not closed."""
         return list(self._askings.values())
 
-    def of(self, chats: tuple[str, ...], feature: Feature) -> Asking | None:
-        """The newest request about just these chats."""
-        found = [one for one in self._askings.values() if one.chats == chats and one.feature == feature]
+    def of(self, chat: str) -> Asking | None:
+        """The newest request about just this chat."""
+        found = [one for one in self._askings.values() if one.chats == (chat,)]
         return found[-1] if found else None
 
     def several(self) -> Asking | None:
@@ -215,22 +230,30 @@ class Askings:
         await asking.cancel()
         self._askings.pop(asking_id, None)
 
-    async def cancel(self, chat: str | None = None) -> None:
-        """End every request that runs, or those about `chat`."""
-        for asking in list(self._askings.values()):
-            if not asking.over and (chat is None or chat in asking.chats):
-                await asking.cancel()
+    async def cancel(self, chats: Collection[str] | None = None) -> None:
+        """End every request that runs, or those about one of `chats`."""
+        # All of them first: what one has to put away takes time, in which another would go on.
+        ending = [
+            asking.stop()
+            for asking in self._askings.values()
+            if not asking.over and (chats is None or not set(chats).isdisjoint(asking.chats))
+        ]
+        if ending:
+            await asyncio.wait(ending)
 
-    async def forget(self, chat: str | None = None) -> None:
-        """Close every answer, or those about `chat`."""
+    async def forget(self, chat: str) -> None:
+        """Close every answer about `chat`."""
+        await self.cancel([chat])
         for asking in list(self._askings.values()):
-            if chat is None or chat in asking.chats:
+            if chat in asking.chats:
                 await self.close(asking.id)
 
 
 def differences(draft: str, text: str) -> list[tuple[str, str]]:
     """What `text` keeps of `draft`, word by word, what is new in it, and what is gone."""
     old, new = _WORDS.findall(draft), _WORDS.findall(text)
+    if len(old) * len(new) > _COMPARED:
+        return [(text, "new")]
     parts: list[tuple[str, str]] = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sottovoce.app.access import Access, Gate
 from sottovoce.app.application import App, create_app
@@ -18,8 +19,28 @@ from sottovoce.device.client import Client
 __all__ = ["serve", "serving"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_CONNECTIONS: Final = 64
+"""More than a browser with many tabs has."""
+_FIRST: Final = 10.0
+"""Seconds until a connection's first request is there."""
 _GRACE: Final = 2
 """Seconds for answers on their way when the app is stopped."""
+
+
+class _Protocol(H11Protocol):
+    """Anybody on this machine can connect: a connection that asks for nothing is closed, and so are those beyond a number."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or not."""
+        super().connection_made(transport)
+        if len(self.server_state.connections) > _CONNECTIONS:
+            transport.abort()
+        else:
+            self.loop.call_later(_FIRST, self._look)
+
+    def _look(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -49,11 +70,14 @@ async def serving(
     with listening:
         access = Access()
         async with make(home) as client:
-            server = _Server(_config(create_app(App(home, client), access)))
+            app = App(home, client)
+            server = _Server(_config(create_app(app, access)))
             running = asyncio.create_task(server.serve(sockets=[listening]))
             try:
                 yield lambda: access.link(listening.getsockname()[1]), running
             finally:
+                # First what pages are watching: then they have nothing to wait for.
+                await app.close()
                 server.should_exit = True
                 await asyncio.wait([running])
 
@@ -77,6 +101,7 @@ async def serve(home: Path, port: int, started: Callable[[Callable[[], str]], No
 def _config(app: Gate) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=_Protocol,
         access_log=False,
         log_config=None,
         server_header=False,

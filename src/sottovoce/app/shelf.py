@@ -7,7 +7,7 @@ from typing import Final
 
 from sottovoce.core.errors import UsageError
 from sottovoce.core.limits import LIMITS
-from sottovoce.device.chats import Chat, Message, chat_id, import_chat
+from sottovoce.device.chats import Chat, Message, chat_id
 
 __all__ = ["NoSuchChat", "Saved", "Shelf", "Shelved"]
 
@@ -46,6 +46,8 @@ class Shelved:
     unread: int
     reader: str = ""
     saved: list[Saved] = field(default_factory=list)
+    draft: str = ""
+    """What stands in the composer; never kept."""
 
     def __repr__(self) -> str:
         return f"<Shelved {self.id}>"
@@ -125,18 +127,16 @@ class Shelf:
         except KeyError:
             raise NoSuchChat("this chat is not here any more", hint="add its export again") from None
 
-    def add(self, data: bytes, name: str) -> Shelved:
-        """Import an export, named `name`. A later export of a chat that is here takes its place: what is new in it is unread.
+    def add(self, chat: Chat) -> Shelved:
+        """Put an imported chat here. A later export of one that is here takes its place: what is new in it is unread.
 
         Raises:
-            ChatError: as `import_chat`.
-            UsageError: the shelf is full.
+            UsageError: the shelf is full, or the export is older than what is here.
         """
-        chat = import_chat(data, name=name)
-        mark = chat_id(chat.title, chat.messages)
-        known = next((one for one in self._chats.values() if one.mark == mark), None)
-        written = _written(chat.messages)
+        known, written = self._known(chat_id(chat.title, chat.messages)), _written(chat.messages)
         if known is not None:
+            if chat.messages[-1].time < known.last.time:
+                raise UsageError("a newer export of this chat is here already", hint="remove that one first")
             # What was unread still is.
             new = max(0, written - _written(known.chat.messages))
             known.unread = min(written, LIMITS.messages, known.unread + new)
@@ -148,18 +148,24 @@ class Shelf:
         self._chats[shelved.id] = shelved
         return shelved
 
-    def put(self, shelved: Shelved) -> None:
-        """Put back a chat that was kept."""
-        self._chats[shelved.id] = shelved
+    def put(self, kept: Shelved) -> None:
+        """Put back a chat that was kept. Where it has been added again meanwhile, that one stays, with what was kept beside the other."""
+        known = self._known(kept.mark)
+        if known is None:
+            self._chats[kept.id] = kept
+            return
+        if kept.last.time > known.last.time:
+            known.chat, known.unread = kept.chat, kept.unread
+        known.reader = known.reader or kept.reader
+        known.saved = [*kept.saved, *known.saved]
 
     def remove(self, shelf_id: str) -> None:
         """Forget a chat. Raises as `get`."""
         self.get(shelf_id)
         del self._chats[shelf_id]
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._chats.clear()
+    def _known(self, mark: str) -> Shelved | None:
+        return next((one for one in self._chats.values() if one.mark == mark), None)
 
 
 def _written(messages: Sequence[Message]) -> int:

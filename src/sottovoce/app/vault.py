@@ -10,8 +10,10 @@ written, the nonce is drawn anew. Nothing of it can be read without the key, not
 """
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -28,9 +30,10 @@ from sottovoce.core.errors import ConfigError, RefusedError, SottovoceError, Usa
 from sottovoce.device.chats import Chat, Kind, Message
 from sottovoce.device.files import DiskError, exclusive, private_directory, write_private
 
-__all__ = ["KeyringUnusable", "Vault", "VaultCorrupt", "WrongPassphrase"]
+__all__ = ["KeyringUnusable", "Opened", "Vault", "VaultCorrupt", "WrongPassphrase"]
 
 _FILE: Final = "chats.vault"
+_LOCK: Final = "chats.lock"
 _FORMAT: Final = "sottovoce-chats"
 _VERSION: Final = 1
 _KEY, _NONCE, _SALT = 32, 12, 16
@@ -75,11 +78,17 @@ class _Message(msgspec.Struct, array_like=True, frozen=True):
     line: int
     edited: bool
 
+    def __repr__(self) -> str:
+        return "<Message>"
+
 
 class _Saved(msgspec.Struct, array_like=True, frozen=True):
     time: int
     report: str
     lines: list[tuple[str, list[str]]]
+
+    def __repr__(self) -> str:
+        return "<Saved>"
 
 
 class _Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,6 +101,21 @@ class _Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     notes: list[str]
     saved: list[_Saved]
 
+    def __repr__(self) -> str:
+        return "<Chat>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Opened:
+    """What was kept, and what it takes to keep more."""
+
+    chats: tuple[Shelved, ...]
+    head: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "<Opened>"
+
 
 class Vault:
     """The kept chats in the state directory `home`: none, locked, or open."""
@@ -101,6 +125,7 @@ class Vault:
         self._path = home / _FILE
         self._head = b""
         self._key = b""
+        self._lock: int | None = None
 
     @property
     def exists(self) -> bool:
@@ -115,7 +140,7 @@ class Vault:
     @property
     def by_keyring(self) -> bool:
         """Whether the key of what is kept is in the system's keyring. Raises as `open`."""
-        return self._read()[0].key == "keyring"
+        return self._read(2 * _HEAD)[0].key == "keyring"
 
     def create(self, passphrase: str | None) -> None:
         """Begin to keep chats, under `passphrase` or, without one, under a new key in the system's keyring.
@@ -124,8 +149,9 @@ class Vault:
             UsageError: chats are kept already, or the passphrase is too short.
             KeyringUnusable: there is no keyring.
         """
-        if self.exists:
+        if self.exists or self._key:
             raise UsageError("chats are kept already", hint="open what is kept, or delete it first")
+        self._alone()
         salt = os.urandom(_SALT)
         head = _Head(
             format=_FORMAT,
@@ -142,15 +168,17 @@ class Vault:
             key = _derived(passphrase, salt)
         self._head, self._key = msgspec.json.encode(head) + b"\n", key
 
-    def open(self, passphrase: str | None) -> list[Shelved]:
-        """What is kept; from now on changes can be kept.
+    def open(self, passphrase: str | None) -> Opened:
+        """What is kept. `hold` it, and changes can be kept from then on.
 
         Raises:
             WrongPassphrase: it does not open it.
             VaultCorrupt: the file is none of ours.
             KeyringUnusable: the key was in a keyring that is not to be had.
             UsageError: nothing is kept, or a passphrase is needed.
+            RefusedError: another program has it open.
         """
+        self._alone()
         head, raw, sealed = self._read()
         salt = bytes.fromhex(head.salt)
         if head.key == "keyring":
@@ -165,11 +193,14 @@ class Vault:
             raise WrongPassphrase("the passphrase does not open the kept chats", hint="try again") from None
         try:
             chats = msgspec.json.decode(plain, type=list[_Chat])
-            shelved = [_shelved(one) for one in chats if one.messages]
+            shelved = tuple(_shelved(one) for one in chats if one.messages)
         except (msgspec.DecodeError, UsageError, UnicodeError):
             raise self._corrupt() from None
-        self._head, self._key = raw, key
-        return shelved
+        return Opened(chats=shelved, head=raw, key=key)
+
+    def hold(self, opened: Opened) -> None:
+        """Keep changes from now on, as what was opened is kept."""
+        self._head, self._key = opened.head, opened.key
 
     def write(self, chats: Iterable[Shelved]) -> None:
         """Keep `chats`, and nothing else, from now on.
@@ -181,6 +212,8 @@ class Vault:
         if not self._key:
             raise UsageError("the kept chats are not open")
         plain = msgspec.json.encode([_kept(one) for one in chats])
+        if len(plain) > _LIMIT // 2:
+            raise UsageError("that is more than can be kept", hint="remove some chats")
         nonce = os.urandom(_NONCE)
         private_directory(self._home)
         with exclusive(self._home):
@@ -193,10 +226,12 @@ class Vault:
 
         Raises:
             DiskError: the file cannot be deleted.
+            RefusedError: another program has it open.
         """
+        self._alone()
         if self.exists:
             with contextlib.suppress(VaultCorrupt, KeyringUnusable):
-                head = self._read()[0]
+                head = self._read(2 * _HEAD)[0]
                 if head.key == "keyring":
                     _drop_from_keyring(head.salt)
             try:
@@ -207,10 +242,35 @@ class Vault:
                 ) from None
         self._head = self._key = b""
 
-    def _read(self) -> tuple[_Head, bytes, bytes]:
+    def close(self) -> None:
+        """Forget the key, and let another program have what is kept."""
+        self._head = self._key = b""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _alone(self) -> None:
+        """Hold the lock of what is kept until this program ends: two that keep would lose each other's chats."""
+        if self._lock is not None:
+            return
+        private_directory(self._home)
+        try:
+            lock = os.open(self._home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            raise DiskError("the kept chats cannot be locked", hint=f"looked at {self._home}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise RefusedError(
+                "the kept chats are open in another program", hint="end the other one first"
+            ) from None
+        self._lock = lock
+
+    def _read(self, limit: int = _LIMIT) -> tuple[_Head, bytes, bytes]:
         try:
             with self._path.open("rb") as file:
-                data = file.read(_LIMIT + 1)
+                data = file.read(limit + 1)
         except FileNotFoundError:
             raise UsageError("no chats are kept here") from None
         except OSError:
@@ -223,7 +283,7 @@ class Vault:
         except (msgspec.DecodeError, UnicodeError, ValueError):
             raise self._corrupt() from None
         known = head.format == _FORMAT and head.version == _VERSION and len(salt) == _SALT
-        if not end or not known or len(sealed) <= _NONCE or len(data) > _LIMIT:
+        if not end or not known or len(sealed) <= _NONCE or limit == _LIMIT < len(data):
             raise self._corrupt()
         return head, raw + b"\n", sealed
 
@@ -278,9 +338,15 @@ def _shelved(one: _Chat) -> Shelved:
 
 def _keep_in_keyring(name: str, key: bytes) -> None:
     try:
-        keyring.set_password(_SERVICE, name, key.hex())
+        # Backends that keep it in the open, or nowhere, have no priority.
+        usable = keyring.get_keyring().priority >= 1
+        if usable:
+            keyring.set_password(_SERVICE, name, key.hex())
+            usable = keyring.get_password(_SERVICE, name) == key.hex()
     except keyring.errors.KeyringError:
-        raise _no_keyring() from None
+        usable = False
+    if not usable:
+        raise _no_keyring()
 
 
 def _from_keyring(name: str) -> bytes:

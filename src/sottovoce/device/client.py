@@ -117,6 +117,8 @@ class _Job:
     request: Request
     messages: tuple[str, ...]
     count: int
+    chats: tuple[str, ...] = ()
+    """Their ids for the settings."""
     id: str = field(default_factory=new_report_id)
     time: int = field(default_factory=lambda: int(time.time()))
     relay: str = ""
@@ -282,6 +284,7 @@ class Client:
             request=Request("/v1/summaries", msgspec.json.encode(document)),
             messages=ids,
             count=len(ids),
+            chats=tuple(chat_id(one.chat.title, one.chat.messages) for one in parts),
         )
 
     def _rewrite_job(self, draft: str, style: str, context: Chat | None, count: int) -> _Job:
@@ -302,6 +305,7 @@ class Client:
             request=Request("/v1/rewrites", msgspec.json.encode(document)),
             messages=ids,
             count=len(ids),
+            chats=(chat_id(context.title, context.messages),) if context is not None else (),
         )
 
     def _before(self, chat: Chat, count: int) -> list[dict[str, str]]:
@@ -437,10 +441,14 @@ class Client:
             raise
         job.verdict = job.verified.verdict
 
-    @staticmethod
-    async def _answer(job: _Job, timer: _Timer, read: _Read[_E]) -> AsyncGenerator[Step | _E, None]:
+    async def _answer(self, job: _Job, timer: _Timer, read: _Read[_E]) -> AsyncGenerator[Step | _E, None]:
         if job.session is None or job.verified is None:
             raise UsageError("there is no verified session")
+        # Asked again: the user may have said no since the request began, in another program too.
+        settings = self._settings.load()
+        settings.require_enabled()
+        for chat in job.chats:
+            settings.require_allowed(chat)
         job.sent, begun = True, False
         async with aclosing(read(job.session, job.verified, job.request)) as answer:
             async for event in answer:

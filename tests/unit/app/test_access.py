@@ -39,6 +39,42 @@ def test_a_link_opens_once(tmp_path: Path) -> None:
     run(test, tmp_path)
 
 
+def test_a_script_does_not_open_a_link(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        shown = token(browser.access)
+        for headers in ({"sec_fetch_dest": "empty"}, {"service_worker_navigation_preload": "true"}):
+            answer = await browser.raw("GET", f"?token={shown}", **headers)
+            assert answer.status == 403
+        opened = await browser.raw("GET", f"?token={shown}", sec_fetch_dest="document")
+        assert opened.status == 303
+        # What an earlier server on this port left in the browser goes before the first page comes.
+        assert opened.headers["clear-site-data"] == '"storage"'
+
+    run(test, tmp_path)
+
+
+def test_a_browser_that_is_in_spends_a_link_too(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        await browser.open()
+        shown = token(browser.access)
+        assert (await browser.raw("GET", f"?token={shown}")).status == 303
+        again = await browser.raw("GET", f"?token={shown}")
+        assert (again.status, again.headers["location"]) == (303, browser.access.base)
+        assert (await Browser(tmp_path).raw("GET", f"?token={shown}")).status == 403
+
+    run(test, tmp_path)
+
+
+def test_a_cookie_of_another_server_locks_nobody_out(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        await browser.open()
+        for cookie in (f"{browser._cookie}; sottovoce=x", f"sottovoce=x; {browser._cookie}"):
+            assert (await browser.raw("GET", "", cookie=cookie)).status == 200
+        assert (await browser.raw("GET", "", cookie="sottovoce=x; other=y")).status == 403
+
+    run(test, tmp_path)
+
+
 def test_the_seventeenth_link_ends_the_first() -> None:
     access = Access()
     links = [token(access) for _ in range(17)]
@@ -63,6 +99,7 @@ def test_nothing_without_the_cookie(tmp_path: Path, path: str) -> None:
         {"host": "evil.example:2"},
         {"host": "127.0.0.1:3"},
         {"host": "127.0.0.1"},
+        {"host": "localhost:2"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
     ],

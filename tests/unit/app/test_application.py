@@ -151,6 +151,115 @@ def test_turning_it_off_ends_what_runs(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_two_that_run_end_together(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        one, other = (
+            await browser.add(),
+            await browser.add(EXPORT.replace("Hello", "Hi"), "WhatsApp Chat with Work.txt"),
+        )
+        browser.client.waits, browser.client.putting_away = asyncio.Event(), asyncio.Event()
+        for chat in (one, other):
+            await browser.post("ask/summary", {"chats": [chat]})
+        await asyncio.sleep(0)
+        off = asyncio.create_task(browser.post("settings/disable"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        # Neither has put away anything yet.
+        assert browser.client.cancelled == 2
+        assert not off.done()
+        browser.client.putting_away.set()
+        await off
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("path", ["settings/disable", "chats/{}/private"])
+def test_no_ends_what_runs_even_if_it_cannot_be_kept(tmp_path: Path, path: str) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        await browser.post("ask/summary", {"chats": [chat]})
+        await asyncio.sleep(0)
+        (browser.home / "settings.json").write_bytes(b"{")
+        assert (await browser.post(path.format(chat), {"on": "yes"}, status=400))["code"] == "config.settings"
+        assert browser.client.cancelled == 1
+
+    run(tmp_path, test)
+
+
+def test_cancelled_before_its_first_step(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        asking, _ = await asyncio.gather(
+            browser.post("ask/summary", {"chats": [chat]}), browser.post("settings/disable")
+        )
+        events = await browser.events(asking["id"])
+        assert names(events)[-1] == "end"
+        assert "Nothing was sent" in events[-2]["sent"]
+
+    run(tmp_path, test)
+
+
+def test_the_same_is_not_asked_twice_at_once(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        await browser.post("ask/summary", {"chats": [chat]})
+        assert "already" in (await browser.post("ask/summary", {"chats": [chat]}, status=400))["what"]
+        await browser.app.close()
+        assert len(browser.client.asked) <= 1
+
+    run(tmp_path, test)
+
+
+def test_a_fault_tells_nothing_of_its_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.says = STEPS
+        browser.client.fails = RuntimeError("the words of a chat")  # type: ignore[assignment]
+        asking = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        failed = (await browser.events(asking))[-2]
+        assert failed["code"] == "error"
+        assert (await browser.post(f"chats/{chat}/forget", {"index": "\u00b2"}, status=400))["what"]
+        assert (
+            await browser.raw("GET", f"static/{'x' * 5000}.js", sec_fetch_site="same-origin")
+        ).status == 404
+        await asyncio.sleep(0)
+
+    run(tmp_path, test)
+    said = caplog.text + "".join(capsys.readouterr())
+    assert "a request failed" in caplog.text
+    assert "words of a chat" not in said
+
+
+def test_a_damaged_vault_leaves_the_rest_in_use(tmp_path: Path) -> None:
+    (tmp_path / "chats.vault").write_bytes(b"{}\n")
+
+    async def test(browser: Browser) -> None:
+        assert "Your chats" in await browser.get()
+        page = await browser.get("settings")
+        assert "damaged" in page
+        assert "Turn it off" in page
+        await browser.post("settings/keep/delete")
+        assert not (browser.home / "chats.vault").exists()
+
+    run(tmp_path, test)
+
+
+def test_a_draft_stays_when_the_page_is_made_anew(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.post(f"chats/{chat}/draft", {"text": "half a <page>"})
+        page = await browser.get(f"chats/{chat}")
+        assert "half a &lt;page&gt;</textarea>" in page
+        # Titles of pages are in the browser's history.
+        assert "<title>Sottovoce</title>" in page
+
+    run(tmp_path, test)
+
+
 def test_stopped_in_the_middle(tmp_path: Path) -> None:
     async def test(browser: Browser) -> None:
         chat = await browser.add()
@@ -170,8 +279,11 @@ def test_no_more_than_four_at_once(tmp_path: Path) -> None:
     async def test(browser: Browser) -> None:
         chat = await browser.add()
         browser.client.waits = asyncio.Event()
-        for _ in range(4):
-            await browser.post("ask/summary", {"chats": [chat]})
+        others = [
+            await browser.add(EXPORT.replace("Hello", f"Hi {at}"), f"Other {at}.txt") for at in range(4)
+        ]
+        for one in others:
+            await browser.post("ask/summary", {"chats": [one]})
         assert "still running" in (await browser.post("ask/summary", {"chats": [chat]}, status=400))["what"]
         browser.client.waits.set()
         await browser.app.close()
@@ -192,6 +304,7 @@ def test_help_with_a_draft(tmp_path: Path) -> None:
             ["I ", "same"], ["cant", "gone"], ["cannot", "new"], [" come tomorrow, sorry.", "same"],
         ]  # fmt: skip
         # The chat before it goes along only if the user says so.
+        await browser.events(asking)
         await browser.post("ask/rewrite", draft | {"context": True})
         await asyncio.sleep(0)
         assert browser.client.asked[-1]["messages"] == ("1", "2", "3", "4")
@@ -258,6 +371,7 @@ def test_a_saved_summary_and_kept_chats(tmp_path: Path) -> None:
         short = await browser.post("settings/keep", {"passphrase": "1234"}, status=400)
         assert "at least 8" in short["what"]
         await browser.post("settings/keep", {"passphrase": "a long passphrase"})
+        await browser.app.close()
         again = await Browser(tmp_path).open()
         assert "Party" not in await again.get()
         assert "Passphrase" in await again.get()
@@ -268,6 +382,7 @@ def test_a_saved_summary_and_kept_chats(tmp_path: Path) -> None:
         await again.post(f"chats/{chat}/forget", {"index": "0"})
         await again.post(f"chats/{chat}/forget", {"index": "0"}, status=400)
         await again.post("settings/keep/delete")
+        await again.app.close()
         assert "Party" not in await (await Browser(tmp_path).open()).get()
 
     run(tmp_path, test)

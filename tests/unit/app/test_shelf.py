@@ -3,12 +3,16 @@
 import pytest
 
 from app_kit import EXPORT
-from sottovoce.app.shelf import NoSuchChat, Shelf
+from sottovoce.app.shelf import NoSuchChat, Saved, Shelf
 from sottovoce.core.errors import UsageError
-from sottovoce.device.chats import NotAChat
+from sottovoce.device.chats import Chat, import_chat
 
 NAME = "WhatsApp Chat with Party.txt"
 SYSTEM = "3/14/26, 17:59 - Messages and calls are end-to-end encrypted.\n"
+
+
+def read(text: str, name: str) -> Chat:
+    return import_chat(text.encode(), name=name)
 
 
 def many(count: int) -> str:
@@ -19,20 +23,20 @@ def many(count: int) -> str:
 
 def test_what_is_unread_at_first() -> None:
     shelf = Shelf()
-    assert shelf.add(EXPORT.encode(), NAME).unread == 4
-    assert shelf.add(many(100).encode(), "Other.txt").unread == 40
+    assert shelf.add(read(EXPORT, NAME)).unread == 4
+    assert shelf.add(read(many(100), "Other.txt")).unread == 40
 
 
 @pytest.mark.parametrize(("unread", "first"), [(0, 5), (1, 4), (3, 2), (4, 1)])
 def test_where_the_marker_stands(unread: int, first: int) -> None:
-    chat = Shelf().add((SYSTEM + EXPORT).encode(), NAME)
+    chat = Shelf().add(read((SYSTEM + EXPORT), NAME))
     assert chat.chat.messages[0].kind == "system"
     chat.unread = unread
     assert chat.first_unread() == first
 
 
 def test_the_marker_moves() -> None:
-    chat = Shelf().add((SYSTEM + EXPORT).encode(), NAME)
+    chat = Shelf().add(read((SYSTEM + EXPORT), NAME))
     chat.move_marker("3")
     assert (chat.unread, chat.first_unread()) == (3, 2)
     chat.move_marker("")
@@ -46,7 +50,7 @@ def test_the_marker_moves() -> None:
 
 
 def test_more_than_a_summary_holds() -> None:
-    chat = Shelf().add(many(1200).encode(), NAME)
+    chat = Shelf().add(read(many(1200), NAME))
     with pytest.raises(UsageError, match="more than one summary"):
         chat.move_marker("100")
     chat.move_marker("201")
@@ -55,10 +59,10 @@ def test_more_than_a_summary_holds() -> None:
 
 def test_a_later_export_of_a_chat() -> None:
     shelf = Shelf()
-    chat = shelf.add(EXPORT.encode(), NAME)
+    chat = shelf.add(read(EXPORT, NAME))
     chat.move_marker("")
     chat.reader = "Ada"
-    again = shelf.add((EXPORT + "3/15/26, 10:00 - Ada: New\n3/15/26, 10:01 - Ben: And this\n").encode(), NAME)
+    again = shelf.add(read((EXPORT + "3/15/26, 10:00 - Ada: New\n3/15/26, 10:01 - Ben: And this\n"), NAME))
     assert again is chat
     assert len(shelf) == 1
     assert (chat.unread, chat.reader, len(chat.chat.messages)) == (2, "Ada", 6)
@@ -66,22 +70,40 @@ def test_a_later_export_of_a_chat() -> None:
 
 def test_the_newest_chat_is_first() -> None:
     shelf = Shelf()
-    old = shelf.add(EXPORT.replace("/26,", "/25,").encode(), "Old.txt")
-    new = shelf.add(EXPORT.encode(), "New.txt")
+    old = shelf.add(read(EXPORT.replace("/26,", "/25,"), "Old.txt"))
+    new = shelf.add(read(EXPORT, "New.txt"))
     assert [one.id for one in shelf] == [new.id, old.id]
     assert new.senders == ["Ada", "Ben", "Cem"]
 
 
-def test_what_is_no_chat_changes_nothing() -> None:
+def test_an_older_export_does_not_take_the_place_of_a_newer_one() -> None:
     shelf = Shelf()
-    with pytest.raises(NotAChat):
-        shelf.add(b"hello", "hello.txt")
-    assert len(shelf) == 0
+    longer = EXPORT + "3/15/26, 10:00 - Ada: New\n"
+    chat = shelf.add(read(longer, NAME))
+    with pytest.raises(UsageError, match="newer export"):
+        shelf.add(read(EXPORT, NAME))
+    assert len(chat.chat.messages) == 5
+
+
+def test_what_was_kept_joins_what_was_added_again() -> None:
+    shelf, before = Shelf(), Shelf()
+    kept = before.add(read(EXPORT, NAME))
+    kept.reader = "Ben"
+    kept.saved.append(Saved(time=1, report="", lines=[("They meet", ["2"])]))
+    here = shelf.add(read(EXPORT + "3/15/26, 10:00 - Ada: New\n", NAME))
+    shelf.put(kept)
+    assert len(shelf) == 1
+    assert (len(here.chat.messages), here.reader, len(here.saved)) == (5, "Ben", 1)
+    # The other way round: what is kept is newer.
+    other = Shelf()
+    old = other.add(read(EXPORT, NAME))
+    other.put(here)
+    assert (len(old.chat.messages), len(other)) == (5, 1)
 
 
 def test_gone_is_gone() -> None:
     shelf = Shelf()
-    chat = shelf.add(EXPORT.encode(), NAME)
+    chat = shelf.add(read(EXPORT, NAME))
     shelf.remove(chat.id)
     with pytest.raises(NoSuchChat):
         shelf.get(chat.id)

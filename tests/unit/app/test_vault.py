@@ -13,7 +13,8 @@ from app_kit import EXPORT
 from device_kit import no_file_above
 from sottovoce.app.shelf import Saved, Shelf
 from sottovoce.app.vault import KeyringUnusable, Vault, VaultCorrupt, WrongPassphrase
-from sottovoce.core.errors import UsageError
+from sottovoce.core.errors import RefusedError, UsageError
+from sottovoce.device.chats import import_chat
 from sottovoce.device.files import DiskError
 
 PASSPHRASE = "correct horse battery"
@@ -49,12 +50,50 @@ def ring() -> Iterator[Ring]:
 
 def shelf() -> Shelf:
     shelf = Shelf()
-    chat = shelf.add(EXPORT.encode(), "Party.txt")
+    chat = shelf.add(import_chat(EXPORT.encode(), name="Party.txt"))
     chat.move_marker("3")
     chat.reader = "Ben"
     chat.saved.append(Saved(time=5, report="ab", lines=[("Ada: Friday", ["2"])]))
-    shelf.add(EXPORT.replace("Hello", "Hi").encode(), "Other.txt")
+    shelf.add(import_chat(EXPORT.replace("Hello", "Hi").encode(), name="Other.txt"))
     return shelf
+
+
+def reopened(vault: Vault) -> Vault:
+    """As the next start of the app finds it."""
+    vault.close()
+    assert not vault.is_open
+    return Vault(vault._home)
+
+
+def test_two_programs_do_not_keep_at_once(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    other = Vault(tmp_path)
+    for ask in (lambda: other.open(PASSPHRASE), other.delete):
+        with pytest.raises(RefusedError, match="another program"):
+            ask()
+    vault.close()
+    assert len(other.open(PASSPHRASE).chats) == 2
+    with pytest.raises(RefusedError, match="another program"):
+        vault.open(PASSPHRASE)
+
+
+def test_a_keyring_that_keeps_nothing(tmp_path: Path, ring: Ring) -> None:
+    class Forgetful(Ring):
+        def get_password(self, service: str, username: str) -> str | None:
+            return None
+
+    class Open(Ring):
+        priority = 0.5
+
+    for backend in (Forgetful(), Open()):
+        keyring.set_keyring(backend)
+        vault = Vault(tmp_path)
+        with pytest.raises(KeyringUnusable):
+            vault.create(None)
+        assert not vault.is_open
+        vault.close()
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
@@ -63,7 +102,7 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     vault.write(shelf())
     path = tmp_path / "chats.vault"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    found = {one.title: one for one in Vault(tmp_path).open(PASSPHRASE)}
+    found = {one.title: one for one in reopened(vault).open(PASSPHRASE).chats}
     assert set(found) == {"Party", "Other"}
     party = found["Party"]
     assert (party.unread, party.reader, party.first_unread()) == (2, "Ben", 2)
@@ -89,7 +128,7 @@ def test_another_passphrase(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
     vault.write(shelf())
-    other = Vault(tmp_path)
+    other = reopened(vault)
     with pytest.raises(WrongPassphrase):
         other.open(PASSPHRASE + "!")
     assert not other.is_open
@@ -97,7 +136,10 @@ def test_another_passphrase(tmp_path: Path) -> None:
         other.open(None)
     with pytest.raises(UsageError, match="not open"):
         other.write([])
-    assert len(other.open(PASSPHRASE)) == 2
+    opened = other.open(PASSPHRASE)
+    assert len(opened.chats) == 2
+    other.hold(opened)
+    assert other.is_open
 
 
 @pytest.mark.parametrize("at", [0, 12, -1, -40])
@@ -110,7 +152,7 @@ def test_a_changed_byte(tmp_path: Path, at: int) -> None:
     data[at] ^= 1
     path.write_bytes(data)
     with pytest.raises((WrongPassphrase, VaultCorrupt)):
-        Vault(tmp_path).open(PASSPHRASE)
+        reopened(vault).open(PASSPHRASE)
     assert path.read_bytes() == data
 
 
@@ -138,20 +180,21 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     vault.write(shelf())
     with no_file_above(10), pytest.raises(DiskError):
         vault.write([])
-    assert len(Vault(tmp_path).open(PASSPHRASE)) == 2
+    assert len(reopened(vault).open(PASSPHRASE).chats) == 2
 
 
 def test_a_key_in_the_keyring(tmp_path: Path, ring: Ring) -> None:
     vault = Vault(tmp_path)
     vault.create(None)
     vault.write(shelf())
-    assert Vault(tmp_path).by_keyring
-    assert len(Vault(tmp_path).open(None)) == 2
+    other = reopened(vault)
+    assert other.by_keyring
+    assert len(other.open(None).chats) == 2
     (key,) = ring.held.values()
     assert bytes.fromhex(key) not in (tmp_path / "chats.vault").read_bytes()
     ring.held.clear()
     with pytest.raises(KeyringUnusable):
-        Vault(tmp_path).open(None)
+        other.open(None)
 
 
 def test_deleting_takes_the_key_with_it(tmp_path: Path, ring: Ring) -> None:
@@ -185,4 +228,4 @@ def test_no_keyring(tmp_path: Path, ring: Ring) -> None:
     assert not vault.exists
     assert not vault.is_open
     with pytest.raises(KeyringUnusable, match="keyring"):
-        Vault(tmp_path / "kept").open(None)
+        reopened(kept).open(None)

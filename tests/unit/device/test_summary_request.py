@@ -2,17 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from sottovoce.core.errors import SottovoceError, UsageError
+from sottovoce.core.errors import ConfigError, SottovoceError, UsageError
 from sottovoce.core.frames import FrameReader
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.chats import Chat, Message, chat_id
-from sottovoce.device.client import Client, Unread
+from sottovoce.device.client import Client, Unread, _Timer
 from sottovoce.device.http import TooMuchError
 from sottovoce.device.settings import ChatIsPrivate, NotEnabled, SettingsStore
 
@@ -113,3 +114,30 @@ def test_limits(tmp_path: Path) -> None:
     assert refused(client, chat("a", LIMITS.messages), chat("b", 1)) is TooMuchError
     assert refused(client, chat("a", text="x" * (LIMITS.message_text + 1))) is TooMuchError
     assert refused(client, chat("a", 20, text="x" * (LIMITS.message_text - 10))) is TooMuchError
+
+
+@pytest.mark.parametrize("no", ["off", "private", "damaged"])
+def test_a_no_that_comes_while_the_machine_is_verified(tmp_path: Path, no: str) -> None:
+    client, party = enabled(tmp_path), chat("Party")
+    job = client._summary_job([Unread(chat=party, count=3)], quick=False)
+    job.session = job.verified = cast("Any", object())
+    store = SettingsStore(tmp_path)
+    if no == "off":
+        store.disable()
+    elif no == "private":
+        # In another program, under the name that the file has there.
+        store.mark_private(chat_id("Renamed", party.messages), title="Renamed", now=2)
+    else:
+        (tmp_path / "settings.json").write_bytes(b"{")
+
+    async def read(*_: Any) -> AsyncGenerator[Any, None]:
+        pytest.fail("it was sent")
+        yield
+
+    async def answer() -> None:
+        async for _ in client._answer(job, _Timer(), read):
+            pass
+
+    with pytest.raises((NotEnabled, ChatIsPrivate, ConfigError)):
+        asyncio.run(answer())
+    assert not job.sent

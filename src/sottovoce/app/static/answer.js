@@ -6,17 +6,23 @@ const panel = document.getElementById("answer");
 const at = (id) => document.getElementById(id);
 let source = null;
 let running = false;
+let asking = false;
+let silent = false; // whether the app has stopped answering
 let open = null; // the line that is being written
 
 /** Ask for something, and show what comes. `body` says what; `feature` is "summary" or "rewrite". */
 export async function ask(feature, body) {
+  if (asking) return; // a second click before the first has its answer asks nothing
+  asking = true;
   await trying(async () => {
     const before = panel.dataset.asking;
     if (before) await post(`ask/${before}/close`).catch(() => {});
     const { id } = await post(`ask/${feature}`, body);
     show(id, feature);
     panel.scrollIntoView({ block: "nearest" });
+    panel.focus({ preventScroll: true });
   });
+  asking = false;
 }
 
 /** Show the answer with that id, from its beginning. */
@@ -33,13 +39,23 @@ export function show(id, feature) {
   run(true);
   doing("Looking for a machine that can prove what it runs \u2026");
   source = new EventSource(`${base}ask/${id}/events`);
-  source.onmessage = (message) => tell(JSON.parse(message.data));
+  source.onmessage = (message) => {
+    if (silent) doing("");
+    silent = false;
+    tell(JSON.parse(message.data));
+  };
+  source.onerror = () => {
+    if (!running) return;
+    silent = true;
+    doing("The app does not answer. Is it still running on the terminal?");
+    if (source.readyState === EventSource.CLOSED) run(false);
+  };
 }
 
 function run(now) {
   running = now;
   at("stop").hidden = !now;
-  panel.toggleAttribute("aria-busy", now);
+  at("lines").setAttribute("aria-busy", String(now));
 }
 
 function doing(text) {
@@ -79,7 +95,7 @@ function tell(event) {
       at("lines").append(make("h3", {}, `Part ${event.section + 1}: ${event.count} messages`));
       break;
     case "line":
-      line(event.for_reader ? "for-you" : event.kind, [make("b", {}, `${event.for_reader ? "For you, from " : ""}${event.sender}: `), event.text], event);
+      line(event.for_reader ? "for-you" : event.kind, [make("b", {}, event.for_reader ? "For you, from " : "", make("bdi", {}, event.sender), ": "), event.text], event);
       break;
     case "piece":
       open ??= line("headline", [make("span", {})], { messages: [] });
@@ -145,7 +161,8 @@ function cites(ids) {
   return ids.flatMap((id) => {
     const [number, plain] = id.includes(":") ? id.split(":") : ["", id];
     const chat = number ? chatsOf()[Number(number) - 1] : ""; // numbers of chats count from 1
-    const href = chat ? `${base}chats/${chat}#m${plain}` : `#m${plain}`;
+    const here = chat || document.querySelector("[data-chat]")?.dataset.chat;
+    const href = `${base}chats/${here}?first=${plain}#m${plain}`;
     return [" ", make("a", { class: "cite", href, "aria-label": `message ${plain}` }, plain)];
   });
 }

@@ -5,11 +5,20 @@ import { base, checkItems, make, post, trouble, trying } from "./page.js";
 
 const at = (id) => document.getElementById(id);
 
+const chat = document.querySelector("[data-chat]")?.dataset.chat;
+
+// A page that is made anew has what stood in the composer. The app remembers it, in memory: what a browser remembers is on the disk.
+async function keepDraft() {
+  if (at("draft")) await post(`chats/${chat}/draft`, { text: at("draft").value });
+}
+
 // Forms that change something: post what they hold, then show the page as it is now.
 for (const form of document.querySelectorAll("form[data-post]")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (form.dataset.sure && !confirm(form.dataset.sure)) return;
     trying(async () => {
+      await keepDraft();
       await post(form.dataset.post, Object.fromEntries(new FormData(form)));
       if (form.dataset.go !== undefined) location.href = base + form.dataset.go;
       else location.reload();
@@ -20,6 +29,7 @@ for (const form of document.querySelectorAll("form[data-post]")) {
 // Exports, chosen or dropped. Each is read by the app on this machine.
 async function add(files) {
   let last = null;
+  let all = true;
   const told = [];
   for (const file of files) {
     at("imported").textContent = `Reading ${file.name} \u2026`;
@@ -28,12 +38,15 @@ async function add(files) {
       told.push(`${last.title}: ${last.messages} messages`);
     } catch (error) {
       trouble({ what: `${file.name}: ${error.what}`, hint: error.hint });
-      told.push(`${file.name}: not added`);
+      told.push(`${file.name}: ${error.what}`);
+      all = false;
       if (error instanceof Error) throw error;
     }
   }
   at("imported").textContent = told.join("; ");
-  if (last) location.href = files.length === 1 ? `${base}chats/${last.id}` : base;
+  if (!last || !all) return; // what went wrong stays to be read
+  await trying(keepDraft);
+  location.href = files.length === 1 ? `${base}chats/${last.id}` : base;
 }
 at("files").addEventListener("change", (event) => add([...event.target.files]));
 for (const name of ["dragover", "drop", "dragleave"]) {
@@ -45,7 +58,6 @@ for (const name of ["dragover", "drop", "dragleave"]) {
 }
 
 // A chat.
-const chat = document.querySelector("[data-chat]")?.dataset.chat;
 at("summarise")?.addEventListener("click", () => ask("summary", { chats: [chat], quick: at("quick").checked }));
 at("several")?.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -76,6 +88,7 @@ at("copy")?.addEventListener("click", () => trying(async () => {
 }));
 for (const button of document.querySelectorAll(".from-here")) {
   button.addEventListener("click", () => trying(async () => {
+    await keepDraft();
     await post(`chats/${chat}/marker`, { message: button.dataset.from });
     location.hash = `m${button.dataset.from}`;
     location.reload();
@@ -83,9 +96,9 @@ for (const button of document.querySelectorAll(".from-here")) {
 }
 // Citations go to the message and its number is said.
 addEventListener("click", (event) => {
-  const cite = event.target.closest?.("a.cite[href^='#']");
-  const message = cite && at(cite.hash.slice(1));
-  if (!message) return;
+  const cite = event.target.closest?.("a.cite");
+  const message = cite && chat && cite.pathname.endsWith(`/chats/${chat}`) && at(cite.hash.slice(1));
+  if (!message) return; // the link leads to a page that has it
   event.preventDefault();
   message.scrollIntoView({ block: "center" });
   message.focus({ preventScroll: true });
@@ -93,6 +106,31 @@ addEventListener("click", (event) => {
   setTimeout(() => message.classList.remove("shown"), 2500);
 });
 if (at("messages") && !location.hash) (at("unread") ?? at("messages").lastElementChild)?.scrollIntoView({ block: "center" });
+
+// Messages by the arrow keys; the one that has the focus has a button, so that there are not hundreds of them on the way to what comes after.
+at("messages")?.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step || event.target.closest("button, input, a")) return;
+  const all = [...at("messages").querySelectorAll(".bubble")];
+  const now = all.indexOf(event.target.closest(".bubble"));
+  const next = now < 0 ? all.at(-1) : all[now + step];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+});
+at("messages")?.addEventListener("focusin", (event) => {
+  for (const one of at("messages").querySelectorAll(".from-here[tabindex='0']")) one.tabIndex = -1;
+  const button = event.target.closest(".bubble")?.querySelector(".from-here");
+  if (button) button.tabIndex = 0;
+});
+// Escape closes what was opened.
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const one of document.querySelectorAll(".menu[open], .pencil[open]")) {
+    one.open = false;
+    one.querySelector("summary").focus();
+  }
+});
 
 // A report, verified again from its evidence.
 at("verify")?.addEventListener("click", () => trying(async () => {
