@@ -165,7 +165,7 @@ class _Server:
         said = next(one["content"] for one in reversed(asked["messages"]) if one["role"] == "user")
         prompt = len(tokens_of(text))
         if said in {"unanswered", "mute"}:
-            time.sleep(60 if said == "mute" else 0)
+            time.sleep(600 if said == "mute" else 0)
             return False
         if refused := _refused(asked, said, prompt):
             _send(sock, http, refused[0], b"application/json", json.dumps(refused[1]).encode())
@@ -276,7 +276,7 @@ def _odd(prompt: int) -> dict[str, Sequence[bytes | float | None]]:
     whole = one + event(prompt, 2, " two") + event(prompt, 3, "", "stop") + _last(prompt)
     failed = _data(_error("EngineCore encountered an issue.", "InternalServerError", None, 500))
     return {
-        "hang": [one, 60.0],
+        "hang": [one, 600.0],
         "die": [one, None],
         "cut": [one],
         "no end": [one, _DONE],

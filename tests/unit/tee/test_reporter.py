@@ -50,7 +50,7 @@ def test_it_is_a_collector_itself(reporter: Reporter) -> None:
 def test_it_can_be_asked_without_waiting(reporter: Reporter) -> None:
     assert select.select([reporter], [], [], 0)[0] == []
     reporter.send_report(b"1" * 64)
-    assert select.select([reporter], [], [], 10)[0]
+    assert select.select([reporter], [], [], DEADLINE)[0]
     assert reporter.receive() == b"report " + b"1" * 64
     reporter.send_papers()
     assert reporter.receive() == PAPERS
