@@ -107,13 +107,17 @@ def test_writers_that_race_never_make_two_histories(settings: S3Settings) -> Non
     told: dict[int, bytes] = {}
     refused = []
     draw = random.Random(1)  # noqa: S311 - when to try again
+    opened = threading.Barrier(3)
 
     def write(name: int) -> None:
+        log: Sequencer | None = Sequencer(S3Store(settings), KEY, ORIGIN)
+        opened.wait()  # all three have the empty log, and two of them lose
         for number in range(3):
             entry = b"writer %d, entry %d" % (name, number)
             while True:
                 try:
-                    (index,) = Sequencer(S3Store(settings), KEY, ORIGIN).add([entry])
+                    used, log = log or Sequencer(S3Store(settings), KEY, ORIGIN), None
+                    (index,) = used.add([entry])
                 except (OtherWriterError, ConfigError):
                     refused.append(name)
                     time.sleep(draw.random() / 20)

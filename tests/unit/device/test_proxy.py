@@ -29,8 +29,6 @@ class Device:
 
     hangs = False
     """Whether the service stops speaking in the middle of its answer."""
-    padding = 0.0
-    """Seconds for which the session goes on after its answer."""
 
     def __init__(self, engine: Any = None, error: SottovoceError | None = None, after: int = 0) -> None:
         self.roles = Roles(engine or UnsafeScriptedEngineForTests(SAID))
@@ -38,6 +36,9 @@ class Device:
         self._error = error
         self._after = after
         self.ended = asyncio.Event()
+        self.padded = asyncio.Event()
+        """Until it is set, the session goes on after its answer."""
+        self.padded.set()
 
     async def complete(
         self, target: str, body: bytes = b"", *, method: str = "POST"
@@ -48,7 +49,7 @@ class Device:
         try:
             async for event in self._events(sent):
                 yield event
-            await asyncio.sleep(self.padding)
+            await self.padded.wait()
             yield Kept(report_id="ab" * 16)
         finally:
             self.ended.set()
@@ -213,7 +214,7 @@ def test_a_client_that_leaves_ends_its_session() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_padding_goes_on_when_the_program_has_its_answer(stream: bool) -> None:
     device = Device()
-    device.padding = 0.3
+    device.padded.clear()
 
     async def test(client: openai.AsyncOpenAI) -> None:
         if stream:
@@ -225,6 +226,9 @@ def test_padding_goes_on_when_the_program_has_its_answer(stream: bool) -> None:
             await client.chat.completions.create(model="scripted", messages=MESSAGES)
         assert not device.ended.is_set()
         await client.close()
+        await asyncio.sleep(0.1)  # for the proxy to see that the program has left
+        assert not device.ended.is_set()
+        device.padded.set()
 
     assert isinstance(with_openai(device, test)[-1], Kept)
 
