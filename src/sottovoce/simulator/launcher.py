@@ -33,7 +33,7 @@ from sottovoce.tee.collectors.simulated import ENDORSEMENTS, LENGTH, REPORT
 __all__ = ["Config", "read_bundle", "run", "write_bundle"]
 
 _STOP_AFTER: Final = 3.0
-_PAPERS_AFTER, _PAUSE = 30.0, 0.05
+_PAPERS_AFTER, _PAUSE = 180.0, 0.05
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
