@@ -221,6 +221,9 @@ class _Loop:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http:
             devices = [asyncio.ensure_future(self._device(http)) for _ in range(_DEVICES)]
             try:
+                # However slow the machine is, a token has counted before the first kill.
+                while not self._world.opened and not any(device.done() for device in devices):  # noqa: ASYNC110 - a counter tells nobody
+                    await asyncio.sleep(0.01)
                 for number in range(kills):
                     await self._kill(number)
                     after_kill()
