@@ -51,7 +51,7 @@ _LOOK: Final = 0.4
 _TICK, _WOUND = 0.1, 0.2
 """Seconds of the world's clock between two windings of the shared one, and for which it is wound."""
 _SLOW: Final = 0.25
-"""Seconds after which a request that is on its way stops the shared clock: outside, no request takes minutes of the day either."""
+"""Seconds after which a request, a refresh or a refill that is under way stops the shared clock: outside, none takes minutes of the day either."""
 _AFTER: Final = OHTTP_KEPT + 600
 """Seconds after the last grace at which a run ends: the last old key is gone."""
 _TEXT: Final = b"a request of the length of a short draft, in which nothing is secret. ".ljust(512, b".")
@@ -105,6 +105,10 @@ class Counts:
     first_refresh: int = 0
     last_refresh: int = 0
     """Seconds after the beginning of its day at which the first and the last device came for a directory, by the clock."""
+    refresh_from: int = 0
+    refresh_until: int = 0
+    """The same by the devices' own clocks, and however seldom they look: when the first one asked for it, and when one last looked and
+    stayed with the directory of the day before."""
     unopened: int = 0
     """Requests that the gateway could not open."""
     keys_read: int = 0
@@ -163,10 +167,16 @@ class _Device:
         self._lock = asyncio.Lock()
         self.waits_since = math.inf
         """Monotonic seconds at which it began to wait for an answer; infinite while it does not."""
+        self.looks_since = math.inf
+        """The same for what it does beside."""
         self.extra: Counter[int] = Counter()
         """Extra fetches by the epoch in which they were."""
         self.came: dict[int, float] = {}
         """When it first fetched the directory of an epoch as planned, unix seconds."""
+        self.asked: dict[int, int] = {}
+        """When it asked for that, by its own clock."""
+        self.stayed: dict[int, int] = {}
+        """When it last looked and stayed with the directory of an epoch, by its own clock."""
 
     def close(self) -> None:
         self._wallet.close()
@@ -176,7 +186,8 @@ class _Device:
 
     async def _directory(self, *, fresh: bool = False) -> tuple[VerifiedDirectory, bool]:
         async with self._lock:
-            directory, fetched = await self._source.get(int(self._now()), fresh=fresh)
+            looked = int(self._now())
+            directory, fetched = await self._source.get(looked, fresh=fresh)
         counts, now = self._run.counts, self._run.clock()
         if fresh:
             counts.extra_fetches += 1
@@ -185,6 +196,9 @@ class _Device:
         elif fetched:
             counts.planned_fetches += 1
             self.came.setdefault(directory.directory.epoch, now)
+            self.asked.setdefault(directory.directory.epoch, looked)
+        else:
+            self.stayed[directory.directory.epoch] = looked
         return directory, fetched
 
     async def look(self) -> None:
@@ -207,11 +221,13 @@ class _Device:
     async def keep(self) -> None:
         """Look again and again."""
         while not self._run.ends.is_set():
+            self.looks_since = time.monotonic()
             try:
                 await self.look()
             except SottovoceError as error:
                 self._run.counts.failed_beside += 1
                 self._run.counts.add_failure(f"beside: {error.code}")
+            self.looks_since = math.inf
             await asyncio.sleep(_LOOK)
 
     async def ask(self) -> None:
@@ -327,22 +343,22 @@ class _Run:
         while (left := moment - self.clock()) > 0:
             near = any(day - 2 * 3600 <= self.clock() <= day + GRACE + _AFTER for day in self._days)
             speed = pace.around if near else pace.between
-            slow = time.monotonic() - min(one.waits_since for one in self._devices) > _SLOW
+            since = min(min(one.waits_since, one.looks_since) for one in self._devices)
+            slow = time.monotonic() - since > _SLOW
             self.clock.run(speed, 0.0 if slow else min(_WOUND, left / speed))
             await asyncio.sleep(_TICK)
 
     def finish(self, devices: list[_Device], events: Mapping[str, int]) -> None:
         """Put the counts together."""
         counts = self.counts
-        came = [
-            one.came[day // EPOCH_SECONDS] - day
-            for one in devices
-            for day in self._days
-            if day // EPOCH_SECONDS in one.came
-        ]
+        begun = [(one, day, day // EPOCH_SECONDS) for one in devices for day in self._days]
+        came = [one.came[epoch] - day for one, day, epoch in begun if epoch in one.came]
+        asked = [one.asked[epoch] - day for one, day, epoch in begun if epoch in one.asked]
+        stayed = [one.stayed[epoch - 1] - day for one, day, epoch in begun if epoch - 1 in one.stayed]
         counts.most_extra_fetches = max((max(one.extra.values(), default=0) for one in devices), default=0)
         if came:
             counts.first_refresh, counts.last_refresh = round(min(came)), round(max(came))
+            counts.refresh_from, counts.refresh_until = min(asked), max(stayed)
         counts.longest_wait, counts.median_wait = _longest_and_median(self._waits[True])
         counts.longest_wait_between, counts.median_wait_between = _longest_and_median(self._waits[False])
         counts.unopened = events["unopened"]
