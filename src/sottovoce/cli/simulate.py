@@ -19,8 +19,8 @@ __all__ = ["simulate"]
 
 _PROMISED_FOR: Final = 10_000
 _SIMULATED: Final = (
-    "SIMULATED POPULATION: made-up people, in simulated time, without a network. What decides is the device's own code: "
-    "the wallet's schedule, the draw of hosts, the framing."
+    "SIMULATED POPULATION: made-up people, in simulated time, without a network. What decides is the project's own code: "
+    "the wallet's schedule, the draw of hosts, the framing, the classes of answers."
 )
 _BEHAVIOURS: Final = (
     "ours: the device as it is. before: its wallet until decision record 18. naive: fetches when empty, spends at once, "

@@ -35,6 +35,8 @@ _OUTAGES: Final = 0.6
 _LONGEST_OUTAGE: Final = 30 * _HOUR
 _ABSENCES: Final = 0.0015
 """A day: the phone is off for one to three days."""
+_UNWRITTEN: Final = (3, 4), 0.5
+"""Regions, and the share of their people, of a language in which the model makes no headline and no suggestion (Hindi, Indonesian)."""
 _LOOKS_AT_ONCE: Final = 0.5
 """Share of wishes during an outage that come true within minutes of its end."""
 
@@ -86,6 +88,7 @@ class Person:
         wishes: unix seconds at which something is asked for, in order; the device is on then.
         messages, message_bytes: medians of what this person summarises.
         rewrites: share of requests that are drafts to rewrite.
+        written: whether it is in a language in which the model writes.
         skew: seconds that the device's clock is ahead.
         pace: median milliseconds between the gateway's answer and the device's second trip: its network and processor.
     """
@@ -97,16 +100,18 @@ class Person:
     messages: float
     message_bytes: float
     rewrites: float
+    written: bool
     skew: float
     pace: float
 
 
 def people(settings: Settings, rng: np.random.Generator) -> list[Person]:
     """The whole population."""
-    return [_person(settings, rng) for _ in range(settings.devices)]
+    languages = rng.spawn(1)[0]
+    return [_person(settings, rng, languages) for _ in range(settings.devices)]
 
 
-def _person(settings: Settings, rng: np.random.Generator) -> Person:
+def _person(settings: Settings, rng: np.random.Generator, languages: np.random.Generator) -> Person:
     region = int(rng.choice(len(_REGIONS), p=[share for _, share in _REGIONS]))
     midnight = (rng.normal(0, 1.5) - _REGIONS[region][0]) * _HOUR
     """Seconds after UTC's midnight at which this person's day begins."""
@@ -119,6 +124,7 @@ def _person(settings: Settings, rng: np.random.Generator) -> Person:
         messages=float(rng.lognormal(np.log(25), 0.7)),
         message_bytes=float(rng.lognormal(np.log(170), 0.25)),
         rewrites=float(rng.beta(2, 5)),
+        written=not (languages.random() < _UNWRITTEN[1] and region in _UNWRITTEN[0]),
         # Nearly all clocks follow network time; a few are set by hand.
         skew=float(rng.normal(0, 0.3) if rng.random() < 0.98 else np.clip(rng.normal(0, 60), -280, 280)),  # noqa: PLR2004
         pace=float(rng.lognormal(np.log(80), 0.5)),

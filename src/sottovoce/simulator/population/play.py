@@ -2,7 +2,6 @@
 
 import heapq
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -10,12 +9,12 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.core.frames import encode_message
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.directory import draw_candidates
 from sottovoce.device.ohttp_client import coarse_date
 from sottovoce.device.schedule import Schedule
 from sottovoce.device.session import Request
+from sottovoce.simulator.population.answers import answer_class, rewrite_seconds, summary_seconds
 from sottovoce.simulator.population.people import Person, Settings, people
 from sottovoce.simulator.population.wallets import Naive, Scheduled, SimulatedWallet
 from sottovoce.tlog.entries import Host
@@ -96,7 +95,9 @@ def play(settings: Settings, behaviour: Behaviour) -> Logs:
     rng = np.random.default_rng(settings.seed)
     crowd = people(settings, rng)
     draws = Draws(settings.seed)
-    sender = _Sender(behaviour=behaviour, listed=hosts(settings.hosts), draws=draws, rng=rng)
+    sender = _Sender(
+        behaviour=behaviour, listed=hosts(settings.hosts), draws=draws, rng=rng, cvm=rng.spawn(1)[0]
+    )
     refills, rows, moved, refused = [], [], 0, 0
     for number, person in enumerate(crowd):
         wallet = _wallet(behaviour, person.zone, draws)
@@ -164,27 +165,35 @@ class _Sender:
     listed: tuple[Host, ...]
     draws: Draws
     rng: np.random.Generator
+    cvm: np.random.Generator
+    """For what chance does in the CVM."""
 
     def sessions(self, number: int, person: Person, spent: list[int]) -> Integers:
         """One row a session: account, time, and the features."""
         rows = np.empty((len(spent), 2 + len(FEATURES)), dtype=np.int64)
         rows[:, 0], rows[:, 1] = number, spent
-        bodies, answers = self._lengths(person, len(spent))
-        if self.behaviour != "naive":
-            bodies, answers = map(_request_class, bodies), map(_answer_class, answers)
-        rows[:, 2], rows[:, 3] = list(bodies), list(answers)
+        bodies, answers = self._sizes(person, len(spent))
+        rows[:, 2], rows[:, 3] = bodies, answers
         rows[:, 4] = self._dates(person, spent)
         rows[:, 5] = np.floor(4 * np.log2(self.rng.lognormal(np.log(person.pace), 0.3, len(spent))))
         rows[:, 6] = self._candidates(len(spent))
         return rows
 
-    def _lengths(self, person: Person, count: int) -> tuple[Iterable[int], Iterable[int]]:
-        """Bytes of bodies and answers: of rewrites, or of summaries that grow with what there is to say."""
+    def _sizes(self, person: Person, count: int) -> tuple[list[int], list[int]]:
+        """What shows of the lengths of requests and answers: of rewrites, or of summaries that grow with what there is to say."""
         rewrites = self.rng.random(count) < person.rewrites
         texts = self.rng.lognormal(np.log(person.messages), 0.8, count).clip(1, LIMITS.messages)
-        bodies = np.where(rewrites, self.rng.lognormal(np.log(120), 0.6, count), texts * person.message_bytes)
-        answers = np.where(rewrites, self.rng.lognormal(np.log(700), 0.3, count), 500 + 60 * np.sqrt(texts))
-        return _stepped(bodies, LIMITS.request), _stepped(answers, LIMITS.answer)
+        drafts = self.rng.lognormal(np.log(120), 0.6, count)
+        bodies = _stepped(np.where(rewrites, drafts, texts * person.message_bytes), LIMITS.request)
+        suggestions = self.rng.lognormal(np.log(700), 0.3, count)
+        if self.behaviour == "naive":
+            return bodies, _stepped(np.where(rewrites, suggestions, 500 + 60 * np.sqrt(texts)), LIMITS.answer)
+        seconds = np.where(
+            rewrites,
+            rewrite_seconds(drafts, self.cvm, written=person.written),
+            summary_seconds(texts.astype(np.int64), self.cvm, written=person.written),
+        )
+        return [_request_class(length) for length in bodies], [answer_class(taken) for taken in seconds]
 
     def _dates(self, person: Person, spent: list[int]) -> list[int]:
         """How far the date that a device sends is from the gateway's: minutes, or a naive device's seconds."""
@@ -215,8 +224,3 @@ def _stepped(lengths: NDArray[np.float64], most: int) -> list[int]:
 def _request_class(length: int) -> int:
     """All that shows of a request: the device's own framing."""
     return Request("/v1/summaries", bytes(length)).size_class
-
-
-@lru_cache(maxsize=4096)
-def _answer_class(length: int) -> int:
-    return len(encode_message(bytes(length)))

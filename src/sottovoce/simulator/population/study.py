@@ -168,7 +168,8 @@ def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
         for number in range(1, _MORE + 1)
     )
     rng = np.random.default_rng(settings.seed)
-    linker = Linker(play(own, behaviour), rng)
+    learnt = play(own, behaviour)
+    linker = Linker(learnt, rng)
     return _Played(
         sessions=len(logs.times),
         refills=sum(len(times) for times in logs.refills),
@@ -176,7 +177,7 @@ def _attacked(settings: Settings, behaviour: Behaviour) -> _Played:
         moved=logs.moved,
         refused=logs.refused,
         linking=link(logs, linker, rng, named=_NAMED, piles=_PILES, more=more),
-        telling=tell(logs, rng, named=_NAMED),
+        telling=tell(logs, learnt, rng, named=_NAMED),
     )
 
 

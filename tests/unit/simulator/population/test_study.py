@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sottovoce.core.errors import UsageError
+from sottovoce.core.frames import stream_class
 from sottovoce.simulator.population.linking import Linker, Linking, link
 from sottovoce.simulator.population.people import Settings
 from sottovoce.simulator.population.play import FEATURES, Behaviour, Logs, play
@@ -31,7 +32,7 @@ def linked(behaviour: Behaviour) -> Linking:
 
 @cache
 def told(behaviour: Behaviour) -> Telling:
-    return tell(played(behaviour), np.random.default_rng(1), named=200)
+    return tell(played(behaviour), played(behaviour, other=True), np.random.default_rng(1), named=200)
 
 
 def test_the_measure_sees_a_wallet_that_fetches_for_use() -> None:
@@ -88,6 +89,17 @@ def test_the_measure_sees_candidates_that_stay_the_same() -> None:
     assert told("ours").named.value < 0.1
 
 
+def test_what_says_nothing_does_not_drown_what_does() -> None:
+    """Of 380 pairs of candidates hardly one comes twice: each that does would seem to name its sender."""
+    ours = told("ours")
+    assert ours.exponents["candidates"] < 0.1 < ours.exponents["pace"]
+    assert ours.of_two.value > max(alone.value for alone in ours.by_feature.values())
+
+
+def test_the_measure_sees_how_long_answers_take() -> None:
+    assert told("ours").by_feature["answer size"].low > 0.1
+
+
 def test_what_the_gateway_sees_is_what_the_devices_code_makes() -> None:
     ours, naive = played("ours"), played("naive")
     sizes = ours.sent[:, FEATURES.index("request size")]
@@ -95,6 +107,9 @@ def test_what_the_gateway_sees_is_what_the_devices_code_makes() -> None:
     assert sizes.min() == 4096
     assert told("ours").values["request size"] < 110 < told("naive").values["request size"]
     assert set(np.unique(naive.sent[:, FEATURES.index("request size")] % 512)) != {0}
+    classes = set(np.unique(ours.sent[:, FEATURES.index("answer size")]).tolist())
+    assert {stream_class(size) for size in classes} == classes
+    assert 4 <= len(classes) == told("ours").values["answer size"] < told("naive").values["answer size"]
 
 
 def test_refills_do_not_follow_what_is_spent() -> None:
