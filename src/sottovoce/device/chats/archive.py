@@ -14,6 +14,9 @@ MAX_CHAT: Final = 64 * 1024 * 1024
 """Bytes of text: about a million messages."""
 _MAX_MEMBERS: Final = 50_000
 """Exports stop at 10,000 messages when they have media."""
+_MAX_DIRECTORY: Final = 16 * 1024 * 1024
+"""Bytes: more than 300 for each of so many members."""
+_ENTRY: Final = b"PK\x01\x02"
 _SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _ENCRYPTED: Final = 0x1
 _COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -46,16 +49,48 @@ def read_text_member(file: IO[bytes]) -> tuple[str, bytes]:
         ChatTooLarge: too many members, or a chat of more than `MAX_CHAT` bytes.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        guarded = _Guarded(file)
+        with zipfile.ZipFile(guarded) as archive:
+            guarded.listing = False
             member = _find(archive.infolist())
             return member.filename.rpartition("/")[2], _read(archive, member)
     except _HOSTILE:
         raise BadArchive("the zip file is damaged", hint="export the chat again") from None
 
 
+class _Guarded:
+    """A zip file whose directory is refused before `zipfile` makes an object of each entry.
+
+    `zipfile` goes by the directory's size. The number of entries that the archive states beside it can be wrong, by
+    malice or because it has 16 bits; so the entries themselves are counted, in what `zipfile` reads.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.listing = True
+
+    def read(self, size: int = -1) -> bytes:
+        """What the file has next.
+
+        Raises:
+            ChatTooLarge: it is a directory that is too large.
+        """
+        if not self.listing:
+            return self._file.read(size)
+        if size > _MAX_DIRECTORY:
+            raise _too_many()
+        data = self._file.read(size)
+        if data.count(_ENTRY) > _MAX_MEMBERS:
+            raise _too_many()
+        return data
+
+
+def _too_many() -> ChatTooLarge:
+    return ChatTooLarge("the zip file holds too many files", hint="export the chat without media")
+
+
 def _find(members: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    if len(members) > _MAX_MEMBERS:
-        raise ChatTooLarge("the zip file holds too many files", hint="export the chat without media")
     if any(_points_outside(member.filename) for member in members):
         raise BadArchive("the zip file holds names that no export has", hint="is it an export of a chat?")
     texts = [member for member in members if _is_text(member.filename)]

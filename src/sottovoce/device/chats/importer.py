@@ -8,7 +8,7 @@ shape the first one sets. 4. Decide the order of the dates for the whole file. 5
 import codecs
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -175,10 +175,11 @@ def _date(drafts: Iterable[_Draft], reader: DateReader) -> tuple[list[tuple[_Dra
 def _split_senders(drafts: Sequence[_Draft]) -> None:
     for draft in drafts:
         draft.sender, draft.text = _split(draft.rest)
-    for name in _names_with_colons(drafts):
-        for draft in drafts:
-            _join_name(draft, name)
+    names = _names_with_colons(drafts)
     for draft in drafts:
+        # A line that begins with such a name has been split at the name's first colon, so it can be no other.
+        if name := names.get(draft.sender):
+            _join_name(draft, name)
         draft.text = "\n".join([draft.text, *draft.more]) if draft.more else draft.text
         draft.sender = _plain_name(draft.sender)
 
@@ -195,15 +196,17 @@ def _split(rest: str) -> tuple[str, str]:
     return sender, text
 
 
-def _names_with_colons(drafts: Iterable[_Draft]) -> Iterator[str]:
-    """Names such as "Anna: work", known by what follows "Anna: " being the same every time."""
+def _names_with_colons(drafts: Iterable[_Draft]) -> dict[str, str]:
+    """Names such as "Anna: work" by their first part, known by what follows "Anna: " being the same every time."""
     by_sender: dict[str, list[str]] = defaultdict(list)
     for draft in drafts:
         by_sender[draft.sender].append(draft.text)
+    names: dict[str, str] = {}
     for sender, texts in by_sender.items():
         second = next((text.partition(": ")[0] for text in texts if ": " in text), "")
         if sender and 0 < len(second) <= _MAX_SENDER and _all_begin_with(texts, second):
-            yield f"{sender}: {second}"
+            names[sender] = f"{sender}: {second}"
+    return names
 
 
 def _all_begin_with(texts: Sequence[str], second: str) -> bool:

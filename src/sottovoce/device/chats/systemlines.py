@@ -111,10 +111,12 @@ _ATTACHED_ANDROID: Final = re.compile(
     re.IGNORECASE,
 )
 
+# Each run of spaces is gone through once, from where it begins: three parts that could share one out between them
+# would take the length of the text cubed.
 _PLACE: Final = re.compile(
     r"(?:live location|location|live-standort|standort|ubicación(?: en tiempo real)?|localização(?: em tempo real)?"
-    r"|localisation|position|posizione|लाइव लोकेशन|लोकेशन|स्थान|lokasi)\s?:\s*(?P<place>[^\n]*?)"
-    r"(?:\s?\((?P<address>[^()\n]*)\))?:?\s*https://(?:www\.)?(?:maps\.google\.com|maps\.apple\.com|foursquare\.com)/\S*",
+    r"|localisation|position|posizione|लाइव लोकेशन|लोकेशन|स्थान|lokasi)\s?:\s*+(?P<place>[^\n]*?)"
+    r"(?:\s?\((?P<address>[^()\n]*+)\):?\s*+|:\s*+|(?:(?<!\s)\s++)?+)https://(?:www\.)?(?:maps\.google\.com|maps\.apple\.com|foursquare\.com)/\S*",
     re.IGNORECASE,
 )
 
@@ -221,7 +223,8 @@ def is_omitted(text: str) -> bool:
 
 def ends_with_omitted(text: str) -> str | None:
     """The caption (or document's name) before a mark of omitted media, or None where there is no such mark."""
-    match = _ENDS_WITH_OMITTED.search(text) if LRM in text else None
+    # It is short and stands at the end.
+    match = _ENDS_WITH_OMITTED.search(text, max(0, len(text) - _LONGEST)) if LRM in text else None
     return text[: match.start()] if match else None
 
 

@@ -14,7 +14,8 @@ _PREFIX: Final = re.compile(
     ") +",
     re.IGNORECASE,
 )
-_SUFFIX_HINDI: Final = re.compile(r" +के साथ (?:WhatsApp|व्हाट्सएप) (?:चैट|बातचीत)$", re.IGNORECASE)
+# It begins where a run of spaces does: begun at each of them, a long run would take its length squared.
+_SUFFIX_HINDI: Final = re.compile(r"(?<! ) +के साथ (?:WhatsApp|व्हाट्सएप) (?:चैट|बातचीत)$", re.IGNORECASE)
 _COPY: Final = re.compile(r" ?\(\d{1,3}\)$")
 _UNTITLED: Final = frozenset({"", "_chat", "chat", "whatsapp chat"})
 _NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

@@ -51,6 +51,22 @@ def test_what_happens_to_someone_with_a_colon_in_the_name() -> None:
     ]
 
 
+def test_many_names_with_colons_in_one_chat() -> None:
+    names = ["Anna: work", "Anna:: x", "work: Anna", "x: x", "Cy:: Anna: work"]
+    texts = ["hi", "note: milk", "work: Anna: so", "x:", "left"]
+    talk = [(name, text) for text in texts for name in names]
+    plain = [("Ben", "Anna: work: so"), ("Ben", "ok"), ("Ben", "Anna: work: no"), ("Dee", "x: x: x")]
+    events = [("", "work: Anna left"), ("", "Anna: work added Ben")]
+    wanted = [
+        # Only the first colon of a name is known to belong to it; the second one to its text.
+        ("Cy:: Anna", f"work: {text}") if name == "Cy:: Anna: work" else (name, text)
+        for name, text in [*talk, *plain, *events]
+    ]
+    written = [f"{name}: {text}" if name else text for name, text in [*talk, *plain, *events]]
+    assert senders(*written) == wanted
+    assert senders(*reversed(written)) == wanted[::-1]
+
+
 def test_a_colon_in_some_texts_is_no_name() -> None:
     assert senders("Anna: work: hi", "Anna: work: when?", "Anna: now") == [
         ("Anna", "work: hi"),
