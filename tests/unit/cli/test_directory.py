@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from sottovoce.cli.exits import exit_code
 from sottovoce.cli.main import Context
 from sottovoce.core.errors import ConfigError, SottovoceError
 from sottovoce.core.events import EventLog
-from sottovoce.core.tokens import EPOCH_SECONDS, epoch_at
+from sottovoce.core.tokens import EPOCH_SECONDS
 from sottovoce.device.directory import accept
 from sottovoce.device.environment import Environment
 from sottovoce.edge import gateway, issuer
@@ -26,7 +26,8 @@ from sottovoce.tlog.directoryfiles import HISTORY, note_name, proof_name
 from sottovoce.tlog.note import SigningKey
 from unit.cli.test_log import ORIGIN, SECRET, Party, served
 
-TODAY = epoch_at(int(time.time()))
+TODAY = 20_000
+NOW = TODAY * EPOCH_SECONDS + EPOCH_SECONDS // 2
 ROLES = ("orchestrator", "predictor", "guard")
 CHANGES = f"""
 issuer = "i"
@@ -44,12 +45,17 @@ quorum = 1
 )
 
 
+def clock() -> float:
+    """Everybody's: no day changes while a test is under way."""
+    return NOW
+
+
 class Operator:
     """Everybody who works for the operator, each with a folder; and the parties that run."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
-        self.party = Party(folder)
+        self.party = Party(folder, clock)
         for name in ("issuer-keys", "gateway-keys", "mirror", "second-mirror"):
             (folder / name).mkdir()
         self.key = folder / "directory.key"
@@ -66,12 +72,12 @@ class Operator:
                 environment="test", service="s", issuer_name="i", router="http://127.0.0.1:1",
                 spent=str(folder / "spent"), keys=str(folder / "gateway-keys"),
             ),
-            log=EventLog(lambda _: None),
+            log=EventLog(lambda _: None), clock=clock,
         )  # fmt: skip
         self.gateway = stack.enter_context(served(lambda: self.gateway_app))
         config = issuer.Config(database=str(folder / "accounts"), folder=str(folder / "issuer-keys"), quota=9)
         self.issuer = stack.enter_context(
-            served(lambda: issuer.create_app(config, log=EventLog(lambda _: None)))
+            served(lambda: issuer.create_app(config, log=EventLog(lambda _: None), clock=clock))
         )
         self.changes = folder / "changes.toml"
         self.changes.write_text(CHANGES)
@@ -139,7 +145,8 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> Iterator[Operator]:
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
+    monkeypatch.setattr("sottovoce.cli.directory.time", SimpleNamespace(time=clock))
     with ExitStack() as stack:
         yield Operator(tmp_path, stack)
 
@@ -156,7 +163,7 @@ def accepted(operator: Operator, mirror: str, epoch: int, now: int) -> None:
 
 
 def test_two_days_of_an_operator(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:
-    note, now = operator.first(), int(time.time())
+    note = operator.first()
     with pytest.raises(ConfigError, match="has a directory of a day before"):
         operator.publish(note)
     # Nothing that it names is in the log yet.
@@ -173,10 +180,8 @@ def test_two_days_of_an_operator(operator: Operator, capsys: pytest.CaptureFixtu
     again = operator.publish(signed)
     assert f"The directory of epoch {TODAY + 1} is at" in again.output
     for mirror in ("mirror", "second-mirror"):
-        accepted(operator, mirror, TODAY, now)
-        accepted(
-            operator, mirror, TODAY + 1, (TODAY + 1) * EPOCH_SECONDS - 3600 if now % 86400 < 82000 else now
-        )
+        accepted(operator, mirror, TODAY, NOW)
+        accepted(operator, mirror, TODAY + 1, (TODAY + 1) * EPOCH_SECONDS - 3600)
     refreshed = operator.run("refresh", *operator.mirrors, "--log", operator.log)
     assert refreshed.output.count(f"for epochs {TODAY}, {TODAY + 1}.") == 2
     shown = operator.run("show", signed, "--current", note)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +69,9 @@ def served(make: Callable[[], Any]) -> Iterator[str]:
 class Party:
     """The log's operator, its two publishers, a witness, and a device that pins them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
+        self.clock = clock
         self.home = folder / "home"
         self.home.mkdir()
         self.key = SigningKey.generate(ORIGIN)
@@ -134,7 +136,7 @@ class Party:
             state=str(self.folder / "state"),
             logs=[str(self.key.verifier)],
         )
-        return witness.create_app(config, log=EventLog(lambda _: None))
+        return witness.create_app(config, log=EventLog(lambda _: None), clock=self.clock)
 
 
 @pytest.fixture
