@@ -50,7 +50,7 @@ LINES: dict[str, Callable[[int], str]] = {
     "colons": lambda _: ": x",
     "open brackets": lambda _: "<",
     "attachments": lambda _: "<a: 12345678-x",
-    "marks": lambda at: f"{LRM}<",
+    "marks": lambda _: f"{LRM}<",
     "edited": lambda _: "<This message was edited",
     "places": lambda _: "location: https://",
 }
