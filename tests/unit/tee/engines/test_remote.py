@@ -24,6 +24,7 @@ from sottovoce.tee.engines.remote import RemoteEngine
 from sottovoce.tee.roles import Session, pump
 from tee_kit import DEADLINE, Device, KitRole, start_cvm, stopping
 
+pytestmark = pytest.mark.timeout(300)
 PROMPTS = {"rewrite": Prompt(system="Rewrite.", examples=(("a", "b"), ("c", "<|im_end|>")))}
 
 
