@@ -66,10 +66,17 @@ class AttestedTransport(httpx2.AsyncBaseTransport):
         raise httpx2.ReadError("the session ended without an answer", request=request)
 
     async def aclose(self) -> None:
-        """Let the sessions of answers that are whole end."""
-        if self._ending:
-            for late in (await asyncio.wait(self._ending, timeout=_CLOSE))[1]:
+        """Let the sessions of answers that are whole end; those that take too long are over, too, when this returns."""
+        ending = set(self._ending)
+        if not ending:
+            return
+        try:
+            await asyncio.wait(ending, timeout=_CLOSE)
+        finally:
+            for late in ending:
                 late.cancel()
+            # A cancelled session still ends its request and keeps its report: the client may be closed next.
+            await asyncio.wait(ending)
 
 
 class _Answer(httpx2.AsyncByteStream):
