@@ -18,7 +18,7 @@ from browser.conftest import chromium
 from e2e.conftest import CHATS, Device
 from sottovoce.device.reports import ReportStore
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 _WATCHED = """
 import sys
@@ -82,7 +82,7 @@ def test_a_summary_and_a_draft_through_every_party(device: Device, tmp_path: Pat
         with page.expect_navigation():
             page.set_input_files("#files", str(CHATS / "book-club.txt"))
         page.get_by_role("button", name="Summarise privately").click()
-        expect(page.locator("#report")).to_have_attribute("href", re.compile("reports"))
+        expect(page.locator("#report")).to_have_attribute("href", re.compile("reports"), timeout=200_000)
         quotes = page.locator("#lines .line:not(.headline)")
         if pictures := os.environ.get("SOTTOVOCE_SCREENSHOTS"):
             page.locator("#messages").evaluate("one => one.querySelector('#unread').scrollIntoView()")
@@ -102,8 +102,8 @@ def test_a_summary_and_a_draft_through_every_party(device: Device, tmp_path: Pat
         page.get_by_label("Help with the wording").click()
         page.get_by_label("Professional").check()
         page.get_by_role("button", name="Suggest").click()
-        expect(page.locator(".suggestion").first).to_be_visible()
-        expect(page.locator("#report")).to_have_attribute("href", re.compile("reports"))
+        expect(page.locator(".suggestion").first).to_be_visible(timeout=200_000)
+        expect(page.locator("#report")).to_have_attribute("href", re.compile("reports"), timeout=200_000)
         with page.expect_navigation():
             page.locator("#report").click()
         page.get_by_role("button", name="Verify again").click()
