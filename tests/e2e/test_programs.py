@@ -48,13 +48,13 @@ def test_a_client_install_alone(device: Device, tmp_path: Path) -> None:
     place = tmp_path / "venv"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, place], check=True, timeout=100)
     python = place / "bin" / "python"
-    # The locked versions, which `make setup` has fetched, and not the newest of the day.
+    # The locked versions, and not the newest of the day.
     locked = tmp_path / "locked.txt"
     export = ["export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--output-file", str(locked)]
     install = ["pip", "install", "--quiet", "--no-deps", "--python", str(python)]
     for words in (
         export,
-        [*install, "--offline", "--requirements", str(locked)],
+        [*install, "--requirements", str(locked)],
         [*install, str(ROOT)],
         ["pip", "check", "--quiet", "--python", str(python)],
     ):
