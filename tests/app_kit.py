@@ -15,7 +15,8 @@ from urllib.parse import quote
 from asgi import Answer, fetch
 from pins import pins
 from sottovoce.app.access import Access, Gate
-from sottovoce.app.application import App, create_app
+from sottovoce.app.application import create_app
+from sottovoce.app.desk import Desk
 from sottovoce.app.serving import serving
 from sottovoce.attest.verdict import Check, Rule, Status, Verdict
 from sottovoce.device import client as device_client
@@ -137,7 +138,7 @@ class Browser:
         self.home = home
         self.client = Scripted(home)
         self.access = Access()
-        self.app = App(home, self.client)
+        self.app = Desk(home, self.client, self.access.base)
         self.gate: Gate = create_app(self.app, self.access)
         self._cookie = ""
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -131,6 +132,32 @@ def without(world: World, *names: str) -> Iterator[None]:
     finally:
         for name in names:
             world.restart(name)
+
+
+@contextlib.contextmanager
+def serving(words: list[str], variables: Mapping[str, str], until: str) -> Iterator[re.Match[str]]:
+    """A command that prints something and serves until it is interrupted; gives what it printed that fits `until`."""
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=dict(variables) | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            printed = ""
+            while (found := re.search(until, printed)) is None:
+                line = process.stdout.readline()
+                assert line, printed
+                printed += line
+            yield found
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            assert process.wait(60) == 130, rest
+            assert "Traceback" not in rest
 
 
 @contextlib.contextmanager

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import chromium
-from e2e.conftest import CHATS, Device
+from e2e.conftest import CHATS, Device, serving
 from sottovoce.device.reports import ReportStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -39,27 +37,9 @@ main()
 def app(device: Device, connections: Path) -> Iterator[str]:
     """The app of `device`; gives the link that it printed."""
     words = [sys.executable, "-P", "-c", _WATCHED, str(connections), "--home", str(device.home), "app"]
-    with subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=dict(device.variables) | {"PYTHONUNBUFFERED": "1"},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            printed = ""
-            while (found := re.search(r"http://127\.0\.0\.1:\d+/\S+token=\S+", printed)) is None:
-                line = process.stdout.readline()
-                assert line, printed
-                printed += line
-            yield found.group()
-        finally:
-            process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
-            assert process.wait(60) == 130, rest
-            assert "Traceback" not in rest
+    link = r"http://127\.0\.0\.1:\d+/\S+token=\S+"
+    with serving(words, device.variables, link) as found:
+        yield found.group()
 
 
 def allowed(device: Device) -> set[str]:

@@ -1,15 +1,12 @@
 """`sottovoce proxy` as a person starts it, with the real `openai` client in front and every party behind it."""
 
-import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import openai
 import pytest
 
-from e2e.conftest import Device
+from e2e.conftest import Device, serving
 from sottovoce.device.reports import ReportStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -19,30 +16,13 @@ ASK: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "con
 @contextmanager
 def proxy(device: Device) -> Iterator[openai.OpenAI]:
     """The proxy of `device`, and a client that was told what it printed."""
-    with subprocess.Popen(
-        device.command("proxy", "--port", "0"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=dict(device.variables) | {"PYTHONUNBUFFERED": "1"},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            printed = ""
-            while "OPENAI_API_KEY=" not in printed:
-                line = process.stdout.readline()
-                assert line, printed
-                printed += line
-            found = dict(re.findall(r"export (\w+)=(\S+)", printed))
-            assert "SIMULATED" in printed
-            with openai.OpenAI(
-                base_url=found["OPENAI_BASE_URL"], api_key=found["OPENAI_API_KEY"], max_retries=0
-            ) as client:
-                yield client
-        finally:
-            process.send_signal(signal.SIGINT)
-            rest = process.stdout.read()
-            assert process.wait(20) == 130, rest
+    words = device.command("proxy", "--port", "0")
+    told = r"SIMULATED[\s\S]*export OPENAI_BASE_URL=(\S+)\s+export OPENAI_API_KEY=(\S+)"
+    with (
+        serving(words, device.variables, told) as found,
+        openai.OpenAI(base_url=found.group(1), api_key=found.group(2), max_retries=0) as client,
+    ):
+        yield client
 
 
 def test_a_conversation_through_every_party(device: Device) -> None:

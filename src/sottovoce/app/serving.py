@@ -1,6 +1,7 @@
 """Serves the app on loopback until it is stopped."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,12 +13,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sottovoce.app.access import Access, Gate
-from sottovoce.app.application import App, create_app
+from sottovoce.app.application import create_app
+from sottovoce.app.desk import Desk
 from sottovoce.core.errors import UsageError
 from sottovoce.device.client import Client
 
 __all__ = ["serve", "serving"]
 
+_TALKERS: Final = ("asyncio", "uvicorn", "uvicorn.error")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CONNECTIONS: Final = 64
 """More than a browser with many tabs has."""
@@ -70,20 +73,23 @@ async def serving(
     with listening:
         access = Access()
         async with make(home) as client:
-            app = App(home, client)
-            server = _Server(_config(create_app(app, access)))
+            desk = Desk(home, client, access.base)
+            server = _Server(_config(create_app(desk, access)))
             running = asyncio.create_task(server.serve(sockets=[listening]))
             try:
                 yield lambda: access.link(listening.getsockname()[1]), running
             finally:
                 # First what pages are watching: then they have nothing to wait for.
-                await app.close()
+                await desk.close()
                 server.should_exit = True
                 await asyncio.wait([running])
 
 
 async def serve(home: Path, port: int, started: Callable[[Callable[[], str]], None]) -> None:
     """Serve the app until SIGINT or SIGTERM, or until the server ends; `started` gets what makes links. Raises as `serving`."""
+    # Their tracebacks and reprs could hold a message; what the app has to say of a fault it says itself.
+    for name in _TALKERS:
+        logging.getLogger(name).disabled = True
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     # Heard between two steps of the loop, and not raised in the middle of one. A second one ends the process as it always does.
     for number in _SIGNALS:

@@ -10,6 +10,7 @@ import pytest
 
 from app_kit import EXPORT, FAILED, REPORT, STEPS, SUGGESTIONS, SUMMARY, Browser
 from device_kit import report
+from sottovoce.app.asking import differences
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.core.errors import UnavailableError
 from sottovoce.device.answers import ServiceError
@@ -427,7 +428,7 @@ def test_what_is_no_export(tmp_path: Path, data: bytes, code: str) -> None:
 
 
 def test_too_large_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sottovoce.app.application._EXPORT", 100)
+    monkeypatch.setattr("sottovoce.app.chatroutes._EXPORT", 100)
 
     async def test(browser: Browser) -> None:
         assert (await browser.post("import?name=x.txt", bytes(101), status=400))["code"] == "limit"
@@ -508,3 +509,9 @@ def test_a_device_that_is_not_set_up(tmp_path: Path) -> None:
         assert (await browser.post("ask/summary", {"chats": [chat]}, status=400))["code"] == "config"
 
     run(tmp_path, test, enabled=False)
+
+
+def test_a_comparison_of_two_long_texts_takes_no_long_time() -> None:
+    assert differences("a b", "a c") == [("a ", "same"), ("b", "gone"), ("c", "new")]
+    long = "a b " * 1000
+    assert differences(long, long) == [(long, "new")]

@@ -11,6 +11,7 @@ import pytest
 
 from app_kit import EXPORT
 from device_kit import no_file_above
+from sottovoce.app import vault as module
 from sottovoce.app.shelf import Saved, Shelf
 from sottovoce.app.vault import KeyringUnusable, Vault, VaultCorrupt, WrongPassphrase
 from sottovoce.core.errors import RefusedError, UsageError
@@ -181,6 +182,24 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     with no_file_above(10), pytest.raises(DiskError):
         vault.write([])
     assert len(reopened(vault).open(PASSPHRASE).chats) == 2
+
+
+def test_more_than_can_be_kept_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    before = (tmp_path / "chats.vault").read_bytes()
+    monkeypatch.setattr(module, "_LIMIT", 200)
+    with pytest.raises(UsageError, match="more than can be kept"):
+        vault.write(shelf())
+    assert (tmp_path / "chats.vault").read_bytes() == before
+
+
+def test_no_repr_shows_a_word() -> None:
+    for one in shelf():
+        kept = module._kept(one)
+        for value in (kept, *kept.messages, *kept.saved, one, *one.saved):
+            assert not any(word in repr(value) for word in ("Ada", "Friday", "Party", "Ben"))
 
 
 def test_a_key_in_the_keyring(tmp_path: Path, ring: Ring) -> None:

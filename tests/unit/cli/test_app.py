@@ -34,6 +34,9 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, how: signal.Signals, *, a
             connection.request("GET", f"/{path}")
             assert connection.getresponse().status == 403
             connection.close()
+            # A crash would write no chat to the disk.
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits)
         process.send_signal(how)
         rest = process.stdout.read()
         assert process.wait(100) == 130, rest

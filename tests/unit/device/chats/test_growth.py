@@ -1,34 +1,17 @@
 """A hostile export takes time by its length, not by its length squared."""
 
-import gc
 import io
 import struct
-import time
 import zipfile
 from collections.abc import Callable
 
 import pytest
 
+from growth import seconds
 from sottovoce.device.chats import ChatTooLarge, archive, import_chat, systemlines, titles
 
 LRM = "\u200e"
 TEXT = b"20/11/2026, 18:03 - Anna: hi"
-
-
-def seconds(*works: Callable[[], object]) -> list[float]:
-    """How much of a processor each takes, measured in turn; the least of three times, as what disturbs only adds."""
-    took: list[list[float]] = []
-    gc.disable()  # a pause of it is as long as everything is that the tests before have left
-    try:
-        for _ in range(3):
-            took.append([])
-            for work in works:
-                began = time.process_time()
-                work()
-                took[-1].append(time.process_time() - began)
-    finally:
-        gc.enable()
-    return [min(times) for times in zip(*took, strict=True)]
 
 
 def grows_with(work: Callable[[int], Callable[[], object]], size: int) -> float:

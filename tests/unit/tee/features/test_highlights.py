@@ -1,8 +1,6 @@
 """Which messages are quoted, and that quotes are verbatim."""
 
-import gc
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from growth import seconds
 from role_kit import chat
 from sottovoce.tee.features.gate import check_quote
 from sottovoce.tee.features.highlights import highlights, room
@@ -208,22 +207,6 @@ def test_every_quote_of_any_chat_passes_the_guard(pairs: list[tuple[str, str]]) 
         assert check_quote(one.sender, one.text, one.messages, sources) is None
 
 
-def _seconds(*works: Callable[[], object]) -> list[float]:
-    """How much of a processor each takes, measured in turn; the least of three times, as what disturbs only adds."""
-    took: list[list[float]] = []
-    gc.disable()  # a pause of it is as long as everything is that the tests before have left
-    try:
-        for _ in range(3):
-            took.append([])
-            for work in works:
-                began = time.process_time()
-                work()
-                took[-1].append(time.process_time() - began)
-    finally:
-        gc.enable()
-    return [min(times) for times in zip(*took, strict=True)]
-
-
 def test_a_thousand_messages_take_a_moment() -> None:
     few, many = (
         [
@@ -238,7 +221,7 @@ def test_a_thousand_messages_take_a_moment() -> None:
             Counter(word for one in many for word in re.findall(r"\w+", one.text.casefold()))
 
     assert highlights(many)
-    short, long, counting = _seconds(lambda: highlights(few), lambda: highlights(many), words)
+    short, long, counting = seconds(lambda: highlights(few), lambda: highlights(many), words)
     # Eight times the messages, with room for noise: not sixty-four times the time.
     assert long < 32 * short + 0.05
     # 20 times as long as to count the words ten times, on a quiet machine, which takes a thirtieth of a second.
@@ -252,7 +235,7 @@ def test_long_runs_of_one_character_take_no_longer(part: str) -> None:
         return lambda: read([Message(id="1", sender="Ada", text=text)])
 
     usual = " ".join(one.text for one in FAMILY + LANDLORD)
-    short, long, ordinary = _seconds(reading(part, 2000), reading(part, 16000), reading(usual, 16000))
+    short, long, ordinary = seconds(reading(part, 2000), reading(part, 16000), reading(usual, 16000))
     assert long < 32 * short + 0.05
     # The worst of them, digits and hyphens, takes seven times as long as what people write.
     assert long < 20 * ordinary

@@ -1,11 +1,10 @@
 """What of a message may be quoted: nothing that leads away from the chat, and no secret."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from growth import seconds
 from sottovoce.tee.features.gate import check_quote
 from sottovoce.tee.features.highlights import highlights
 from sottovoce.tee.features.messages import Message
@@ -87,16 +86,10 @@ def test_what_stays(text: str) -> None:
 )
 def test_the_longest_message_takes_no_long_time(part: str) -> None:
     text = (part * 16_000)[:16_000]
-    short, long = (min(_seconds(text[:size]) for _ in range(3)) for size in (2_000, 16_000))
+    short, long = seconds(lambda: quotable(text[:2_000]), lambda: quotable(text))
     assert (
         long < 32 * short + 0.05
     )  # eight times the text, with room for noise: not sixty-four times the time
-
-
-def _seconds(text: str) -> float:
-    began = time.process_time()
-    quotable(text)
-    return time.process_time() - began
 
 
 @given(st.text())
