@@ -132,7 +132,9 @@ def test_an_address_without_the_folder(tmp_path: Path) -> None:
     async def test(browser: Browser) -> None:
         await browser.open()
         for path in ("/", "/settings", browser.access.base.rstrip("/") + "x/"):
-            assert (await fetch(browser.gate, "GET", path, headers={"host": HOST})).status == 403
+            for cookie in ({}, {"cookie": browser._cookie}):
+                answer = await fetch(browser.gate, "GET", path, headers={"host": HOST, **cookie})
+                assert answer.status == 403
 
     run(test, tmp_path)
 

@@ -515,3 +515,54 @@ def test_a_comparison_of_two_long_texts_takes_no_long_time() -> None:
     assert differences("a b", "a c") == [("a ", "same"), ("b", "gone"), ("c", "new")]
     long = "a b " * 1000
     assert differences(long, long) == [(long, "new")]
+
+
+def test_a_name_that_nobody_writes_under(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.post(f"chats/{chat}/reader", {"name": "Mallory"}, status=400)
+        await browser.post(f"chats/{chat}/reader", {"name": "Ben"})
+        await browser.events((await browser.post("ask/summary", {"chats": [chat]}))["id"])
+        assert browser.client.asked[0]["readers"] == ["Ben"]
+
+    run(tmp_path, test)
+
+
+def test_a_mark_ends_what_runs_about_each_chat_that_it_means(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        # Of one title and with another beginning: to the settings these are one chat.
+        one, other = await browser.add(), await browser.add(EXPORT.replace("Hello", "Hi"))
+        assert one != other
+        browser.client.waits = asyncio.Event()
+        running = (await browser.post("ask/summary", {"chats": [other]}))["id"]
+        await asyncio.sleep(0)
+        await browser.post(f"chats/{one}/private", {"on": "yes"})
+        assert names(await browser.events(running))[-2:] == ["cancelled", "end"]
+        assert 'id="summarise"' not in await browser.get(f"chats/{other}")
+
+    run(tmp_path, test)
+
+
+def test_whoever_agreed_to_an_older_text_is_asked_again(tmp_path: Path) -> None:
+    SettingsStore(tmp_path).enable(now=1, text_version=0)
+
+    async def test(browser: Browser) -> None:
+        assert "Private processing is off" in await browser.get("settings")
+        chat = await browser.add()
+        button = (await browser.get(f"chats/{chat}")).partition('id="summarise"')[2].partition(">")[0]
+        assert "disabled" in button
+
+    run(tmp_path, test, enabled=False)
+
+
+def test_so_many_answers_are_held_and_the_oldest_go(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        ids = []
+        for _ in range(20):
+            ids.append((await browser.post("ask/summary", {"chats": [chat]}))["id"])
+            await browser.events(ids[-1])
+        held = [one.id for one in browser.app.askings.all()]
+        assert held == ids[-16:]
+
+    run(tmp_path, test)

@@ -157,6 +157,23 @@ def test_a_changed_byte(tmp_path: Path, at: int) -> None:
     assert path.read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"version":1', b'"version":2'), (b"sottovoce-chats", b"sottovoce-other")]
+)
+def test_a_vault_of_another_version_is_left_alone(tmp_path: Path, old: bytes, new: bytes) -> None:
+    vault = Vault(tmp_path)
+    vault.create(PASSPHRASE)
+    vault.write(shelf())
+    path = tmp_path / "chats.vault"
+    changed = path.read_bytes().replace(old, new, 1)
+    assert new in changed
+    path.write_bytes(changed)
+    # Not "wrong passphrase": whoever reads that would try again for ever.
+    with pytest.raises(VaultCorrupt):
+        reopened(vault).open(PASSPHRASE)
+    assert path.read_bytes() == changed
+
+
 @pytest.mark.parametrize("data", [b"", b"{}\n", b"x" * 2000, b'{"format":"sottovoce-chats","key":"passphrase","salt":"00","version":1}\n' + bytes(60)])  # fmt: skip
 def test_what_is_no_vault(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "chats.vault").write_bytes(data)
