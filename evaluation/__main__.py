@@ -53,7 +53,7 @@ def fit() -> None:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["summaries", "harmless", "drafts", "answers", "attacks", "plain"]),
+    type=click.Choice(["summaries", "harmless", "drafts", "answers", "public", "attacks", "plain"]),
 )
 @click.option("--threads", default=2, show_default=True, help="As many cores as nobody else uses.")
 @click.option(

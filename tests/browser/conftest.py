@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect, syn
 from app_kit import Scripted, prepare, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Chromium refuses its own sandbox as root; the pages are ours.
+ARGUMENTS = ["--no-sandbox"] if os.geteuid() == 0 else []
 # Only the bound of a test that fails.
 expect.set_options(timeout=60_000)
 WIDE, NARROW = (1280, 860), (390, 780)
@@ -24,12 +26,24 @@ def chromium() -> Iterator[Browser]:
     """A browser. Playwright keeps an event loop running in this thread for as long as it is open: nothing else can run one meanwhile."""
     if CHROMIUM is None:
         pytest.skip("chromium is not here (Debian: apt-get install chromium)")
-    # Chromium refuses its own sandbox as root; the pages are ours.
-    more = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=more)
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield found
         found.close()
+
+
+def drop(page: Page, files: list[FilePayload]) -> None:
+    """Drop files on the page, as from a folder's window."""
+    held = page.evaluate_handle(
+        """files => {
+            const held = new DataTransfer();
+            for (const [name, type, bytes] of files) held.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            return held;
+        }""",
+        [[one["name"], one["mimeType"], list(one["buffer"])] for one in files],
+    )
+    page.dispatch_event("body", "dragover", {"dataTransfer": held})
+    page.dispatch_event("body", "drop", {"dataTransfer": held})
 
 
 # No longer than a module: the next one may want a loop of its own.
@@ -46,6 +60,8 @@ class Shown:
     page: Page
     client: Scripted
     link: str
+    more: Callable[[], str]
+    """Makes links for other browsers."""
     home: Path
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -85,7 +101,7 @@ def shown(browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> I
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.set_default_timeout(60_000)
         page = context.new_page()
-        found = Shown(page=page, client=client, link=link(), home=tmp_path)
+        found = Shown(page=page, client=client, link=link(), more=link, home=tmp_path)
         found.watch(page)
         page.goto(found.link)
         try:

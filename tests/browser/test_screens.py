@@ -1,15 +1,19 @@
 """The app as a person uses it, in a real browser, with a client that says what each test has it say."""
 
 import asyncio
+import io
 import re
+import zipfile
+from contextlib import closing
 
 import pytest
-from playwright.sync_api import FilePayload, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from app_kit import EXPORT, FAILED, STEPS, SUGGESTIONS, SUMMARY
-from browser.conftest import Shown
+from browser.conftest import ARGUMENTS, CHROMIUM, Shown, drop
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.core.errors import UnavailableError
+from sottovoce.device.answers import Line
 from sottovoce.device.settings import SettingsStore
 
 PARTY = ("WhatsApp Chat with Party.txt", EXPORT)
@@ -93,6 +97,25 @@ def test_several_chats_at_once(shown: Shown) -> None:
     page.get_by_role("button", name="Summarise privately").click()
     expect(page.locator("#lines .line")).to_have_count(3)
     assert shown.client.asked[0]["messages"][0] == "1:1"
+
+
+def test_a_recap_is_saved_and_found_again(shown: Shown) -> None:
+    page = shown.page
+    shown.client.says = (*STEPS, Line(kind="plan", sender="Cem", text="Monday", messages=["2:4"]))
+    shown.add(PARTY, WORK)
+    for name in ("Party", "Work"):
+        page.locator(".choose label", has_text=name).click()
+    page.get_by_role("button", name="Summarise privately").click()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved until the app ends")).to_be_visible()
+    page.reload()
+    expect(page.locator("#lines .line")).to_have_count(1)
+    expect(page.get_by_role("button", name="Save")).to_be_hidden()
+    page.get_by_text("Saved summaries (1)").click()
+    expect(page.locator(".saved h4")).to_have_text("Work")
+    shown.go(page.locator(".saved .cite"))
+    expect(page.get_by_role("heading", name="Work")).to_be_visible()
+    expect(page.locator("#m4")).to_be_in_viewport()
 
 
 def test_help_with_a_draft(shown: Shown) -> None:
@@ -192,6 +215,81 @@ def test_the_link_does_not_open_twice(shown: Shown) -> None:
     assert answer is not None
     assert answer.status == 403
     context.close()
+
+
+def zipped(name: str, text: str) -> FilePayload:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, text)
+        archive.writestr("photo.jpg", b"\xff\xd8")
+    return {
+        "name": name.replace(".txt", ".zip"),
+        "mimeType": "application/zip",
+        "buffer": made.getvalue(),
+    }
+
+
+def test_exports_are_dropped_zipped_and_not(shown: Shown) -> None:
+    page = shown.page
+    plain: FilePayload = {"name": WORK[0], "mimeType": "text/plain", "buffer": WORK[1].encode()}
+    with page.expect_navigation():
+        drop(page, [zipped(*PARTY), plain])
+    expect(page.locator(".chats .chat-title")).to_have_text(["Party", "Work"])
+    shown.go(page.locator(".chats a", has_text="Party"))
+    expect(page.locator(".bubble")).to_have_count(4)
+
+
+def test_nothing_dropped_changes_nothing(shown: Shown) -> None:
+    """A dragged word is no file, and leads the browser nowhere."""
+    page = shown.page
+    shown.add(PARTY)
+    before = page.url
+    drop(page, [])
+    expect(page.locator("#drop")).not_to_have_class(re.compile("over"))
+    assert page.url == before
+
+
+def test_without_scripts_it_is_told(shown: Shown, browser: Browser) -> None:
+    """Turned off in the browser: switching off what a page runs does not have its `noscript` shown."""
+    shown.add(PARTY)
+    more = [*ARGUMENTS, "--blink-settings=scriptEnabled=false"]
+    with closing(browser.browser_type.launch(executable_path=CHROMIUM, args=more)) as other:
+        page = shown.watch(other.new_page())
+        page.goto(shown.more())
+        expect(page.locator("noscript p")).to_be_visible()
+        page.get_by_role("link", name="Party").first.click()
+        expect(page.locator(".bubble")).to_have_count(4)
+
+
+def test_the_browsers_profile_has_no_word_of_a_chat(
+    shown: Shown, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With a profile on the disk, as a person's browser has one. What it does have, to show that it was looked at: titles that tell nothing."""
+    profile = tmp_path_factory.mktemp("profile")
+    shown.client.says = SUGGESTIONS
+    shown.add(PARTY)
+    with closing(
+        browser.browser_type.launch_persistent_context(profile, executable_path=CHROMIUM, args=ARGUMENTS)
+    ) as context:
+        page = shown.watch(context.pages[0])
+        page.goto(shown.more())
+        page.get_by_role("link", name="Party").first.click()
+        page.get_by_label("Your message").fill("an unmistakable draft")
+        page.get_by_label("Help with the wording").click()
+        page.get_by_role("button", name="Suggest").click()
+        expect(page.locator(".suggestion")).to_have_count(2)
+        page.get_by_role("link", name="Settings").click()
+        page.get_by_label("Passphrase, 8 characters or more").fill("unmistakable passphrase")
+        with page.expect_navigation():
+            page.get_by_role("button", name="Keep them under it").click()
+    kept = b"".join(path.read_bytes() for path in profile.rglob("*") if path.is_file())
+
+    def holds(word: str) -> bool:
+        return word.encode() in kept or word.encode("utf-16-le") in kept
+
+    assert holds("Settings \u00b7 Sottovoce")
+    for word in ("Friday at eight", "Can you bring", "I cannot come", "unmistakable", "Party"):
+        assert not holds(word)
 
 
 def test_what_is_no_chat_is_told(shown: Shown) -> None:

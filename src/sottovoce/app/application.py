@@ -48,8 +48,8 @@ def _as_page(desk: Desk, page: Page) -> Page:
         try:
             return await page(request)
         except SottovoceError as error:
-            return desk.page("trouble.html", status=status_of(error), trouble=in_words(error))
+            return await desk.page("trouble.html", status=status_of(error), trouble=in_words(error))
         except Exception as found:  # noqa: BLE001 - an exception's own words may be the user's
-            return desk.page("trouble.html", status=500, trouble=fault(found))
+            return await desk.page("trouble.html", status=500, trouble=fault(found))
 
     return shown

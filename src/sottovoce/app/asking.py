@@ -66,6 +66,7 @@ class Asking:
         self.draft = draft
         self.sent = sent or {}
         self.report = ""
+        self.saved = False
         self._simulated = simulated
         self._said: list[dict[str, Any]] = []
         self._attested = self._answered = False

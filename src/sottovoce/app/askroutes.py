@@ -102,11 +102,15 @@ class AskRoutes:
     async def _save(self, request: Request) -> Any:
         asking = self._desk.askings.get(request.path_params["id"])
         lines = asking.lines()
-        if asking.feature != "summary" or not lines or len(asking.chats) != 1:
-            raise UsageError("there is no summary of one chat to save")
-        saved = Saved(time=int(time.time()), report=asking.report, lines=lines)
-        self._desk.shelf.get(asking.chats[0]).saved.append(saved)
-        self._desk.store()
+        if asking.feature != "summary" or not lines or not asking.over:
+            raise UsageError("there is no summary to save yet")
+        chats = [self._desk.shelf.get(one) for one in asking.chats]
+        if not asking.saved:
+            several = tuple(asking.chats) if len(chats) > 1 else ()
+            saved = Saved(time=int(time.time()), report=asking.report, lines=lines, chats=several)
+            (self._desk.shelf.recaps if several else chats[0].saved).append(saved)
+            asking.saved = True
+            await self._desk.store()
         return {"kept": self._desk.vault.is_open}
 
 

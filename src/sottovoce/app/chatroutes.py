@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sottovoce.app.desk import Desk
-from sottovoce.app.pages import rows
+from sottovoce.app.pages import rows, saved_lines
+from sottovoce.app.shelf import Saved
 from sottovoce.app.wire import Change, Page, body_of, said_in, text_of
 from sottovoce.core.errors import UsageError
 from sottovoce.device.chats import import_chat
@@ -51,22 +52,27 @@ class ChatRoutes:
             "/chats/{id}/draft": self._draft,
             "/chats/{id}/remove": self._remove,
             "/chats/{id}/forget": self._forget,
+            "/forget": self._forget_recap,
         }
 
     async def _index(self, _: Request) -> Response:
         vault = self._desk.vault_state()[0]
-        return self._desk.page("index.html", asking=self._desk.askings.several(), **vault)
+        recaps = [saved_lines(one, self._desk.shelf) for one in self._desk.shelf.recaps]
+        return await self._desk.page(
+            "index.html", asking=self._desk.askings.several(), recaps=recaps, **vault
+        )
 
     async def _chat(self, request: Request) -> Response:
         shelved = self._desk.shelved(request)
-        shown, earlier = rows(shelved, request.query_params.get("first", ""))
+        shown, earlier = await asyncio.to_thread(rows, shelved, request.query_params.get("first", ""))
         asking = self._desk.askings.of(shelved.id)
-        return self._desk.page(
+        return await self._desk.page(
             "chat.html",
             chat=shelved,
             rows=shown,
             earlier=earlier,
             asking=asking,
+            saved=[saved_lines(one, self._desk.shelf) for one in shelved.saved],
             styles=STYLES,
             context=CONTEXT,
         )
@@ -75,7 +81,7 @@ class ChatRoutes:
         name = Path(request.query_params.get("name", "")).name[:200]
         data = await body_of(request, _EXPORT, "export the chat without media")
         shelved = self._desk.shelf.add(await asyncio.to_thread(import_chat, data, name=name))
-        self._desk.store()
+        await self._desk.store()
         return {
             "id": shelved.id,
             "title": shelved.title,
@@ -86,14 +92,14 @@ class ChatRoutes:
     async def _marker(self, request: Request) -> Any:
         said = await said_in(request)
         self._desk.shelved(request).move_marker(text_of(said, "message"))
-        self._desk.store()
+        await self._desk.store()
 
     async def _reader(self, request: Request) -> Any:
         shelved, name = self._desk.shelved(request), text_of(await said_in(request), "name")
         if name and name not in shelved.senders:
             raise UsageError("nobody of that name writes in this chat")
         shelved.reader = name
-        self._desk.store()
+        await self._desk.store()
 
     async def _private(self, request: Request) -> Any:
         shelved = self._desk.shelved(request)
@@ -115,12 +121,21 @@ class ChatRoutes:
         shelved = self._desk.shelved(request)
         await self._desk.askings.forget(shelved.id)
         self._desk.shelf.remove(shelved.id)
-        self._desk.store()
+        await self._desk.store()
 
     async def _forget(self, request: Request) -> Any:
-        shelved, index = self._desk.shelved(request), text_of(await said_in(request), "index")
-        found = [at for at, _ in enumerate(shelved.saved) if str(at) == index]
+        said = await said_in(request)
+        await self._forget_one(self._desk.shelved(request).saved, said)
+
+    async def _forget_recap(self, request: Request) -> Any:
+        said = await said_in(request)
+        await self._forget_one(self._desk.shelf.recaps, said)
+
+    async def _forget_one(self, saved: list[Saved], said: dict[str, Any]) -> None:
+        # By the place where the page showed it, and its time, as another may stand there by now.
+        place = text_of(said, "index"), text_of(said, "time")
+        found = [at for at, one in enumerate(saved) if (str(at), str(one.time)) == place]
         if not found:
             raise UsageError("this summary is gone")
-        del shelved.saved[found[0]]
-        self._desk.store()
+        del saved[found[0]]
+        await self._desk.store()

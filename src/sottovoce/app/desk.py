@@ -1,5 +1,6 @@
 """What the app works with: the device's settings and reports, the chats on the shelf and those that are kept, the requests that run."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,48 @@ class Desk:
         self.shelf = Shelf()
         self.vault = Vault(home)
         self.askings = Askings()
+        self._keeping = asyncio.Lock()
         self.tokens = "Not looked at yet."
         """What the wallet holds, in words."""
 
     async def close(self) -> None:
         """End every session, and let what is kept go."""
         await self.askings.cancel()
-        self.vault.close()
+        async with self._keeping:
+            self.vault.close()
 
     def shelved(self, request: Request) -> Shelved:
         """The chat that the address names. Raises as `Shelf.get`."""
         return self.shelf.get(request.path_params["id"])
 
-    def store(self) -> None:
-        """Keep the shelf, where the user has it kept. Raises as `Vault.write`."""
+    async def store(self) -> None:
+        """Keep what is on the shelf, where the user has it kept. Raises as `Vault.write`."""
+        async with self._keeping:
+            await self._write()
+
+    async def keep(self, passphrase: str | None) -> None:
+        """Keep what is on the shelf from now on. Raises as `Vault.create` and `Vault.write`."""
+        async with self._keeping:
+            await asyncio.to_thread(self.vault.create, passphrase)
+            await self._write()
+
+    async def unlock(self, passphrase: str | None) -> None:
+        """Put what was kept back on the shelf, and keep on keeping it. Raises as `Vault.open` and `Vault.write`."""
+        async with self._keeping:
+            opened = await asyncio.to_thread(self.vault.open, passphrase)
+            self.shelf.put_back(opened.kept)
+            self.vault.hold(opened)
+            await self._write()
+
+    async def delete_kept(self) -> None:
+        """Keep nothing, from now on. Raises as `Vault.delete`."""
+        async with self._keeping:
+            await asyncio.to_thread(self.vault.delete)
+
+    async def _write(self) -> None:
+        # Seconds for hundreds of megabytes, in which other pages and answers must go on.
         if self.vault.is_open:
-            self.vault.write(self.shelf)
+            await asyncio.to_thread(self.vault.write, self.shelf.kept())
 
     def is_on(self) -> bool:
         """Whether private processing is on. Damaged settings count as off."""
@@ -69,7 +96,7 @@ class Desk:
         state = {"kept": kept, "is_open": self.vault.is_open, "locked": kept and not self.vault.is_open}
         return state | {"by_keyring": by_keyring}, trouble
 
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+    async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """The page made by `template`: `values`, and what every page shows."""
         settings, _ = self.read_settings()
         environment = self._environment()
@@ -85,7 +112,7 @@ class Desk:
             "simulated": environment is not None and environment.simulated,
             "environment": environment.name if environment else "",
         }
-        return HTMLResponse(render(template, shared | values), status_code=status)
+        return HTMLResponse(await asyncio.to_thread(render, template, shared | values), status_code=status)
 
     def _environment(self) -> Environment | None:
         try:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import jinja2
 
-from sottovoce.app.shelf import Shelved
+from sottovoce.app.shelf import NoSuchChat, Saved, Shelf, Shelved
 from sottovoce.device.chats import Message
 from sottovoce.device.reports import Report
 
-__all__ = ["Row", "compared", "render", "rows"]
+__all__ = ["Row", "SavedLine", "compared", "render", "rows", "saved_lines"]
 
 _PREVIEW: Final = 60
 _BEFORE: Final = 30
@@ -67,6 +67,41 @@ def rows(shelved: Shelved, first: str = "") -> tuple[list[Row], str]:
         before = message
     earlier = messages[max(0, begin - _AT_LEAST)].id if begin else ""
     return shown, earlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedLine:
+    """A line of a saved answer: under the title of a chat where one begins, and what it cites, each the chat's id ("" for this one) and the message's."""
+
+    heading: str
+    text: str
+    cites: list[tuple[str, str]]
+
+
+def saved_lines(saved: Saved, shelf: Shelf) -> tuple[Saved, list[SavedLine]]:
+    """A saved answer, and its lines for a page."""
+    lines, under = [], ""
+    for text, ids in saved.lines:
+        cites = [_cite(one, saved.chats) for one in ids]
+        chat = cites[0][0] if cites else under
+        heading = _title(shelf, chat) if chat != under else ""
+        lines.append(SavedLine(heading=heading, text=text, cites=cites))
+        under = chat
+    return saved, lines
+
+
+def _cite(message: str, chats: tuple[str, ...]) -> tuple[str, str]:
+    number, colon, plain = message.partition(":")
+    if not colon or not number.isdecimal() or not 0 < int(number) <= len(chats):
+        return "", message
+    return chats[int(number) - 1], plain
+
+
+def _title(shelf: Shelf, chat: str) -> str:
+    try:
+        return shelf.get(chat).title
+    except NoSuchChat:
+        return ""
 
 
 def compared(report: Report) -> list[tuple[str, str, str]]:

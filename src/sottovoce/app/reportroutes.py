@@ -1,7 +1,7 @@
 """Reports: listed, shown beside what was sent, verified again, exported, deleted."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,9 @@ from sottovoce.device.recheck import is_empty, recheck
 from sottovoce.device.reports import Report
 
 __all__ = ["ReportRoutes"]
+
+_PAGE: Final = 50
+"""Reports on one page of their list."""
 
 
 class ReportRoutes:
@@ -38,19 +41,27 @@ class ReportRoutes:
         return {"/reports/{id}/verify": self._verify, "/reports/{id}/delete": self._delete}
 
     async def _list(self, request: Request) -> Response:
-        feature, outcome = (request.query_params.get(name, "") for name in ("feature", "outcome"))
+        feature, outcome, page = (
+            request.query_params.get(name, "") for name in ("feature", "outcome", "page")
+        )
         trouble = None
         try:
-            every = self._desk.reports.list()
+            every = await asyncio.to_thread(self._desk.reports.list)
         except SottovoceError as error:
             every, trouble = (), in_words(error)
         found = [
             one for one in reversed(every) if feature in ("", one.feature) and outcome in ("", one.outcome)
         ]
-        return self._desk.page(
+        pages = max(1, -(-len(found) // _PAGE))
+        number = min(int(page), pages) if page.isascii() and page.isdigit() and 0 < len(page) < 9 else 1  # noqa: PLR2004
+        number = max(1, number)
+        return await self._desk.page(
             "reports.html",
             page="reports",
-            reports=found,
+            reports=found[(number - 1) * _PAGE : number * _PAGE],
+            number=number,
+            pages=pages,
+            count=len(found),
             feature=feature,
             outcome=outcome,
             features=sorted({one.feature for one in every}),
@@ -63,7 +74,7 @@ class ReportRoutes:
         verdict = [
             {**msgspec.to_builtins(line), "gain": gained(line.status, line.risk)} for line in report.verdict
         ]
-        return self._desk.page(
+        return await self._desk.page(
             "report.html",
             page="reports",
             report=report,
@@ -74,7 +85,7 @@ class ReportRoutes:
 
     async def _export(self, request: Request) -> Response:
         name = "sottovoce-reports.json"
-        data = self._desk.reports.export(request.query_params.get("id"))
+        data = await asyncio.to_thread(self._desk.reports.export, request.query_params.get("id"))
         return Response(
             data,
             media_type="application/json",

@@ -1,6 +1,5 @@
 """Settings: the opt-in, what is kept on this machine, who sees what."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -34,12 +33,13 @@ class SettingRoutes:
             "/settings/keep": self._keep,
             "/settings/unlock": self._unlock,
             "/settings/keep/delete": self._delete_kept,
+            "/settings/allow": self._allow,
         }
 
     async def _settings(self, _: Request) -> Response:
         settings, trouble = self._desk.read_settings()
         vault, vault_trouble = self._desk.vault_state()
-        return self._desk.page(
+        return await self._desk.page(
             "settings.html",
             page="settings",
             trouble=trouble,
@@ -62,7 +62,7 @@ class SettingRoutes:
             }
             for index, party in enumerate(PARTIES)
         ]
-        return self._desk.page("about.html", page="about", picture=picture)
+        return await self._desk.page("about.html", page="about", picture=picture)
 
     async def _enable(self, request: Request) -> Any:
         # Only what the user has read can be agreed to.
@@ -78,17 +78,15 @@ class SettingRoutes:
 
     async def _keep(self, request: Request) -> Any:
         passphrase = text_of(await said_in(request), "passphrase")
-        await asyncio.to_thread(self._desk.vault.create, passphrase or None)
-        self._desk.store()
+        await self._desk.keep(passphrase or None)
 
     async def _unlock(self, request: Request) -> Any:
         passphrase = text_of(await said_in(request), "passphrase")
-        opened = await asyncio.to_thread(self._desk.vault.open, passphrase or None)
-        # In one step of the loop: whoever stores something in between would store it without these.
-        for shelved in opened.chats:
-            self._desk.shelf.put(shelved)
-        self._desk.vault.hold(opened)
-        self._desk.store()
+        await self._desk.unlock(passphrase or None)
 
     async def _delete_kept(self, _: Request) -> Any:
-        self._desk.vault.delete()
+        await self._desk.delete_kept()
+
+    async def _allow(self, request: Request) -> Any:
+        # By the mark itself: its chat need not be here.
+        self._desk.settings.allow(text_of(await said_in(request), "chat"))

@@ -2,14 +2,14 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sottovoce.core.errors import UsageError
 from sottovoce.core.limits import LIMITS
 from sottovoce.device.chats import Chat, Message, chat_id
 
-__all__ = ["NoSuchChat", "Saved", "Shelf", "Shelved"]
+__all__ = ["Kept", "NoSuchChat", "Saved", "Shelf", "Shelved"]
 
 _UNREAD: Final = 40
 """An export does not say what was read: this many, until the user moves the marker."""
@@ -24,11 +24,15 @@ class NoSuchChat(UsageError):  # noqa: N818 - it says what happened
 
 @dataclass(slots=True, kw_only=True, repr=False)
 class Saved:
-    """An answer that the user wanted to keep: when (unix seconds), and its lines, each with the ids of the messages that it rests on."""
+    """An answer that the user wanted to keep: when (unix seconds), and its lines, each with the ids of the messages that it rests on.
+
+    A recap of several chats has their ids in `chats`, and ids of messages after the chat's number among these: "2:17".
+    """
 
     time: int
     report: str
     lines: list[tuple[str, list[str]]]
+    chats: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "<Saved>"
@@ -104,11 +108,23 @@ class Shelved:
         self.unread = count
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Kept:
+    """What is on a shelf at one moment: what changes there later does not change it."""
+
+    chats: tuple[Shelved, ...]
+    recaps: tuple[Saved, ...] = ()
+
+    def __repr__(self) -> str:
+        return "<Kept>"
+
+
 class Shelf:
-    """Chats by their ids, those with the newest message first."""
+    """Chats by their ids, those with the newest message first, and the saved recaps of several of them."""
 
     def __init__(self) -> None:
         self._chats: dict[str, Shelved] = {}
+        self.recaps: list[Saved] = []
 
     def __iter__(self) -> Iterator[Shelved]:
         return iter(sorted(self._chats.values(), key=lambda one: one.last.time, reverse=True))
@@ -148,21 +164,35 @@ class Shelf:
         self._chats[shelved.id] = shelved
         return shelved
 
-    def put(self, kept: Shelved) -> None:
-        """Put back a chat that was kept. Where it has been added again meanwhile, that one stays, with what was kept beside the other."""
+    def kept(self) -> Kept:
+        """What is here now."""
+        chats = tuple(replace(one, saved=list(one.saved)) for one in self._chats.values())
+        return Kept(chats=chats, recaps=tuple(self.recaps))
+
+    def put_back(self, kept: Kept) -> None:
+        """Put back what was kept. A chat that has been added again meanwhile stays, with what was kept beside the other."""
+        here = {one.id: self._put(one) for one in kept.chats}
+        recaps = [
+            replace(one, chats=tuple(here.get(chat, chat) for chat in one.chats)) for one in kept.recaps
+        ]
+        self.recaps = [*recaps, *self.recaps]
+
+    def remove(self, shelf_id: str) -> None:
+        """Forget a chat, and every recap that tells of it. Raises as `get`."""
+        self.get(shelf_id)
+        del self._chats[shelf_id]
+        self.recaps = [one for one in self.recaps if shelf_id not in one.chats]
+
+    def _put(self, kept: Shelved) -> str:
         known = self._known(kept.mark)
         if known is None:
             self._chats[kept.id] = kept
-            return
+            return kept.id
         if kept.last.time > known.last.time:
             known.chat, known.unread = kept.chat, kept.unread
         known.reader = known.reader or kept.reader
         known.saved = [*kept.saved, *known.saved]
-
-    def remove(self, shelf_id: str) -> None:
-        """Forget a chat. Raises as `get`."""
-        self.get(shelf_id)
-        del self._chats[shelf_id]
+        return known.id
 
     def _known(self, mark: str) -> Shelved | None:
         return next((one for one in self._chats.values() if one.mark == mark), None)

@@ -2,7 +2,7 @@
 
 One file, `chats.vault`, mode 0600, in the device's state directory: a line of JSON that says how its key is made, and one ciphertext.
 
-    {"format": "sottovoce-chats", "key": "passphrase" | "keyring", "salt": hex, "version": 1}, a line feed,
+    {"format": "sottovoce-chats", "key": "passphrase" | "keyring", "salt": hex, "version": 2}, a line feed,
     nonce (12 bytes) ‖ AES-256-GCM(key, nonce, chats as JSON, associated data: the line above)
 
 A passphrase becomes a key by scrypt (RFC 7914) with N = 2^17, r = 8, p = 1: 128 MiB and some tenths of a second a try. Each time that it is
@@ -12,7 +12,6 @@ written, the nonce is drawn anew. Nothing of it can be read without the key, not
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from sottovoce.app.shelf import Saved, Shelved
+from sottovoce.app.shelf import Kept, Saved, Shelved
 from sottovoce.core.errors import ConfigError, RefusedError, SottovoceError, UsageError
 from sottovoce.device.chats import Chat, Kind, Message
 from sottovoce.device.files import DiskError, exclusive, private_directory, write_private
@@ -35,7 +34,7 @@ __all__ = ["KeyringUnusable", "Opened", "Vault", "VaultCorrupt", "WrongPassphras
 _FILE: Final = "chats.vault"
 _LOCK: Final = "chats.lock"
 _FORMAT: Final = "sottovoce-chats"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _KEY, _NONCE, _SALT = 32, 12, 16
 _LOG_N, _R, _P = 17, 8, 1
 _HEAD: Final = 512
@@ -86,6 +85,7 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     time: int
     report: str
     lines: list[tuple[str, list[str]]]
+    chats: tuple[str, ...]
 
     def __repr__(self) -> str:
         return "<Saved>"
@@ -105,11 +105,19 @@ class _Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return "<Chat>"
 
 
+class _Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    chats: list[_Chat]
+    recaps: list[_Saved]
+
+    def __repr__(self) -> str:
+        return "<Content>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Opened:
     """What was kept, and what it takes to keep more."""
 
-    chats: tuple[Shelved, ...]
+    kept: Kept
     head: bytes
     key: bytes
 
@@ -192,34 +200,39 @@ class Vault:
         except InvalidTag:
             raise WrongPassphrase("the passphrase does not open the kept chats", hint="try again") from None
         try:
-            chats = msgspec.json.decode(plain, type=list[_Chat])
-            shelved = tuple(_shelved(one) for one in chats if one.messages)
+            content = msgspec.json.decode(plain, type=_Content)
+            kept = Kept(
+                chats=tuple(_shelved(one) for one in content.chats if one.messages),
+                recaps=tuple(_restored(one) for one in content.recaps),
+            )
         except (msgspec.DecodeError, UsageError, UnicodeError):
             raise self._corrupt() from None
-        return Opened(chats=shelved, head=raw, key=key)
+        return Opened(kept=kept, head=raw, key=key)
 
     def hold(self, opened: Opened) -> None:
         """Keep changes from now on, as what was opened is kept."""
         self._head, self._key = opened.head, opened.key
 
-    def write(self, chats: Iterable[Shelved]) -> None:
-        """Keep `chats`, and nothing else, from now on.
+    def write(self, kept: Kept) -> None:
+        """Keep this, and nothing else, from now on.
 
         Raises:
             UsageError: it is not open.
             DiskError: the disk is full; what was kept before still is.
         """
-        if not self._key:
+        head, key = self._head, self._key
+        if not key:
             raise UsageError("the kept chats are not open")
-        plain = msgspec.json.encode([_kept(one) for one in chats])
+        content = _Content(
+            chats=[_kept(one) for one in kept.chats], recaps=[_stored(one) for one in kept.recaps]
+        )
+        plain = msgspec.json.encode(content)
         if len(plain) > _LIMIT // 2:
             raise UsageError("that is more than can be kept", hint="remove some chats")
         nonce = os.urandom(_NONCE)
         private_directory(self._home)
         with exclusive(self._home):
-            write_private(
-                self._path, self._head + nonce + AESGCM(self._key).encrypt(nonce, plain, self._head)
-            )
+            write_private(self._path, head + nonce + AESGCM(key).encrypt(nonce, plain, head))
 
     def delete(self) -> None:
         """Delete what is kept, and its key. What is on the shelf stays there.
@@ -310,7 +323,7 @@ def _kept(one: Shelved) -> _Chat:
         messages=messages,
         unparsed=list(one.chat.unparsed),
         notes=list(one.chat.notes),
-        saved=[_Saved(saved.time, saved.report, saved.lines) for saved in one.saved],
+        saved=[_stored(saved) for saved in one.saved],
     )
 
 
@@ -332,8 +345,16 @@ def _shelved(one: _Chat) -> Shelved:
         chat=Chat(title=one.title, messages=messages, unparsed=tuple(one.unparsed), notes=tuple(one.notes)),
         unread=one.unread,
         reader=one.reader,
-        saved=[Saved(time=saved.time, report=saved.report, lines=saved.lines) for saved in one.saved],
+        saved=[_restored(saved) for saved in one.saved],
     )
+
+
+def _stored(one: Saved) -> _Saved:
+    return _Saved(one.time, one.report, one.lines, one.chats)
+
+
+def _restored(one: _Saved) -> Saved:
+    return Saved(time=one.time, report=one.report, lines=one.lines, chats=one.chats)
 
 
 def _keep_in_keyring(name: str, key: bytes) -> None:

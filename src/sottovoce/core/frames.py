@@ -23,7 +23,7 @@ _LENGTH: Final = struct.Struct(">H")
 FRAME_DATA: Final = FRAME - _LENGTH.size
 _SMALLEST: Final = 4096
 _FILLER: Final = bytes(FRAME)
-_SHORTEST: Final = 32 * FRAME
+_SHORTEST: Final = 128 * FRAME
 _LONGEST: Final = 8192 * FRAME
 _STEP: Final = 1024 * FRAME
 
@@ -40,7 +40,7 @@ def size_class(length: int) -> int:
 
 
 def stream_class(length: int) -> int:
-    """The class of an answer at a cadence whose frames take `length` bytes: 32 frames, doubled until they are enough.
+    """The class of an answer at a cadence whose frames take `length` bytes: 128 frames, doubled until they are enough.
 
     Above 8,192 frames (5 minutes at 40 ms) 1,024 more each, so that it ends before the session has to.
     """

@@ -37,14 +37,17 @@ __all__ = [
     "same_chat",
 ]
 
-CONSENT_VERSION: Final = 1
+CONSENT_VERSION: Final = 2
 """Raise it whenever the meaning of `CONSENT_TEXT` changes: everyone is then asked again."""
 
 CONSENT_TEXT: Final = """\
 Private processing is off until you turn it on. When it is on:
 
   - Only when you ask for a summary or for help with a draft, the messages
-    concerned (or the draft) leave this device. Nothing is sent on its own.
+    concerned (or the draft) leave this device. No message is sent on its own.
+  - At times of its own, this device fetches anonymous tokens and the list of
+    the machines ahead of use. Who gives the tokens learns that your account
+    has this turned on, and cannot tell when, or for what, one is used.
   - They go, encrypted, to a machine that proves which software it runs. This
     device checks that proof first and sends nothing if any check fails.
   - That machine keeps nothing: messages, answer and keys are gone when the

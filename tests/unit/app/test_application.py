@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import pytest
 from app_kit import EXPORT, FAILED, REPORT, STEPS, SUGGESTIONS, SUMMARY, Browser
 from device_kit import report
 from sottovoce.app.asking import differences
+from sottovoce.app.shelf import Kept
+from sottovoce.app.vault import Vault
 from sottovoce.attest.verdict import Verdict, VerificationRefused
 from sottovoce.core.errors import UnavailableError
-from sottovoce.device.answers import ServiceError
+from sottovoce.device.answers import Line, ServiceError
 from sottovoce.device.chats import import_chat
 from sottovoce.device.client import Client, NotKept
 from sottovoce.device.reports import ReportNotWritten, ReportStore
-from sottovoce.device.settings import ChatIsPrivate, SettingsStore
+from sottovoce.device.settings import CONSENT_VERSION, ChatIsPrivate, SettingsStore
 
 
 def run(home: Path, test: Callable[[Browser], Coroutine[Any, Any, None]], *, enabled: bool = True) -> None:
@@ -49,7 +53,7 @@ def test_off_by_default_and_on_after_the_page_was_read(tmp_path: Path) -> None:
         assert "Settings" in failed["hint"]
         assert (await browser.post("settings/enable", {"version": "0"}, status=400))["what"]
         assert browser.client.asked == []
-        await browser.post("settings/enable", {"version": "1"})
+        await browser.post("settings/enable", {"version": str(CONSENT_VERSION)})
         assert "Private processing is on" in await browser.get("settings")
         asking = await browser.post("ask/summary", {"chats": [chat]})
         assert "line" in names(await browser.events(asking["id"]))
@@ -380,11 +384,112 @@ def test_a_saved_summary_and_kept_chats(tmp_path: Path) -> None:
         assert wrong["code"] == "refused.passphrase"
         await again.post("settings/unlock", {"passphrase": "a long passphrase"})
         assert "They meet on Friday." in await again.get(f"chats/{chat}")
-        await again.post(f"chats/{chat}/forget", {"index": "0"})
-        await again.post(f"chats/{chat}/forget", {"index": "0"}, status=400)
+        time = str(again.app.shelf.get(chat).saved[0].time)
+        # The page that was looked at may be old.
+        await again.post(f"chats/{chat}/forget", {"index": "0", "time": "1"}, status=400)
+        await again.post(f"chats/{chat}/forget", {"index": "0", "time": time})
+        await again.post(f"chats/{chat}/forget", {"index": "0", "time": time}, status=400)
         await again.post("settings/keep/delete")
         await again.app.close()
         assert "Party" not in await (await Browser(tmp_path).open()).get()
+
+    run(tmp_path, test)
+
+
+def test_saved_twice_is_saved_once_and_only_when_all_has_come(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        browser.client.waits = asyncio.Event()
+        asking = (await browser.post("ask/summary", {"chats": [chat]}))["id"]
+        await asyncio.sleep(0)
+        assert "yet" in (await browser.post(f"ask/{asking}/save", status=400))["what"]
+        browser.client.waits.set()
+        await browser.events(asking)
+        assert "data-saved" not in await browser.get(f"chats/{chat}")
+        for _ in range(2):
+            assert (await browser.post(f"ask/{asking}/save")) == {"kept": False}
+        page = await browser.get(f"chats/{chat}")
+        assert "Saved summaries (1)" in page
+        assert "data-saved" in page
+
+    run(tmp_path, test)
+
+
+def test_a_recap_of_several_chats_is_saved_beside_them(tmp_path: Path) -> None:
+    says = (
+        *STEPS,
+        Line(kind="plan", sender="Ada", text="Friday at eight", messages=["1:2"]),
+        Line(kind="plan", sender="Cem", text="Monday at nine", messages=["2:4"]),
+        Line(kind="plan", sender="Cem", text="or ten", messages=["2:4"]),
+    )
+
+    async def test(browser: Browser) -> None:
+        browser.client.says = says
+        one = await browser.add()
+        other = await browser.add(EXPORT.replace("Hello", "Hi"), "WhatsApp Chat with <Work>.txt")
+        asking = (await browser.post("ask/summary", {"chats": [one, other]}))["id"]
+        await browser.events(asking)
+        await browser.post(f"ask/{asking}/save")
+        page = await browser.get()
+        for part in ("Saved summaries (1)", "Friday at eight", "<bdi>&lt;Work&gt;</bdi></h4>", f"chats/{other}?first=4#m4"):  # fmt: skip
+            assert part in page
+        assert page.count("<bdi>&lt;Work&gt;</bdi></h4>") == 1
+        assert browser.app.shelf.get(one).saved == []
+        await browser.post("settings/keep", {"passphrase": "a long passphrase"})
+        await browser.app.close()
+        again = await Browser(tmp_path).open()
+        await again.post("settings/unlock", {"passphrase": "a long passphrase"})
+        assert "Monday at nine" in await again.get()
+        time = str(again.app.shelf.recaps[0].time)
+        await again.post("forget", {"index": "1", "time": time}, status=400)
+        await again.post("forget", {"index": "0", "time": time})
+        assert "Monday at nine" not in await again.get()
+
+    run(tmp_path, test)
+
+
+def test_pages_go_on_while_much_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is deleted meanwhile does not come back."""
+    begun, go_on, write = threading.Event(), threading.Event(), Vault.write
+
+    def slow(vault: Vault, kept: Kept) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        write(vault, kept)
+
+    async def test(browser: Browser) -> None:
+        chat = await browser.add()
+        await browser.post("settings/keep", {"passphrase": "a long passphrase"})
+        monkeypatch.setattr(Vault, "write", slow)
+        marking = asyncio.create_task(browser.post(f"chats/{chat}/marker", {"message": "2"}))
+        await asyncio.to_thread(begun.wait, 60)
+        assert "Party" in await browser.get(f"chats/{chat}")
+        deleting = asyncio.create_task(browser.post("settings/keep/delete"))
+        await asyncio.sleep(0.05)
+        assert not marking.done()
+        go_on.set()
+        await asyncio.gather(marking, deleting)
+        assert not (tmp_path / "chats.vault").exists()
+        await browser.post(f"chats/{chat}/marker", {"message": "3"})
+        assert not (tmp_path / "chats.vault").exists()
+
+    run(tmp_path, test)
+
+
+def test_a_mark_can_be_taken_back_without_its_chat(tmp_path: Path) -> None:
+    async def test(browser: Browser) -> None:
+        one = await browser.add()
+        other = await browser.add(EXPORT.replace("Hello", "Hi"), "WhatsApp Chat with Work.txt")
+        for chat in (one, other):
+            await browser.post(f"chats/{chat}/private", {"on": "yes"})
+            await browser.post(f"chats/{chat}/remove")
+        page = await browser.get("settings")
+        marks = re.findall(r'name="chat" value="([0-9a-f-]+)"', page)
+        assert len(marks) == 2
+        await browser.post("settings/allow", {"chat": marks[0]})
+        assert re.findall(r'name="chat" value="([0-9a-f-]+)"', await browser.get("settings")) == marks[1:]
+        await browser.post("settings/allow", {"chat": ""})
+        assert len(SettingsStore(tmp_path).load().private) == 1
 
     run(tmp_path, test)
 
@@ -468,6 +573,29 @@ def test_reports(tmp_path: Path) -> None:
         await browser.post(f"reports/{1:032x}/delete")
         await browser.post(f"reports/{1:032x}/delete", status=404)
         assert (await browser.get("reports")).count('<td><a href="') == 1
+
+    run(tmp_path, test)
+
+
+def test_many_reports_are_on_several_pages(tmp_path: Path) -> None:
+    store = ReportStore(tmp_path)
+    for number in range(1, 104):
+        store.add(report(number, outcome="done" if number != 50 else "verification"))
+
+    async def shown(browser: Browser, query: str) -> list[str]:
+        return re.findall(r'<td><a href="[^"]*reports/0*([0-9a-f]+)"', await browser.get(f"reports{query}"))
+
+    async def test(browser: Browser) -> None:
+        pages = [await shown(browser, query) for query in ("", "?page=2", "?page=3")]
+        assert [len(page) for page in pages] == [50, 50, 3]
+        assert [int(one, 16) for page in pages for one in page] == list(range(103, 0, -1))
+        assert "Page 2 of 3, 103 reports" in await browser.get("reports?page=2")
+        for odd in ("0", "x", "-1", "99999999999999", "%C2%B2"):
+            assert await shown(browser, f"?page={odd}") == pages[0]
+        assert await shown(browser, "?page=1000") == pages[2]
+        # The pages of what is filtered stay filtered.
+        assert "outcome=done&amp;page=2" in await browser.get("reports?outcome=done")
+        assert "Pages of reports" not in await browser.get("reports?outcome=verification")
 
     run(tmp_path, test)
 

@@ -91,14 +91,41 @@ def test_what_was_kept_joins_what_was_added_again() -> None:
     kept.reader = "Ben"
     kept.saved.append(Saved(time=1, report="", lines=[("They meet", ["2"])]))
     here = shelf.add(read(EXPORT + "3/15/26, 10:00 - Ada: New\n", NAME))
-    shelf.put(kept)
+    shelf.put_back(before.kept())
     assert len(shelf) == 1
     assert (len(here.chat.messages), here.reader, len(here.saved)) == (5, "Ben", 1)
     # The other way round: what is kept is newer.
     other = Shelf()
     old = other.add(read(EXPORT, NAME))
-    other.put(here)
+    other.put_back(shelf.kept())
     assert (len(old.chat.messages), len(other)) == (5, 1)
+
+
+def test_what_is_kept_does_not_change_afterwards() -> None:
+    """It is written while the shelf is in use."""
+    shelf = Shelf()
+    chat = shelf.add(read(EXPORT, NAME))
+    kept = shelf.kept()
+    chat.reader = "Ben"
+    chat.saved.append(Saved(time=1, report="", lines=[]))
+    shelf.recaps.append(Saved(time=1, report="", lines=[], chats=(chat.id,)))
+    shelf.remove(chat.id)
+    assert [(one.reader, one.saved) for one in kept.chats] == [("", [])]
+    assert kept.recaps == ()
+
+
+def test_a_recap_follows_its_chats() -> None:
+    shelf, before = Shelf(), Shelf()
+    party, work = before.add(read(EXPORT, NAME)), before.add(read(EXPORT.replace("Hello", "Hi"), "Work.txt"))
+    before.recaps.append(Saved(time=1, report="", lines=[("They meet", ["1:2"])], chats=(party.id, work.id)))
+    # One of the two has been added again, under an id of its own.
+    again = shelf.add(read(EXPORT, NAME))
+    shelf.put_back(before.kept())
+    assert shelf.recaps[0].chats == (again.id, work.id)
+    # What tells of a chat that is gone is gone too.
+    shelf.remove(work.id)
+    assert shelf.recaps == []
+    assert len(shelf) == 1
 
 
 def test_gone_is_gone() -> None:

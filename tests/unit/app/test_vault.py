@@ -12,7 +12,7 @@ import pytest
 from app_kit import EXPORT
 from device_kit import no_file_above
 from sottovoce.app import vault as module
-from sottovoce.app.shelf import Saved, Shelf
+from sottovoce.app.shelf import Kept, Saved, Shelf
 from sottovoce.app.vault import KeyringUnusable, Vault, VaultCorrupt, WrongPassphrase
 from sottovoce.core.errors import RefusedError, UsageError
 from sottovoce.device.chats import import_chat
@@ -55,7 +55,9 @@ def shelf() -> Shelf:
     chat.move_marker("3")
     chat.reader = "Ben"
     chat.saved.append(Saved(time=5, report="ab", lines=[("Ada: Friday", ["2"])]))
-    shelf.add(import_chat(EXPORT.replace("Hello", "Hi").encode(), name="Other.txt"))
+    other = shelf.add(import_chat(EXPORT.replace("Hello", "Hi").encode(), name="Other.txt"))
+    lines = [("Ada: Friday", ["1:2"]), ("Ben: Saturday", ["2:3"])]
+    shelf.recaps.append(Saved(time=6, report="cd", lines=lines, chats=(chat.id, other.id)))
     return shelf
 
 
@@ -69,13 +71,13 @@ def reopened(vault: Vault) -> Vault:
 def test_two_programs_do_not_keep_at_once(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     other = Vault(tmp_path)
     for ask in (lambda: other.open(PASSPHRASE), other.delete):
         with pytest.raises(RefusedError, match="another program"):
             ask()
     vault.close()
-    assert len(other.open(PASSPHRASE).chats) == 2
+    assert len(other.open(PASSPHRASE).kept.chats) == 2
     with pytest.raises(RefusedError, match="another program"):
         vault.open(PASSPHRASE)
 
@@ -100,10 +102,14 @@ def test_a_keyring_that_keeps_nothing(tmp_path: Path, ring: Ring) -> None:
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     path = tmp_path / "chats.vault"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    found = {one.title: one for one in reopened(vault).open(PASSPHRASE).chats}
+    kept = reopened(vault).open(PASSPHRASE).kept
+    found = {one.title: one for one in kept.chats}
+    (recap,) = kept.recaps
+    assert recap.chats == (found["Party"].id, found["Other"].id)
+    assert recap.lines[1] == ("Ben: Saturday", ["2:3"])
     assert set(found) == {"Party", "Other"}
     party = found["Party"]
     assert (party.unread, party.reader, party.first_unread()) == (2, "Ben", 2)
@@ -116,19 +122,19 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
 def test_the_file_shows_nothing(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     first = (tmp_path / "chats.vault").read_bytes()
     for word in (b"Ada", b"Friday", b"Party", PASSPHRASE.encode()):
         assert word not in first
     # The same chats written again look different.
-    vault.write(shelf())
+    vault.write(shelf().kept())
     assert (tmp_path / "chats.vault").read_bytes()[-100:] != first[-100:]
 
 
 def test_another_passphrase(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     other = reopened(vault)
     with pytest.raises(WrongPassphrase):
         other.open(PASSPHRASE + "!")
@@ -136,9 +142,9 @@ def test_another_passphrase(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="need their passphrase"):
         other.open(None)
     with pytest.raises(UsageError, match="not open"):
-        other.write([])
+        other.write(Kept(chats=()))
     opened = other.open(PASSPHRASE)
-    assert len(opened.chats) == 2
+    assert len(opened.kept.chats) == 2
     other.hold(opened)
     assert other.is_open
 
@@ -147,7 +153,7 @@ def test_another_passphrase(tmp_path: Path) -> None:
 def test_a_changed_byte(tmp_path: Path, at: int) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     path = tmp_path / "chats.vault"
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -158,12 +164,12 @@ def test_a_changed_byte(tmp_path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(b'"version":1', b'"version":2'), (b"sottovoce-chats", b"sottovoce-other")]
+    ("old", "new"), [(b'"version":2', b'"version":3'), (b"sottovoce-chats", b"sottovoce-other")]
 )
 def test_a_vault_of_another_version_is_left_alone(tmp_path: Path, old: bytes, new: bytes) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     path = tmp_path / "chats.vault"
     changed = path.read_bytes().replace(old, new, 1)
     assert new in changed
@@ -187,7 +193,7 @@ def test_a_short_passphrase_and_a_second_vault(tmp_path: Path) -> None:
         vault.create("1234567")
     assert not vault.is_open
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     with pytest.raises(UsageError, match="kept already"):
         Vault(tmp_path).create("another passphrase")
 
@@ -195,37 +201,37 @@ def test_a_short_passphrase_and_a_second_vault(tmp_path: Path) -> None:
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     with no_file_above(10), pytest.raises(DiskError):
-        vault.write([])
-    assert len(reopened(vault).open(PASSPHRASE).chats) == 2
+        vault.write(Kept(chats=()))
+    assert len(reopened(vault).open(PASSPHRASE).kept.chats) == 2
 
 
 def test_more_than_can_be_kept_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vault = Vault(tmp_path)
     vault.create(PASSPHRASE)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     before = (tmp_path / "chats.vault").read_bytes()
     monkeypatch.setattr(module, "_LIMIT", 200)
     with pytest.raises(UsageError, match="more than can be kept"):
-        vault.write(shelf())
+        vault.write(shelf().kept())
     assert (tmp_path / "chats.vault").read_bytes() == before
 
 
 def test_no_repr_shows_a_word() -> None:
     for one in shelf():
         kept = module._kept(one)
-        for value in (kept, *kept.messages, *kept.saved, one, *one.saved):
+        for value in (kept, *kept.messages, *kept.saved, one, *one.saved, shelf().kept()):
             assert not any(word in repr(value) for word in ("Ada", "Friday", "Party", "Ben"))
 
 
 def test_a_key_in_the_keyring(tmp_path: Path, ring: Ring) -> None:
     vault = Vault(tmp_path)
     vault.create(None)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     other = reopened(vault)
     assert other.by_keyring
-    assert len(other.open(None).chats) == 2
+    assert len(other.open(None).kept.chats) == 2
     (key,) = ring.held.values()
     assert bytes.fromhex(key) not in (tmp_path / "chats.vault").read_bytes()
     ring.held.clear()
@@ -236,7 +242,7 @@ def test_a_key_in_the_keyring(tmp_path: Path, ring: Ring) -> None:
 def test_deleting_takes_the_key_with_it(tmp_path: Path, ring: Ring) -> None:
     vault = Vault(tmp_path)
     vault.create(None)
-    vault.write(shelf())
+    vault.write(shelf().kept())
     vault.delete()
     assert not ring.held
     assert not (tmp_path / "chats.vault").exists()
@@ -256,7 +262,7 @@ class Broken(Ring):
 def test_no_keyring(tmp_path: Path, ring: Ring) -> None:
     kept = Vault(tmp_path / "kept")
     kept.create(None)
-    kept.write(shelf())
+    kept.write(shelf().kept())
     keyring.set_keyring(Broken())
     vault = Vault(tmp_path / "new")
     with pytest.raises(KeyringUnusable, match="keyring"):

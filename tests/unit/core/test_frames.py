@@ -78,11 +78,11 @@ def test_pauses_do_not_show() -> None:
 @pytest.mark.parametrize(
     ("frames", "padded"),
     [
-        (0, 32),
-        (1, 32),
-        (32, 32),
-        (33, 64),
-        (100, 128),
+        (0, 128),
+        (1, 128),
+        (128, 128),
+        (129, 256),
+        (300, 512),
         (4097, 8192),
         (8192, 8192),
         (8193, 9216),
@@ -101,7 +101,7 @@ def test_a_class_is_its_own_class(length: int) -> None:
 
 
 def test_a_stream_ends_with_its_class_whenever_it_was_complete() -> None:
-    for waits in (0, 1, 20, 31):
+    for waits in (0, 1, 20, 127):
         pacer, sent = Pacer(stream_class), 0
         for _ in range(waits):
             sent += len(pacer.tick())
@@ -109,7 +109,7 @@ def test_a_stream_ends_with_its_class_whenever_it_was_complete() -> None:
         pacer.end()
         while frame := pacer.tick():
             sent += len(frame)
-        assert sent == 32 * FRAME
+        assert sent == 128 * FRAME
 
 
 def test_tokens_do_not_show() -> None:

@@ -18,6 +18,7 @@ export async function ask(feature, body) {
     const before = panel.dataset.asking;
     if (before) await post(`ask/${before}/close`).catch(() => {});
     const { id } = await post(`ask/${feature}`, body);
+    delete panel.dataset.saved;
     show(id, feature);
     panel.scrollIntoView({ block: "nearest" });
     panel.focus({ preventScroll: true });
@@ -141,7 +142,7 @@ function tell(event) {
       source.close();
       run(false);
       doing("");
-      at("save").hidden = panel.dataset.feature !== "summary" || !at("lines").children.length || !document.querySelector("[data-chat]");
+      at("save").hidden = panel.dataset.feature !== "summary" || !at("lines").children.length || panel.dataset.saved !== undefined;
       break;
   }
 }
@@ -205,7 +206,8 @@ at("save")?.addEventListener("click", () =>
   trying(async () => {
     const { kept } = await post(`ask/${panel.dataset.asking}/save`);
     at("save").hidden = true;
-    const where = kept ? "Saved with the chat, encrypted." : "Saved until the app ends: Settings can keep chats on this machine.";
+    panel.dataset.saved = "";
+    const where = kept ? "Saved, encrypted, on this machine." : "Saved until the app ends: Settings can keep chats on this machine.";
     at("ended").append(make("p", { class: "aside", role: "status" }, where));
   }),
 );

@@ -31,14 +31,14 @@ def test_a_long_chat_has_a_headline_for_each_section_and_one_of_these(messages: 
 
 
 def test_nothing_is_asked_of_the_model_in_a_language_that_it_does_not_write() -> None:
-    assert {answer_class(taken) for taken in rewrite(500, written=False)} == {32 * FRAME}
-    assert {answer_class(taken) for taken in summary(100, written=False)} == {32 * FRAME}
-    assert 32 * FRAME not in {answer_class(taken) for taken in summary(100)}
+    assert {answer_class(taken) for taken in rewrite(500, written=False)} == {128 * FRAME}
+    assert {answer_class(taken) for taken in summary(100, written=False)} == {128 * FRAME}
+    assert 128 * FRAME not in {answer_class(taken) for taken in summary(100)}
 
 
 @pytest.mark.parametrize(
     ("seconds", "frames"),
-    [(0.0, 32), (1.28, 32), (1.29, 64), (4.0, 128), (5.13, 256), (327.6, 8192), (328, 9216)],
+    [(0.0, 128), (4.0, 128), (5.12, 128), (5.13, 256), (11.0, 512), (327.6, 8192), (328, 9216)],
 )
 def test_a_class_is_that_of_the_frames_that_leave_meanwhile(seconds: float, frames: int) -> None:
     assert answer_class(seconds) == frames * FRAME == stream_class(frames * FRAME)

@@ -9,6 +9,7 @@ import pytest
 
 from sottovoce.core.errors import UsageError
 from sottovoce.core.frames import stream_class
+from sottovoce.simulator.population.answers import answer_class
 from sottovoce.simulator.population.linking import Linker, Linking, link
 from sottovoce.simulator.population.people import Settings
 from sottovoce.simulator.population.play import FEATURES, Behaviour, Logs, play
@@ -96,8 +97,16 @@ def test_what_says_nothing_does_not_drown_what_does() -> None:
     assert ours.of_two.value > max(alone.value for alone in ours.by_feature.values())
 
 
-def test_the_measure_sees_how_long_answers_take() -> None:
-    assert told("ours").by_feature["answer size"].low > 0.1
+def test_the_measure_sees_how_long_answers_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a first class of 32 frames, as there was, which holds the quick answers and no others."""
+    monkeypatch.setattr(
+        "sottovoce.simulator.population.play.answer_class",
+        lambda seconds: 1 if seconds <= 32 * 0.04 else answer_class(seconds),
+    )
+    logs, other = play(SMALL, "ours"), play(OTHER, "ours")
+    more = tell(logs, other, np.random.default_rng(1), named=200).by_feature["answer size"]
+    assert more.low > 0.1
+    assert told("ours").by_feature["answer size"].value < more.value / 1.5
 
 
 def test_what_the_gateway_sees_is_what_the_devices_code_makes() -> None:
