@@ -58,7 +58,12 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(UV) sync --locked --all-extras --compile-bytecode --python $(BIN)/python
 	@touch $@
 
-peers: tests/peers/node_modules/.ready $(VOPRF_PEER) tests/peers/go/.built/.ready
+peers: tests/peers/node_modules/.ready $(VOPRF_PEER) tests/peers/go/.built/.ready tests/peers/matrix/.venv/.ready
+
+tests/peers/matrix/.venv/.ready: tests/peers/matrix/requirements.txt | setup
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && \
+	{ VIRTUAL_ENV=$(@D) $(UV) pip sync --quiet --require-hashes $< && VIRTUAL_ENV=$(@D) $(UV) pip install --quiet --no-deps --editable . && touch $@; } \
+	|| echo "A server of Matrix cannot be installed here: the test of examples/programs/matrix_unread.py will be skipped, and say so."
 
 tests/peers/node_modules/.ready: tests/peers/package-lock.json
 	@if command -v npm >/dev/null; then cd tests/peers && npm ci --silent --ignore-scripts && touch node_modules/.ready; \
@@ -79,4 +84,4 @@ tests/peers/go/.built/.ready: $(wildcard tests/peers/go/*/go.mod tests/peers/go/
 	else echo "go is not here: tests against the Go implementations will be skipped, and say so."; fi
 
 clean:
-	rm -rf $(VENV) mutants tests/peers/node_modules tests/peers/voprf_peer/target tests/peers/go/.built .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) mutants tests/peers/node_modules tests/peers/voprf_peer/target tests/peers/go/.built tests/peers/matrix/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
