@@ -1,0 +1,49 @@
+"""Firmware for tests: what a build of OVMF says at its end, around nothing that runs."""
+
+import struct
+from uuid import UUID
+
+PAGE = 4096
+METADATA = UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
+HASHES = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
+RESET = UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
+TABLE = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
+SECTIONS: tuple[tuple[int, int, int], ...] = (
+    (0x800000, 9 * PAGE, 1),
+    (0x80D000, PAGE, 2),
+    (0x80E000, PAGE, 3),
+    (0x80F000, PAGE, 4),
+    (0x810000, PAGE, 0x10),
+)
+"""Address, size, kind, as OVMF's AmdSev build has them."""
+
+
+def metadata(sections: tuple[tuple[int, int, int], ...] = SECTIONS) -> bytes:
+    found = b"".join(struct.pack("<III", *one) for one in sections)
+    return struct.pack("<4sIII", b"ASEV", 16 + len(found), 1, len(sections)) + found
+
+
+def entry(guid: UUID, data: bytes) -> bytes:
+    return data + struct.pack("<H16s", len(data) + 18, guid.bytes_le)
+
+
+def firmware(
+    *, pages: int = 4, described: bytes | None = None, entries: bytes | None = None, tail: bytes | None = None
+) -> bytes:
+    """A firmware file. `described` are its metadata, `entries` what stands in its table, `tail` the table's own end."""
+    described = metadata() if described is None else described
+    size, at = pages * PAGE, PAGE
+    if entries is None:
+        entries = (
+            entry(UUID(int=7), b"of others")
+            + entry(RESET, struct.pack("<I", 0x80B004))
+            + entry(HASHES, struct.pack("<II", 0x810C00, 0x400))
+            + entry(METADATA, struct.pack("<I", size - at))
+        )
+    tail = struct.pack("<H16s", len(entries) + 18, TABLE.bytes_le) if tail is None else tail
+    end = entries + tail + bytes(32)
+    body = bytearray(bytes(range(256)) * (size // 256))
+    body[at : at + len(described)] = described
+    body[size - len(end) :] = end
+    assert len(body) == size
+    return bytes(body)
