@@ -1,6 +1,9 @@
-"""Firmware for tests: what a build of OVMF says at its end, around nothing that runs."""
+"""Firmware for tests (what a build of OVMF says at its end, around nothing that runs), and Debian packages."""
 
+import io
+import lzma
 import struct
+import tarfile
 from uuid import UUID
 
 PAGE = 4096
@@ -47,3 +50,28 @@ def firmware(
     body[size - len(end) :] = end
     assert len(body) == size
     return bytes(body)
+
+
+def tarred(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:") as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def deb(
+    files: bytes, *, version: bytes = b"2.0\n", name: str = "data.tar.xz", packed: bytes | None = None
+) -> bytes:
+    """A package with `files` as its data.tar."""
+    members = {
+        "debian-binary": version,
+        "control.tar.xz": lzma.compress(tarred()),
+        name: lzma.compress(files) if packed is None else packed,
+    }
+    made = b"!<arch>\n"
+    for one, content in members.items():
+        made += f"{one:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode() + content
+        made += b"\n" * (len(content) % 2)
+    return made

@@ -1,0 +1,92 @@
+"""Files of an image, as values: paths without a leading "/", what stands there, and the archive that the kernel unpacks.
+
+An archive has the form that the kernel's documentation calls newc (Documentation/driver-api/early-userspace/buffer-format.rst). The same files give the same bytes: names are sorted,
+inodes are counted, and owner and time are 0.
+"""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sottovoce.core.errors import UsageError
+
+__all__ = ["File", "Files", "archive", "device", "directory", "link", "program", "regular"]
+
+_LONGEST: Final = 4096
+_END: Final = "TRAILER!!!"
+_LARGEST: Final = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What stands at a path: `mode` with its kind; the content, or a link's target; for a device its numbers."""
+
+    mode: int
+    content: bytes = field(default=b"", repr=False)
+    numbers: tuple[int, int] = (0, 0)
+
+
+Files = Mapping[str, File]
+
+
+def regular(content: bytes) -> File:
+    """A file that all may read."""
+    return File(stat.S_IFREG | 0o444, content)
+
+
+def program(content: bytes) -> File:
+    """A file that all may run."""
+    return File(stat.S_IFREG | 0o555, content)
+
+
+def directory(mode: int = 0o755) -> File:
+    """A directory."""
+    return File(stat.S_IFDIR | mode)
+
+
+def link(target: str) -> File:
+    """A symbolic link."""
+    return File(stat.S_IFLNK | 0o777, target.encode())
+
+
+def device(major: int, minor: int) -> File:
+    """A character device that only root may use."""
+    return File(stat.S_IFCHR | 0o600, b"", (major, minor))
+
+
+def archive(files: Files) -> bytes:
+    """The files as one archive; directories that they need are there too.
+
+    Raises:
+        UsageError: a path is not one of an image, stands below something that is no directory, or a file is 4 GiB or more.
+    """
+    whole = _with_parents(files)
+    parts = [_entry(number, path, whole[path]) for number, path in enumerate(sorted(whole), 1)]
+    return b"".join([*parts, _entry(0, _END, File(0))])
+
+
+def _with_parents(files: Files) -> dict[str, File]:
+    found = dict(files)
+    for path in files:
+        steps = path.split("/")
+        if not path.isprintable() or len(path) > _LONGEST or any(step in ("", ".", "..") for step in steps):
+            raise UsageError("a file of the image has a path that is none")
+        for end in range(1, len(steps)):
+            above = found.setdefault("/".join(steps[:end]), directory())
+            if not stat.S_ISDIR(above.mode):
+                raise UsageError("a file of the image stands below something that is no directory")
+    return found
+
+
+def _entry(inode: int, path: str, file: File) -> bytes:
+    name = path.encode() + b"\0"
+    if len(file.content) > _LARGEST:
+        raise UsageError("a file of the image is too large for an archive", hint="put it into a volume")
+    fields = (inode, file.mode, 0, 0, 1, 0, len(file.content), 0, 0, *file.numbers, len(name), 0)
+    head = b"070701" + b"".join(b"%08X" % one for one in fields) + name
+    return _padded(head) + _padded(file.content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

@@ -1,0 +1,114 @@
+"""The archive that the kernel unpacks: the same files, the same bytes; and what another reader finds in it."""
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sottovoce.core.errors import UsageError
+from sottovoce.image import files as module
+from sottovoce.image.files import File, archive, device, directory, link, program, regular
+
+FILES = {
+    "usr/bin/python3.11": program(b"\x7fELF"),
+    "usr/lib/text": regular(b"hello"),
+    "bin": link("usr/bin"),
+    "dev/console": device(5, 1),
+    "tmp": directory(0o1777),
+    "usr/empty": regular(b""),
+}
+
+
+def read(data: bytes) -> dict[str, tuple[dict[str, int], bytes]]:
+    """By the kernel's documentation, without a line of ours."""
+    names = [
+        "ino",
+        "mode",
+        "uid",
+        "gid",
+        "nlink",
+        "mtime",
+        "filesize",
+        "devmajor",
+        "devminor",
+        "rdevmajor",
+        "rdevminor",
+        "namesize",
+        "check",
+    ]
+    found: dict[str, tuple[dict[str, int], bytes]] = {}
+    at = 0
+    while True:
+        assert data[at : at + 6] == b"070701"
+        fields = {name: int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n, name in enumerate(names)}
+        begin = at + 110
+        name = data[begin : begin + fields["namesize"] - 1].decode()
+        begin = (begin + fields["namesize"] + 3) // 4 * 4
+        content = data[begin : begin + fields["filesize"]]
+        at = (begin + fields["filesize"] + 3) // 4 * 4
+        if name == "TRAILER!!!":
+            assert at == len(data)
+            return found
+        found[name] = (fields, content)
+
+
+def test_what_stands_in_it() -> None:
+    found = read(archive(FILES))
+    assert list(found) == sorted(found)
+    assert [fields["ino"] for fields, _ in found.values()] == list(range(1, len(found) + 1))
+    for fields, _ in found.values():
+        assert (fields["uid"], fields["gid"], fields["mtime"], fields["nlink"], fields["check"]) == (
+            0,
+            0,
+            0,
+            1,
+            0,
+        )
+    assert set(found) == {*FILES, "usr", "usr/bin", "usr/lib", "dev"}
+    assert found["usr"][0]["mode"] == stat.S_IFDIR | 0o755
+    assert found["usr/bin/python3.11"][0]["mode"] == stat.S_IFREG | 0o555
+    assert found["usr/lib/text"][1] == b"hello"
+    assert found["bin"] == ({**found["bin"][0], "mode": stat.S_IFLNK | 0o777}, b"usr/bin")
+    assert (found["dev/console"][0]["rdevmajor"], found["dev/console"][0]["rdevminor"]) == (5, 1)
+    assert found["tmp"][0]["mode"] == stat.S_IFDIR | 0o1777
+
+
+def test_the_same_files_in_another_order() -> None:
+    assert archive(dict(reversed(FILES.items()))) == archive(FILES)
+
+
+def test_another_program_unpacks_it(tmp_path: Path) -> None:
+    if shutil.which("cpio") is None:
+        pytest.skip("cpio is not here (Debian: apt-get install cpio)")
+    some = {path: file for path, file in FILES.items() if not path.startswith("dev")}
+    subprocess.run(["cpio", "-idm", "--quiet"], input=archive(some), cwd=tmp_path, check=True)
+    assert (tmp_path / "usr/lib/text").read_bytes() == b"hello"
+    assert (tmp_path / "bin").is_symlink()
+    assert (tmp_path / "bin/python3.11").stat().st_mode & 0o777 == 0o555
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc", "etc/", "a//b", "../etc", "a/../b", "./a", "a\nb", "a\0b", "x" * 5000]
+)
+def test_paths_that_are_none(path: str) -> None:
+    with pytest.raises(UsageError, match="path"):
+        archive({path: regular(b"")})
+
+
+def test_below_a_file_or_a_link() -> None:
+    for above in (regular(b""), link("usr/bin")):
+        with pytest.raises(UsageError, match="no directory"):
+            archive({"bin": above, "bin/python": program(b"")})
+
+
+def test_more_than_an_archive_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 4)
+    assert archive({"a": regular(b"1234")})
+    with pytest.raises(UsageError, match="too large"):
+        archive({"a": regular(b"12345")})
+
+
+def test_no_repr_shows_a_file() -> None:
+    assert "hello" not in repr(File(0, b"hello"))
