@@ -151,9 +151,11 @@ class _Proxy:
     async def close(self, _: web.Application) -> None:
         """Let the sessions of answers that are whole end."""
         if self._sessions:
-            done_and_late = await asyncio.wait(self._sessions, timeout=_CLOSE)
-            for session in done_and_late[1]:
+            late = (await asyncio.wait(self._sessions, timeout=_CLOSE))[1]
+            for session in late:
                 session.cancel()
+            if late:
+                await asyncio.wait(late)
 
 
 class _Passing:

@@ -1,6 +1,9 @@
 """One HTTP request of an operator's command: no session, no redirect, a limit on the answer."""
 
+import contextlib
 import http.client
+import socket
+import threading
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,6 +13,9 @@ from sottovoce.core.errors import ConfigError, UnavailableError
 __all__ = ["ask", "require_url"]
 
 _TIMEOUT: Final = 30.0
+"""Seconds without a byte."""
+_TOTAL: Final = 120.0
+"""Seconds for all of it: who sends a byte now and then must not hold a command for ever."""
 
 
 def require_url(url: str) -> None:
@@ -42,20 +48,37 @@ def ask(
 
     Raises:
         ConfigError: the URL is malformed.
-        UnavailableError: nobody answers, or with more than `limit` bytes.
+        UnavailableError: nobody answers, with more than `limit` bytes, or not all of it within two minutes.
     """
     require_url(url)
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
+    late = threading.Event()
+    timer: threading.Timer | None = None
     try:
+        connection.connect()
+        # The connection lets go of it while an answer is still being read.
+        timer = threading.Timer(_TOTAL, _cut, (connection.sock, late))
+        timer.daemon = True
+        timer.start()
         connection.request(method, parts.path.rstrip("/") + path, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
         answer = response.read(limit + 1)
     except (OSError, http.client.HTTPException, ValueError):
         raise UnavailableError(f"the {party} does not answer", party=party) from None
     finally:
+        if timer is not None:
+            timer.cancel()
         connection.close()
+    if late.is_set():
+        raise UnavailableError(f"the {party} takes too long to answer", party=party)
     if len(answer) > limit:
         raise UnavailableError(f"the {party} answers with more than is allowed", party=party)
     return response.status, answer
+
+
+def _cut(sock: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

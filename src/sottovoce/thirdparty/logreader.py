@@ -78,11 +78,12 @@ class LogReader:
             ) as response:
                 if response.status in _GONE:
                     raise MissingError(f"the {self._party} does not have the file", party=self._party)
-                answer = b""
+                read = bytearray()
                 async for piece in response.content.iter_any():
-                    answer += piece
-                    if len(answer) > limit:
+                    read += piece
+                    if len(read) > limit:
                         raise LimitError(f"a file of the {self._party} is longer than its limit")
+                answer = bytes(read)
                 if response.status != _OK:
                     raise self._refused(method, response.status, answer)
                 return answer
