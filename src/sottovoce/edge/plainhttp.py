@@ -65,6 +65,9 @@ def ask(
         connection.request(method, parts.path.rstrip("/") + path, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
         answer = response.read(limit + 1)
+        # A limited read does not complain of an answer that was cut off.
+        if response.length and len(answer) <= limit:
+            raise http.client.IncompleteRead(b"")
     except (OSError, http.client.HTTPException, ValueError):
         raise UnavailableError(f"the {party} does not answer", party=party) from None
     finally:
