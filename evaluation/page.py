@@ -93,6 +93,10 @@ def _drafts(rows: Sequence[_Row]) -> str:
 round or make it an answer.
 
 {_table(["", "drafts", "suggestions a draft", "drafts without one", "meaning kept", "suggestions that are the draft"], (line(name, some) for name, some in (*groups, ("all", rows)) if some))}
+
+Two designs were measured on these drafts. A prompt with checks of numbers, names, days, links and who speaks: 0.806 of 124 suggestions; the failed
+ones were looked at once. With checks of small words such as “if”, “only” and “until”, one more wording of the prompt, colder sampling and a grammar: the table above. What a
+small model gets wrong beyond that (a word for another, a tone that is not the draft's) no check of words finds.
 """
 
 
@@ -217,16 +221,15 @@ def answers_page() -> str:
     parts = [
         f"""# {len(made)} answers
 
-Not chosen by how good they are: of each of seven languages the first two test chats by name, and of each style the first draft. The embedded default model, as it is; made
-by `make eval`. The chats are in [evaluation/data/chats/test](../evaluation/data/chats/test): judge whether these lines are what you would want to know of them.
+Not chosen by how good they are: of each of seven languages the first two test chats by name, and of each style the first draft in English. The embedded default model, as it is; made
+by `make eval`. The chats are in `evaluation/data/chats/test`, under these names: judge whether these lines are what you would want to know of them.
 """
     ]
     for one in made:
         if "chat" in one:
             name = one["chat"]
             parts.append(
-                f"## [{name}](../evaluation/data/chats/test/{name}.toml), {one['messages']} messages\n\n"
-                + "\n".join(_line(line) for line in one["lines"])
+                f"## {name}, {one['messages']} messages\n\n" + "\n".join(_line(line) for line in one["lines"])
             )
         else:
             told = "\n".join(f"{at}. {text}" for at, text in enumerate(one["suggestions"], 1))

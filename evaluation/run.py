@@ -113,9 +113,9 @@ def drafts(engine: CachedEngine) -> list[dict[str, Any]]:
 
 
 def answers(engine: CachedEngine) -> list[dict[str, Any]]:
-    """Twenty answers in full, for a reader: of each language the first two chats by name, of each style the first draft."""
+    """Twenty answers in full, for a reader: of each language the first two chats by name, of each style the first draft in English."""
     chats = sorted(load_chats(), key=lambda chat: chat.name)
-    drafts = [draft for draft in load_drafts() if not draft.id.startswith("dev-")]
+    drafts = [draft for draft in load_drafts() if draft.language == "en" and not draft.id.startswith("dev-")]
     first = [next(draft for draft in drafts if draft.style == style) for style in STYLES]
     found: list[dict[str, Any]] = []
     for code in LANGUAGES[:7]:
