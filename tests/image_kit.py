@@ -75,3 +75,23 @@ def deb(
         made += f"{one:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode() + content
         made += b"\n" * (len(content) % 2)
     return made
+
+
+def elf(*needs: str) -> bytes:
+    """A library that needs these, and has nothing in it."""
+    names, at = b"\0", []
+    for one in needs:
+        at.append(len(names))
+        names += one.encode() + b"\0"
+    begin = 64 + 2 * 56
+    size = 16 * (len(needs) + 3)
+    tags = [(1, one) for one in at] + [(5, begin + size), (10, len(names)), (0, 0)]
+    body = b"".join(struct.pack("<QQ", *tag) for tag in tags) + names
+    head = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    )
+    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, begin + len(body), begin + len(body), 4096)
+    dynamic = struct.pack("<IIQQQQQQ", 2, 4, begin, begin, begin, size, size, 8)
+    return head + load + dynamic + body
