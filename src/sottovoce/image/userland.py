@@ -68,7 +68,7 @@ def needed(content: bytes) -> tuple[str, ...]:
         return ()
     try:
         return tuple(
-            tag.needed
+            tag.needed  # type: ignore[attr-defined]  # it is set by the tag's kind
             for segment in ELFFile(io.BytesIO(content)).iter_segments()
             if isinstance(segment, DynamicSegment)
             for tag in segment.iter_tags("DT_NEEDED")
