@@ -41,7 +41,7 @@ __all__ = [
 _LABEL: Final = b"sottovoce/1 simulated launch"
 _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 """The packages of ours that a CVM holds; it can import no others."""
-_ROOTS: Final = ("cryptography", "pyopenssl", "h11", "msgspec", "starlette", "llama-cpp-python")
+_ROOTS: Final = ("cryptography", "pyopenssl", "h11", "msgspec", "llama-cpp-python")
 """The distributions that a CVM imports; what these need is measured too, and nothing else can be imported."""
 _UNUSED: Final = ("ensurepip", "idlelib", "test", "tkinter")
 """Parts of the standard library that are large, and that no CVM can import."""
