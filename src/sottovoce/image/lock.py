@@ -1,0 +1,102 @@
+"""The lock file: exactly what an image is made of, beside our own code.
+
+TOML; a package's `path` is below the mirror:
+
+    [[packages]]
+    name = "libc6"
+    version = "2.36-9+deb12u14"
+    suite = "bookworm"
+    path = "pool/main/g/glibc/libc6_2.36-9+deb12u14_amd64.deb"
+    sha256 = hex
+    size = bytes
+
+    [[wheels]]
+    file = "h11-0.16.0-py3-none-any.whl"
+    sha256 = hex
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from sottovoce.core.errors import ConfigError
+from sottovoce.image.packages import Package
+from sottovoce.image.wheels import Wheel
+
+__all__ = ["Lock", "LockError"]
+
+_PATH: Final = re.compile(r"pool/[a-z0-9.+~_/-]+\.deb", re.IGNORECASE)
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+_VERSION: Final = re.compile(r"[A-Za-z0-9.+~:-]+")
+_SUITE: Final = re.compile(r"[a-z][a-z-]*")
+_WHEEL: Final = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[A-Za-z0-9_.]+){3}\.whl")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_LARGEST: Final = 512 * 1024 * 1024
+_HINT: Final = "`sottovoce image lock` makes one"
+
+
+class LockError(ConfigError):
+    """The lock file is not of its form."""
+
+    code = "config.image-lock"
+
+
+class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an image is made of."""
+
+    packages: tuple[Package, ...]
+    wheels: tuple[Wheel, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Lock":
+        """Read a lock file.
+
+        Raises:
+            LockError: it is none, or names something twice.
+        """
+        try:
+            found = msgspec.toml.decode(data, type=cls)
+        except (msgspec.MsgspecError, UnicodeError):
+            raise LockError("the lock file of the image is not of its form", hint=_HINT) from None
+        if not all(map(_is_package, found.packages)) or not all(map(_is_wheel, found.wheels)):
+            raise LockError("an entry of the image's lock file is not of its form", hint=_HINT)
+        names = [one.name for one in found.packages] + [_distribution(one) for one in found.wheels]
+        if len(set(names)) != len(names):
+            raise LockError("the image's lock file names something twice", hint=_HINT)
+        return found
+
+    def to_toml(self) -> bytes:
+        """The lock file, sorted: the same for the same content."""
+        packages = sorted(self.packages, key=lambda one: one.name)
+        wheels = sorted(self.wheels, key=lambda one: one.file)
+        parts = [_table("packages", one) for one in packages] + [_table("wheels", one) for one in wheels]
+        return "\n".join(parts).encode()
+
+
+def _table(name: str, one: Package | Wheel) -> str:
+    fields = (
+        f"{field} = {value}\n" if isinstance(value, int) else f'{field} = "{value}"\n'
+        for field, value in msgspec.structs.asdict(one).items()
+    )
+    return f"[[{name}]]\n" + "".join(fields)
+
+
+def _is_package(one: Package) -> bool:
+    forms = (
+        (_NAME, one.name),
+        (_VERSION, one.version),
+        (_SUITE, one.suite),
+        (_PATH, one.path),
+        (_SHA256, one.sha256),
+    )
+    well = all(form.fullmatch(text) for form, text in forms) and ".." not in one.path
+    return well and 0 < one.size <= _LARGEST
+
+
+def _is_wheel(one: Wheel) -> bool:
+    return bool(_WHEEL.fullmatch(one.file) and _SHA256.fullmatch(one.sha256)) and ".." not in one.file
+
+
+def _distribution(one: Wheel) -> str:
+    return "wheel " + one.file.partition("-")[0].lower()
