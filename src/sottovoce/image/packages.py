@@ -13,7 +13,7 @@ import msgspec
 
 from sottovoce.core.errors import UnavailableError
 
-__all__ = ["MIRROR", "Fetch", "Package", "StaleLockError", "fetch"]
+__all__ = ["MIRROR", "Fetch", "Package", "StaleLockError", "archive_of", "fetch", "get"]
 
 MIRROR: Final = "http://deb.debian.org/debian"
 """Where packages come from; what comes is checked by its digest, so no connection to it need be trusted."""
@@ -42,7 +42,12 @@ Fetch = Callable[[str, int], bytes]
 """What is at a URL, of so many bytes at most. Raises FileNotFoundError where nothing is, OSError where nobody answers."""
 
 
-def fetch(package: Package, cache: Path, *, get: Fetch | None = None, mirror: str = MIRROR) -> bytes:
+def archive_of(mirror: str, suite: str) -> str:
+    """Where the archive that has this suite is: security updates have one of their own."""
+    return mirror + "-security" if suite.endswith("-security") else mirror
+
+
+def fetch(package: Package, cache: Path, *, ask: Fetch | None = None, mirror: str = MIRROR) -> bytes:
     """The bytes of a package: from `cache`, where each lies under its digest, or from the mirror.
 
     Raises:
@@ -57,7 +62,7 @@ def fetch(package: Package, cache: Path, *, get: Fetch | None = None, mirror: st
     if _is(package, data):
         return data
     try:
-        data = (get or _get)(f"{mirror}/{package.path}", package.size)
+        data = (ask or get)(f"{archive_of(mirror, package.suite)}/{package.path}", package.size)
     except FileNotFoundError:
         raise _stale(package, kept, "is not at the mirror any more") from None
     except OSError:
@@ -93,7 +98,8 @@ def _keep(path: Path, data: bytes) -> None:
     Path(name).replace(path)
 
 
-def _get(url: str, most: int) -> bytes:
+def get(url: str, most: int) -> bytes:
+    """What is at `url`. Raises as `Fetch`."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - http by design: the digest decides
             data: bytes = answer.read(most + 1)

@@ -80,7 +80,7 @@ def unpack_wheel(data: bytes) -> dict[str, File]:
                 raise PackageError("a wheel is larger than an image may be")
             for one in archive.infolist():
                 steps = one.filename.split("/")
-                if one.is_dir() or _LEFT_OUT.fullmatch(one.filename):
+                if one.filename.endswith("/") or _LEFT_OUT.fullmatch(one.filename):
                     continue
                 if any(step in ("", ".", "..") for step in steps) or steps[0].endswith(".data"):
                     raise PackageError("a wheel has a file that does not belong into its folder")

@@ -39,16 +39,16 @@ def test_fetched_once_and_kept(tmp_path: Path) -> None:
         asked.append((url, most))
         return DATA
 
-    assert fetch(ONE, tmp_path / "cache", get=get, mirror="http://mirror") == DATA
+    assert fetch(ONE, tmp_path / "cache", ask=get, mirror="http://mirror") == DATA
     assert asked == [(f"http://mirror/{ONE.path}", len(DATA))]
-    assert fetch(ONE, tmp_path / "cache", get=never) == DATA
+    assert fetch(ONE, tmp_path / "cache", ask=never) == DATA
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{ONE.sha256}.deb"]
 
 
 def test_what_is_kept_is_checked_too(tmp_path: Path) -> None:
     kept = tmp_path / f"{ONE.sha256}.deb"
     kept.write_bytes(b"another one")
-    assert fetch(ONE, tmp_path, get=gives(DATA)) == DATA
+    assert fetch(ONE, tmp_path, ask=gives(DATA)) == DATA
     assert kept.read_bytes() == DATA
 
 
@@ -58,13 +58,13 @@ def test_a_stale_lock_says_what_to_do_and_takes_nothing_else(tmp_path: Path) -> 
 
     for get in (gone, gives(b"The package"), gives(DATA + b"!")):
         with pytest.raises(StaleLockError, match=r"stale: libc6 2\.36") as found:
-            fetch(ONE, tmp_path, get=get)
+            fetch(ONE, tmp_path, ask=get)
         assert f"{ONE.sha256}.deb" in found.value.hint
         assert "sottovoce image lock" in found.value.hint
     assert list(tmp_path.iterdir()) == []
     # What somebody got elsewhere is taken if it is the same.
     (tmp_path / f"{ONE.sha256}.deb").write_bytes(DATA)
-    assert fetch(ONE, tmp_path, get=gone) == DATA
+    assert fetch(ONE, tmp_path, ask=gone) == DATA
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
         raise OSError
 
     with pytest.raises(UnavailableError, match="does not answer") as found:
-        fetch(ONE, tmp_path, get=down)
+        fetch(ONE, tmp_path, ask=down)
     assert not isinstance(found.value, StaleLockError)
 
 
