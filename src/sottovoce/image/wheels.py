@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -85,7 +86,7 @@ def unpack_wheel(data: bytes) -> dict[str, File]:
                 if any(step in ("", ".", "..") for step in steps) or steps[0].endswith(".data"):
                     raise PackageError("a wheel has a file that does not belong into its folder")
                 found[one.filename] = regular(archive.read(one))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError):
         raise PackageError("a wheel cannot be read") from None
     return found
 
