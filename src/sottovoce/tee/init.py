@@ -5,8 +5,8 @@ In this order, and each once:
     mounts ─▶ what the host may give (`premises`) ─▶ modules of the image ─▶ the kernel is closed ─▶ premises again, with what the modules have found
     ─▶ channels to the host ─▶ `boot`, in a process of its own
 
-There is no shell to fall into and nothing that asks for a password. The reason for a failure goes to the console where the image has one, which only research images have:
-it is one line of ours, and says nothing of what the host has given but its kind.
+There is no shell to fall into and nothing that asks for a password. The reason for a failure is one line of ours, for the host to read on the first serial port where it has given
+one: nothing is ever read from there, and the line says no more of what the host has given than its kind.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ HOST: Final = 2
 LISTEN, WIRING, PAPERS = 9000, 9001, 9002
 """Ports: where the CVM listens; where the host has the addresses of back ends, and the papers of the machine."""
 ETC: Final = Path("etc/sottovoce")
+CONSOLE: Final = Path("dev/ttyS0")
 MODULES: Final = Path("usr/lib/modules")
 """Below the root. Modules are loaded in the order of their files' names."""
 _DOCUMENT: Final = 64 * 1024
@@ -134,9 +135,7 @@ class Machine:
             raise OSError(number, os.strerror(number))
 
 
-def run(
-    system: System, *, root: Path = Path("/"), start: Callable[[Sequence[str]], int] = boot, console: int = 2
-) -> None:
+def run(system: System, *, root: Path = Path("/"), start: Callable[[Sequence[str]], int] = boot) -> None:
     """Be PID 1: start the CVM, wait until it has ended, power off. `root` is where files are."""
     try:
         says = f"the CVM has ended ({_run(system, root, start)})"
@@ -145,8 +144,11 @@ def run(
     except Exception as error:  # noqa: BLE001 - whatever it is, the machine ends; its words may be the host's
         says = f"PID 1 failed ({type(error).__name__})"
     finally:
-        with contextlib.suppress(OSError, UnboundLocalError):
-            os.write(console, f"sottovoce: {says}\n".encode())
+        with (
+            contextlib.suppress(OSError, UnboundLocalError),
+            (root / CONSOLE).open("wb", buffering=0) as console,
+        ):
+            console.write(f"sottovoce: {says}\n".encode())
         system.power_off()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from image_kit import read_cpio
 from sottovoce.core.errors import UsageError
 from sottovoce.image import files as module
 from sottovoce.image.files import File, archive, device, directory, link, program, regular
@@ -21,41 +22,8 @@ FILES = {
 }
 
 
-def read(data: bytes) -> dict[str, tuple[dict[str, int], bytes]]:
-    """By the kernel's documentation, without a line of ours."""
-    names = [
-        "ino",
-        "mode",
-        "uid",
-        "gid",
-        "nlink",
-        "mtime",
-        "filesize",
-        "devmajor",
-        "devminor",
-        "rdevmajor",
-        "rdevminor",
-        "namesize",
-        "check",
-    ]
-    found: dict[str, tuple[dict[str, int], bytes]] = {}
-    at = 0
-    while True:
-        assert data[at : at + 6] == b"070701"
-        fields = {name: int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n, name in enumerate(names)}
-        begin = at + 110
-        name = data[begin : begin + fields["namesize"] - 1].decode()
-        begin = (begin + fields["namesize"] + 3) // 4 * 4
-        content = data[begin : begin + fields["filesize"]]
-        at = (begin + fields["filesize"] + 3) // 4 * 4
-        if name == "TRAILER!!!":
-            assert at == len(data)
-            return found
-        found[name] = (fields, content)
-
-
 def test_what_stands_in_it() -> None:
-    found = read(archive(FILES))
+    found = read_cpio(archive(FILES))
     assert list(found) == sorted(found)
     assert [fields["ino"] for fields, _ in found.values()] == list(range(1, len(found) + 1))
     for fields, _ in found.values():

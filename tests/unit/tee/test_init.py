@@ -80,6 +80,7 @@ def root(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("other\n")
     (tmp_path / "sys").mkdir()
+    (tmp_path / "dev").mkdir()
     Kernel(tmp_path).device("1af4", "0013")
     return tmp_path
 
@@ -93,11 +94,8 @@ def started(words: Sequence[str]) -> int:
 
 
 def said(kernel: Kernel, start: Callable[[Sequence[str]], int] = started) -> str:
-    read, write = os.pipe()
-    run(kernel, root=kernel.root, start=start, console=write)
-    os.close(write)
-    with os.fdopen(read) as console:
-        return console.read()
+    run(kernel, root=kernel.root, start=start)
+    return (kernel.root / init.CONSOLE).read_text()
 
 
 def test_all_of_it_in_order(root: Path) -> None:
@@ -222,6 +220,7 @@ def test_those_whose_parents_have_ended_are_buried(root: Path) -> None:
 
 
 def test_no_console_is_no_reason_to_go_on(root: Path) -> None:
+    (root / "dev").rmdir()
     kernel = Kernel(root)
-    run(kernel, root=root, start=started, console=-1)
+    run(kernel, root=root, start=started)
     assert kernel.asked[-1] == "power off"

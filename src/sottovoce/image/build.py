@@ -1,0 +1,220 @@
+"""Builds the image of a CVM: kernel, initial RAM disk, command line and firmware, the same bytes for the same source and lock.
+
+    lock ─▶ packages and wheels, by their digests ─▶ files ─▶ archive ─▶ Zstandard
+    source ─▶ our own packages                    ─┘
+
+Nothing of this machine gets into it: no time, no name of a user, no order of a folder.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import zstandard
+
+from sottovoce.core import canonical
+from sottovoce.core.errors import ConfigError
+from sottovoce.image.debs import PackageError, unpack
+from sottovoce.image.files import File, Files, archive, directory, program, regular
+from sottovoce.image.firmware import Firmware
+from sottovoce.image.kernel import Kernel
+from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
+from sottovoce.image.lock import Lock
+from sottovoce.image.packages import fetch
+from sottovoce.image.userland import SITE, userland
+from sottovoce.image.wheels import fetch_wheels, unpack_wheel
+from sottovoce.tee.init import ETC, MODULES
+from sottovoce.tee.premises import Premises
+
+__all__ = ["COMMAND_LINE", "COUNTS", "Image", "Materials", "build", "materials", "own_code", "sbom"]
+
+COMMAND_LINE: Final = (
+    "rdinit=/init panic=-1 quiet init_on_free=1 lockdown=confidentiality module.sig_enforce=1 "
+    "mitigations=auto,nosmt spectre_v2=eibrs,retpoline spectre_v2_user=on"
+)
+"""Measured. Freed memory is zeroed; nobody reads the kernel's memory; modules are Debian's; processors do not guess across a border."""
+COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of processors whose digests a release publishes."""
+_MODULES: Final = ("vmw_vsock_virtio_transport", "tsm", "sev-guest")
+_PACKAGES: Final = ("attest", "core", "tee", "tlog")
+"""The packages of ours that a CVM holds."""
+_FIRMWARE: Final = "usr/share/ovmf/OVMF.amdsev.fd"
+_DEVICES: Final = (
+    ("pci", "8086", "29c0"),  # host bridge of QEMU's q35
+    ("pci", "8086", "2918"),  # its ISA bridge
+    ("pci", "8086", "2922"),  # its SATA controller, for which the image has no driver
+    ("pci", "8086", "2930"),  # its SMBus, likewise
+    ("pci", "1af4", "1053"),  # sockets to the host
+    ("virtio", "1af4", "0013"),
+)
+_LEVEL: Final = 19
+_INIT: Final = f"""#!/usr/bin/python3.11 -IBS
+import sys
+sys.path.append("/{SITE.rstrip("/")}")
+from sottovoce.tee.init import Machine, run
+run(Machine())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materials:
+    """What an image is made of: unpacked packages, wheels' files, and our own code."""
+
+    packages: tuple[Files, ...] = field(repr=False)
+    site: Files = field(repr=False)
+    kernel: Kernel
+    firmware: Firmware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image: what is launched and measured."""
+
+    kernel: bytes = field(repr=False)
+    initrd: bytes = field(repr=False)
+    command_line: str
+    firmware: Firmware
+
+    @property
+    def booted(self) -> Booted:
+        """The digests that the firmware checks."""
+        return Booted.of(self.kernel, self.initrd, self.command_line)
+
+    def digests(self) -> dict[str, str]:
+        """Launch digests in hex, by type and number of processors ("EPYC-Milan/4")."""
+        return {
+            f"{name}/{count}": launch_digest(
+                self.firmware, self.booted, processor=processor, count=count
+            ).hex()
+            for name, processor in PROCESSORS.items()
+            for count in COUNTS
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """What is published, by file name."""
+        return {
+            "kernel": self.kernel,
+            "initrd": self.initrd,
+            "command-line": self.command_line.encode(),
+            "firmware": self.firmware.data,
+        }
+
+
+def materials(lock: Lock, cache: Path, source: Path) -> Materials:
+    """What the lock names, from `cache` or fetched, and our own code below `source`.
+
+    Raises:
+        StaleLockError: something of the lock is not to be had any more.
+        PackageError: a package is not what it must be.
+        ConfigError: our own code is not below `source`.
+    """
+    unpacked = [unpack(fetch(one, cache)) for one in lock.packages]
+    kernels = [
+        files
+        for one, files in zip(lock.packages, unpacked, strict=True)
+        if one.name.startswith("linux-image-")
+    ]
+    firmware = [files[_FIRMWARE].content for files in unpacked if _FIRMWARE in files]
+    if len(kernels) != 1 or len(firmware) != 1:
+        raise PackageError("the lock does not name one kernel and one firmware")
+    site: dict[str, File] = {}
+    for data in fetch_wheels(lock.wheels, cache):
+        site |= unpack_wheel(data)
+    others = [files for files in unpacked if files is not kernels[0] and _FIRMWARE not in files]
+    return Materials(
+        packages=tuple(others),
+        site=site | own_code(source),
+        kernel=Kernel.of(kernels[0]),
+        firmware=Firmware.parse(firmware[0]),
+    )
+
+
+def own_code(source: Path) -> dict[str, File]:
+    """Our own packages, as far as a CVM has them, from the folder that holds `sottovoce`.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    top = source / "sottovoce"
+    found = {
+        path.relative_to(source).as_posix(): regular(path.read_bytes())
+        for place in (top, *(top / name for name in _PACKAGES))
+        for path in (place.glob("*") if place == top else place.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    if "sottovoce/tee/init.py" not in found:
+        raise ConfigError(
+            "the project's source is not there", hint="give the folder that holds the package `sottovoce`"
+        )
+    return found
+
+
+def build(
+    made_of: Materials,
+    settings: bytes,
+    *,
+    command_line: str = COMMAND_LINE,
+    acpi: Sequence[tuple[str, str]] = (),
+) -> Image:
+    """The image of one CVM. `settings` is its measured settings document; `acpi` are the tables that it expects.
+
+    Raises:
+        PackageError, UsageError: the materials do not make an image.
+    """
+    premises = Premises(command_line=command_line, devices=_DEVICES, acpi=tuple(acpi))
+    found = userland(made_of.packages, made_of.site)
+    for number, module in enumerate(made_of.kernel.load(_MODULES)):
+        found[f"{MODULES}/{number:02}-{module.name}.ko"] = regular(module.content)
+    found |= {name: directory(0o555) for name in ("dev", "proc", "sys")}
+    found |= {
+        "init": program(_INIT.encode()),
+        f"{ETC}/premises.json": regular(msgspec.json.encode(premises)),
+        f"{ETC}/settings.json": regular(settings),
+    }
+    packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(archive(found))
+    return Image(
+        kernel=made_of.kernel.image, initrd=packed, command_line=command_line, firmware=made_of.firmware
+    )
+
+
+def sbom(lock: Lock, image: Image) -> bytes:
+    """What is in it, as CycloneDX 1.6 (JSON), without a time or a serial number: the same for the same image."""
+    components: list[dict[str, Any]] = [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:deb/debian/{one.name}@{one.version}",
+            "name": one.name,
+            "version": one.version,
+            "purl": f"pkg:deb/debian/{one.name}@{one.version}?arch=amd64&distro={one.suite}",
+            "hashes": [{"alg": "SHA-256", "content": one.sha256}],
+        }
+        for one in lock.packages
+    ]
+    for wheel in lock.wheels:
+        name, version = wheel.file.split("-")[:2]
+        plain = name.lower().replace("_", "-")
+        components.append(
+            {
+                "type": "library",
+                "bom-ref": f"pkg:pypi/{plain}@{version}",
+                "name": plain,
+                "version": version,
+                "purl": f"pkg:pypi/{plain}@{version}",
+                "hashes": [{"alg": "SHA-256", "content": wheel.sha256}],
+            }
+        )
+    files = [
+        {
+            "type": "file",
+            "bom-ref": name,
+            "name": name,
+            "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}],
+        }
+        for name, content in image.files().items()
+    ]
+    return canonical.encode(
+        {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": components + files}
+    )
