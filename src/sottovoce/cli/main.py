@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "simulate": "Measure what an operator could link, on a simulated population.",
     "wallet": "Show or refill the anonymous tokens.",
     "model": "Fetch the embedded language model.",
+    "image": "Build, measure and rebuild the image of a CVM.",
     "serve": "Run one party as a service.",
     "directory": "Prepare, sign, check and publish the next day's directory.",
     "metrics": "Count what services log, for Prometheus.",

@@ -16,9 +16,9 @@ import msgspec
 import zstandard
 
 from sottovoce.core import canonical
-from sottovoce.core.errors import ConfigError
+from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.image.debs import PackageError, unpack
-from sottovoce.image.files import File, Files, archive, directory, program, regular
+from sottovoce.image.files import File, Files, archive, directory, program, read_archive, regular
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.kernel import Kernel
 from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
@@ -50,7 +50,8 @@ _DEVICES: Final = (
     ("pci", "1af4", "1053"),  # sockets to the host
     ("virtio", "1af4", "0013"),
 )
-_LEVEL: Final = 19
+_LEVEL: Final = 9
+_LARGEST: Final = 2 * 1024 * 1024 * 1024
 _INIT: Final = f"""#!/usr/bin/python3.11 -IBS
 import sys
 sys.path.append("/{SITE.rstrip("/")}")
@@ -82,6 +83,18 @@ class Image:
     def booted(self) -> Booted:
         """The digests that the firmware checks."""
         return Booted.of(self.kernel, self.initrd, self.command_line)
+
+    def contents(self) -> dict[str, File]:
+        """What is in the initial RAM disk.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        try:
+            opened = zstandard.ZstdDecompressor().decompress(self.initrd, max_output_size=_LARGEST)
+        except zstandard.ZstdError:
+            raise DecodeError("the initial RAM disk cannot be unpacked") from None
+        return read_archive(opened)
 
     def digests(self) -> dict[str, str]:
         """Launch digests in hex, by type and number of processors ("EPYC-Milan/4")."""

@@ -4,17 +4,21 @@ An archive has the form that the kernel's documentation calls newc (Documentatio
 inodes are counted, and owner and time are 0.
 """
 
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sottovoce.core.errors import UsageError
+from sottovoce.core.errors import DecodeError, UsageError
 
-__all__ = ["File", "Files", "archive", "device", "directory", "link", "program", "regular"]
+__all__ = ["File", "Files", "archive", "device", "directory", "link", "program", "read_archive", "regular"]
 
 _LONGEST: Final = 4096
 _END: Final = "TRAILER!!!"
+_MAGIC: Final = b"070701"
+_HEAD: Final = len(_MAGIC) + 13 * 8
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]+")
 _LARGEST: Final = (1 << 32) - 1
 
 
@@ -66,6 +70,32 @@ def archive(files: Files) -> bytes:
     return b"".join([*parts, _entry(0, _END, File(0))])
 
 
+def read_archive(data: bytes) -> dict[str, File]:
+    """The files of an archive, to compare it with another one.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    found: dict[str, File] = {}
+    at = 0
+    while True:
+        head = data[at : at + _HEAD]
+        if len(head) != _HEAD or not head.startswith(_MAGIC) or not _HEX.fullmatch(head[len(_MAGIC) :]):
+            raise DecodeError("this is no archive of an image")
+        numbers = [int(head[n : n + 8], 16) for n in range(len(_MAGIC), _HEAD, 8)]
+        mode, size, major, minor, length = numbers[1], numbers[6], numbers[9], numbers[10], numbers[11]
+        begin = at + _HEAD
+        name = data[begin : begin + length].rstrip(b"\0").decode("utf-8", "replace")
+        begin += length + -(_HEAD + length) % 4
+        content = data[begin : begin + size]
+        if len(content) != size:
+            raise DecodeError("the archive of an image is cut off")
+        if name == _END:
+            return found
+        found[name] = File(mode, content, (major, minor))
+        at = begin + size + -size % 4
+
+
 def _with_parents(files: Files) -> dict[str, File]:
     found = dict(files)
     for path in files:
@@ -84,7 +114,7 @@ def _entry(inode: int, path: str, file: File) -> bytes:
     if len(file.content) > _LARGEST:
         raise UsageError("a file of the image is too large for an archive", hint="put it into a volume")
     fields = (inode, file.mode, 0, 0, 1, 0, len(file.content), 0, 0, *file.numbers, len(name), 0)
-    head = b"070701" + b"".join(b"%08X" % one for one in fields) + name
+    head = _MAGIC + b"".join(b"%08X" % one for one in fields) + name
     return _padded(head) + _padded(file.content)
 
 

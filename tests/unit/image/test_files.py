@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from image_kit import read_cpio
-from sottovoce.core.errors import UsageError
+from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.image import files as module
-from sottovoce.image.files import File, archive, device, directory, link, program, regular
+from sottovoce.image.files import File, archive, device, directory, link, program, read_archive, regular
 
 FILES = {
     "usr/bin/python3.11": program(b"\x7fELF"),
@@ -80,3 +80,22 @@ def test_more_than_an_archive_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_repr_shows_a_file() -> None:
     assert "hello" not in repr(File(0, b"hello"))
+
+
+def test_read_back() -> None:
+    found = read_archive(archive(FILES))
+    assert {path: found[path] for path in FILES} == FILES
+
+
+@pytest.mark.parametrize("cut", [10, 120, 300])
+def test_what_is_no_archive(cut: int) -> None:
+    data = archive(FILES)
+    for odd in (
+        b"",
+        data[:-cut],
+        b"070702" + data[6:],
+        data.replace(b"070701", b"07070X", 1),
+        b"070701" + b"Z" * 104,
+    ):
+        with pytest.raises(DecodeError):
+            read_archive(odd)

@@ -1,0 +1,159 @@
+"""`sottovoce image`: CVM images, built and measured by anybody."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from sottovoce.image.build import Image
+    from sottovoce.image.manifest import Manifest
+
+__all__ = ["image"]
+
+_LOCK: Final = Path("deploy/image.lock")
+_SOURCE: Final = Path("src")
+_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
+_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+_DIFFERS: Final = 1
+_SHOWN: Final = 50
+
+
+def _cache() -> Path:
+    place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(place).expanduser() / "sottovoce" / "packages"
+
+
+def _read(path: Path) -> bytes:
+    from sottovoce.core.errors import ConfigError
+
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise ConfigError(f"{path} cannot be read", hint="run this in the project's own folder") from None
+
+
+@click.group()
+def image() -> None:
+    """Build the image of a CVM, measure it, and compare it with a published one."""
+
+
+@image.command()
+@click.option(
+    "--project", type=_FILE, default=Path("uv.lock"), show_default=True, help="The project's own lock file."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=_LOCK, show_default=True)
+def lock(project: Path, out: Path) -> None:
+    """Choose the newest packages that Debian has signed, and write them down for `build`."""
+    from sottovoce.image.resolve import resolve
+
+    found = resolve(_read(project))
+    out.write_bytes(found.to_toml())
+    click.echo(f"{len(found.packages)} packages and {len(found.wheels)} wheels in {out}")
+
+
+@image.command()
+@click.argument("settings", type=_FILE)
+@click.option("--lock", "lock_file", type=_FILE, default=_LOCK, show_default=True)
+@click.option(
+    "--source", type=_FOLDER, default=_SOURCE, show_default=True, help="The folder that holds `sottovoce`."
+)
+@click.option("--out", type=_FOLDER, required=True, help="Where the image's files are put.")
+def build(settings: Path, lock_file: Path, source: Path, out: Path) -> None:
+    """Build the image of the CVM that the document SETTINGS describes.
+
+    The files, manifest.json with the launch digests, and sbom.json. The same source, lock and settings give the same bytes.
+    """
+    from sottovoce.image.build import sbom
+    from sottovoce.image.lock import Lock
+
+    made, manifest = _built(_read(settings), lock_file, source)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in made.files().items():
+        (out / name).write_bytes(data)
+    (out / "sbom.json").write_bytes(sbom(Lock.parse(_read(lock_file)), made))
+    (out / "manifest.json").write_bytes(manifest.encode())
+    click.echo(
+        f"{manifest.role}: {len(made.initrd) / 1e6:.1f} MB, {len(manifest.digests)} launch digests in {out}"
+    )
+
+
+@image.command()
+@click.argument("manifest", type=_FILE)
+def measure(manifest: Path) -> None:
+    """Compute the launch digests of the image beside MANIFEST from its files, and compare them with it."""
+    from sottovoce.image.manifest import Manifest
+
+    published, made = Manifest.parse(_read(manifest)), _image(manifest.parent)
+    found = made.digests()
+    for name, digest in found.items():
+        click.echo(
+            f"{name:<16} {digest} {'' if published.digests.get(name) == digest else 'NOT AS PUBLISHED'}".rstrip()
+        )
+    if found != published.digests:
+        sys.exit(_DIFFERS)
+
+
+@image.command()
+@click.argument("manifest", type=_FILE)
+@click.option("--lock", "lock_file", type=_FILE, default=_LOCK, show_default=True)
+@click.option("--source", type=_FOLDER, default=_SOURCE, show_default=True)
+def rebuild(manifest: Path, lock_file: Path, source: Path) -> None:
+    """Build a published image anew from the source here, and say that it is equal, or what differs.
+
+    Where the image's files are beside MANIFEST, the files inside it that differ are named.
+    """
+    import base64
+
+    from sottovoce.image.manifest import Manifest
+
+    published = Manifest.parse(_read(manifest))
+    made, ours = _built(base64.b64decode(published.settings), lock_file, source, like=published)
+    if found := ours.differences(published):
+        click.echo("Another image:")
+        for line in found:
+            click.echo(f"  {line}")
+        if (manifest.parent / "initrd").exists():
+            _compare(made, _image(manifest.parent))
+        sys.exit(_DIFFERS)
+    click.echo(f"Equal: {len(published.artifacts)} files and {len(published.digests)} launch digests.")
+
+
+def _image(folder: Path) -> "Image":
+    """The image whose files are in `folder`."""
+    from sottovoce.image.build import Image
+    from sottovoce.image.firmware import Firmware
+
+    return Image(
+        kernel=_read(folder / "kernel"),
+        initrd=_read(folder / "initrd"),
+        command_line=_read(folder / "command-line").decode("utf-8", "replace"),
+        firmware=Firmware.parse(_read(folder / "firmware")),
+    )
+
+
+def _compare(ours: "Image", theirs: "Image") -> None:
+    here, there = ours.contents(), theirs.contents()
+    differ = [path for path in sorted({*here, *there}) if here.get(path) != there.get(path)]
+    click.echo(f"Files inside that differ: {len(differ)}")
+    for path in differ[:_SHOWN]:
+        what = "only here" if path not in there else "only there" if path not in here else "other content"
+        click.echo(f"  {path}: {what}")
+
+
+def _built(
+    settings: bytes, lock_file: Path, source: Path, *, like: "Manifest | None" = None
+) -> "tuple[Image, Manifest]":
+    from sottovoce.image.build import COMMAND_LINE, build, materials, own_code
+    from sottovoce.image.lock import Lock
+    from sottovoce.image.manifest import Manifest
+    from sottovoce.tee.settings import parse_settings
+
+    role = parse_settings(settings).role
+    wanted = Lock.parse(_read(lock_file))
+    line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, ())
+    made = build(materials(wanted, _cache(), source), settings, command_line=line, acpi=acpi)
+    code = own_code(source)
+    return made, Manifest.of(made, role=role, settings=settings, acpi=acpi, lock=wanted, code=code)

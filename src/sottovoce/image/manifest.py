@@ -1,0 +1,114 @@
+"""What is published of an image, so that anybody can rebuild it and compute its launch digests.
+
+    {"format": "sottovoce-image", "version": 1, "role", "command_line", "settings": base64, "acpi": [[signature, sha256], ...],
+     "lock": SHA-256 of the lock file, "source": SHA-256 of our own code, "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
+
+Canonical JSON. The settings are public: they hold no secret, as each of them is measured.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from sottovoce.core import canonical
+from sottovoce.core.errors import DecodeError
+from sottovoce.image.build import Image
+from sottovoce.image.files import Files, archive
+from sottovoce.image.lock import Lock
+
+__all__ = ["Manifest", "source_digest"]
+
+_FORMAT = "sottovoce-image"
+_VERSION = 1
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The manifest of an image."""
+
+    format: str
+    version: int
+    role: str
+    command_line: str
+    settings: str
+    acpi: tuple[tuple[str, str], ...]
+    lock: str
+    source: str
+    artifacts: dict[str, str]
+    digests: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        image: Image,
+        *,
+        role: str,
+        settings: bytes,
+        acpi: Sequence[tuple[str, str]],
+        lock: Lock,
+        code: Files,
+    ) -> "Manifest":
+        """The manifest of an image that was made of these."""
+        return cls(
+            format=_FORMAT,
+            version=_VERSION,
+            role=role,
+            command_line=image.command_line,
+            settings=base64.b64encode(settings).decode(),
+            acpi=tuple(acpi),
+            lock=hashlib.sha256(lock.to_toml()).hexdigest(),
+            source=source_digest(code),
+            artifacts={name: hashlib.sha256(data).hexdigest() for name, data in image.files().items()},
+            digests=image.digests(),
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            DecodeError: it is none of this version, or not in canonical form.
+        """
+        try:
+            found = msgspec.json.decode(data, type=cls)
+            base64.b64decode(found.settings, validate=True)
+        except (msgspec.MsgspecError, UnicodeError, binascii.Error, ValueError):
+            raise DecodeError("this is no manifest of an image") from None
+        if (found.format, found.version) != (_FORMAT, _VERSION) or found.encode() != data:
+            raise DecodeError("this is no manifest of an image, or of another version")
+        return found
+
+    def encode(self) -> bytes:
+        """The manifest as canonical JSON."""
+        return canonical.encode(msgspec.to_builtins(self))
+
+    def differences(self, other: "Manifest") -> list[str]:
+        """What another image has otherwise, in words: empty for the same image."""
+        found = [
+            f"{name}: {_short(getattr(self, name))} here, {_short(getattr(other, name))} there"
+            for name in ("role", "command_line", "settings", "acpi", "lock", "source")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        for kind in ("artifacts", "digests"):
+            found += _differences(kind, getattr(self, kind), getattr(other, kind))
+        return found
+
+
+def source_digest(code: Files) -> str:
+    """SHA-256 over our own files as an archive, in hex."""
+    return hashlib.sha256(archive(code)).hexdigest()
+
+
+def _differences(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    return [
+        f"{kind} {name}: {_short(ours.get(name, '-'))} here, {_short(theirs.get(name, '-'))} there"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 16 else text[:16] + "\u2026"  # noqa: PLR2004 - enough to tell two apart

@@ -1,0 +1,117 @@
+"""`sottovoce image`, with materials of a few bytes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sottovoce.cli.image import image
+from sottovoce.image import build as module
+from sottovoce.image.build import Materials, own_code
+from sottovoce.image.lock import Lock
+from sottovoce.image.packages import Package
+from sottovoce.image.wheels import Wheel
+from sottovoce.simulator.configs import encode_settings
+from sottovoce.simulator.testing import EvidenceWorld, settings_of
+from unit.image import test_build
+
+LOCK = Lock(
+    packages=(
+        Package(name="libc6", version="1", suite="bookworm", path="pool/a.deb", sha256="ab" * 32, size=1),
+    ),
+    wheels=(Wheel(file="h11-0.16.0-py3-none-any.whl", sha256="cd" * 32),),
+)
+H12 = Wheel(file="h12-0.16.0-py3-none-any.whl", sha256="cd" * 32)
+
+
+class Project:
+    """A project's folder, in which somebody builds."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        (place / "deploy").mkdir()
+        (place / "deploy/image.lock").write_bytes(LOCK.to_toml())
+        (place / "settings.json").write_bytes(encode_settings(settings_of(EvidenceWorld(), "guard")))
+        for name in ("attest", "core", "tee", "tlog"):
+            (place / "src/sottovoce" / name).mkdir(parents=True)
+        (place / "src/sottovoce/tee/init.py").write_text("init")
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(module, "materials", self.materials)
+
+    def materials(self, lock: Lock, cache: Path, source: Path) -> Materials:
+        one = test_build.materials()
+        code = own_code(source)
+        return Materials(packages=one.packages, site=code, kernel=one.kernel, firmware=one.firmware)
+
+    def run(self, *words: str, status: int = 0) -> Result:
+        done = CliRunner().invoke(image, list(words))
+        assert done.exit_code == status, (done.output, done.exception)
+        return done
+
+    def build(self) -> Path:
+        assert "guard: " in self.run("build", "settings.json", "--out", "out").output
+        return self.place / "out"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
+
+
+def test_built_measured_and_rebuilt(project: Project) -> None:
+    out = project.build()
+    names = {path.name for path in out.iterdir()}
+    assert names == {"kernel", "initrd", "command-line", "firmware", "manifest.json", "sbom.json"}
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert manifest["role"] == "guard"
+    assert manifest["digests"]["EPYC-Genoa/4"] in project.run("measure", "out/manifest.json").output
+    assert project.run("rebuild", "out/manifest.json").output == "Equal: 4 files and 21 launch digests.\n"
+
+
+@pytest.mark.parametrize("name", ["kernel", "initrd", "command-line", "firmware"])
+def test_one_changed_byte_is_another_digest(project: Project, name: str) -> None:
+    path = project.build() / name
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    said = project.run("measure", "out/manifest.json", status=1).output
+    assert said.count("NOT AS PUBLISHED") == 21
+
+
+def test_a_changed_line_of_source_is_named(project: Project) -> None:
+    project.build()
+    (project.place / "src/sottovoce/tee/init.py").write_text("init # changed")
+    (project.place / "src/sottovoce/tee/more.py").write_text("")
+    said = project.run("rebuild", "out/manifest.json", status=1).output
+    assert "Another image:" in said
+    assert "artifacts initrd: " in said
+    assert "sottovoce/tee/init.py: other content" in said
+    assert "sottovoce/tee/more.py: only here" in said
+    assert "Files inside that differ: 2" in said
+    # With the manifest alone it can be said that it differs, and not where.
+    shutil.copy(project.place / "out/manifest.json", project.place / "alone.json")
+    assert "Files inside" not in project.run("rebuild", "alone.json", status=1).output
+
+
+def test_another_lock_is_another_image(project: Project) -> None:
+    project.build()
+    (project.place / "deploy/image.lock").write_bytes(Lock(packages=LOCK.packages, wheels=(H12,)).to_toml())
+    assert "  lock: " in project.run("rebuild", "out/manifest.json", status=1).output
+
+
+def test_a_new_lock(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.image.resolve.resolve", lambda data: LOCK if data == b"project" else None)
+    (project.place / "uv.lock").write_bytes(b"project")
+    (project.place / "deploy/image.lock").unlink()
+    assert "1 packages and 1 wheels" in project.run("lock").output
+    assert Lock.parse((project.place / "deploy/image.lock").read_bytes()) == LOCK
+
+
+@pytest.mark.parametrize("settings", [b"", b"{}", b'{"role":"guard"}'])
+def test_settings_that_are_none(project: Project, settings: bytes) -> None:
+    (project.place / "settings.json").write_bytes(settings)
+    done = CliRunner().invoke(image, ["build", "settings.json", "--out", "out"])
+    assert done.exception is not None
+    assert not (project.place / "out").exists()
