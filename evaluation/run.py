@@ -57,13 +57,23 @@ def _measured(chat: Chat, lines: Sequence[Line]) -> dict[str, Any]:
 def summaries(engine: CachedEngine) -> dict[str, list[dict[str, Any]]]:
     """Every test chat by every system. The others get the room that Sottovoce took."""
     found: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("Sottovoce", "Sottovoce, no model", "LexRank", "first lines")
+        name: []
+        for name in (
+            "Sottovoce",
+            "Sottovoce, quick",
+            "Sottovoce, few lines",
+            "Sottovoce, no model",
+            "LexRank",
+            "first lines",
+        )
     }
     for chat in _watched("summaries", load_chats()):
         ours = systems.sottovoce(engine, chat)
         room = measure(chat, ours).characters
         for name, lines in (
             ("Sottovoce", ours),
+            ("Sottovoce, quick", systems.sottovoce(engine, chat, quick=True)),
+            ("Sottovoce, few lines", systems.few_lines(chat)),
             ("Sottovoce, no model", systems.sottovoce(Silent(), chat)),
             ("LexRank", systems.lexrank(chat, room)),
             ("first lines", systems.first_lines(chat, room)),

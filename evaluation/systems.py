@@ -6,18 +6,24 @@ The others get the room that Sottovoce took for the same chat, in characters, so
 import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
+from unittest import mock
 
 from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
 from sumy.summarizers.lex_rank import LexRankSummarizer
 
 from evaluation.dataset import Chat
+from evaluation.engine import Silent
 from evaluation.measure import Line
 from sottovoce.simulator.roles import DirectRoles
 from sottovoce.tee.engines import Engine, Sampling, Turn
+from sottovoce.tee.features.highlights import DETAILS
 from sottovoce.tee.features.text import words
 from sottovoce.tee.http import ASGIApp
 
-__all__ = ["first_lines", "lexrank", "plain", "request", "sottovoce"]
+__all__ = ["few_lines", "first_lines", "lexrank", "plain", "request", "sottovoce"]
+
+_FEW: Final = 0.2
+"""Quotes by the square root of a chat's messages; quick summaries have 0.5, full ones 1.2."""
 
 
 def request(chat: Chat) -> dict[str, Any]:
@@ -29,9 +35,13 @@ def request(chat: Chat) -> dict[str, Any]:
     return {"chats": [{"messages": messages, "reader": chat.reader}]}
 
 
-def sottovoce(engine: Engine, chat: Chat, *, guard: ASGIApp | None = None) -> list[Line]:
+def sottovoce(engine: Engine, chat: Chat, *, guard: ASGIApp | None = None, quick: bool = False) -> list[Line]:
     """The lines of Sottovoce's summary, through all three roles."""
-    events = asyncio.run(DirectRoles(engine, guard=guard).ask("/v1/summaries", request(chat)))
+    events = asyncio.run(
+        DirectRoles(engine, guard=guard).ask(
+            "/v1/summaries", request(chat) | ({"detail": "quick"} if quick else {})
+        )
+    )
     lines: list[Line] = []
     headline = ""
     for event in events:
@@ -44,6 +54,12 @@ def sottovoce(engine: Engine, chat: Chat, *, guard: ASGIApp | None = None) -> li
                 lines.append(Line(text=headline, messages=tuple(event["messages"])))
             headline = ""
     return lines
+
+
+def few_lines(chat: Chat) -> list[Line]:
+    """Sottovoce's quotes, about half as many as in a quick summary: to compare with systems that say as little."""
+    with mock.patch.dict(DETAILS, {"quick": _FEW}):
+        return sottovoce(Silent(), chat, quick=True)
 
 
 def first_lines(chat: Chat, room: int) -> list[Line]:
