@@ -209,7 +209,7 @@ async def test_a_steady_answer_is_frames_up_to_its_class_however_it_was_made(
     async with Session(app, steady=True) as session:
         sizes, answer = await plaintext_of(session, "/")
     assert answer == (200, b"piecepiece")
-    assert sizes == [FRAME] * 32
+    assert sizes == [FRAME] * 128
 
 
 @pytest.mark.anyio
@@ -224,7 +224,7 @@ async def test_a_steady_answer_that_comes_late_and_whole_is_a_stream_too(fails: 
     async with Session(app, steady=True) as session:
         sizes, answer = await plaintext_of(session, "/")
     assert answer == (503, b'{"code": "unavailable"}') if fails else (200, b"whole")
-    assert sizes == [FRAME] * 32
+    assert sizes == [FRAME] * 128
 
 
 @pytest.mark.anyio
