@@ -35,10 +35,12 @@ rc_login: {address: {per_second: 1000, burst_count: 1000}, account: {per_second:
 """
 
 
-def run(words: list[str | Path], give: str = "", *, home: Path | None = None) -> str:
+def run(
+    words: list[str | Path], give: str = "", *, home: Path | None = None, folder: Path | None = None
+) -> str:
     variables = {"PATH": os.environ["PATH"], "HOME": str(home)} if home else dict(os.environ)
     done = subprocess.run(
-        words, input=give, capture_output=True, text=True, check=False, timeout=200, env=variables
+        words, input=give, capture_output=True, text=True, check=False, timeout=200, env=variables, cwd=folder
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -52,10 +54,14 @@ def homeserver(place: Path) -> Iterator[str]:
     settings, url = place / "homeserver.yaml", f"http://127.0.0.1:{port}"
     words: list[str | Path] = [BIN / "python", "-m", "synapse.app.homeserver", "--config-path", settings]
     make = ["--generate-config", "--server-name", "example.org", "--report-stats=no"]
-    run([*words, *make, "--data-directory", place])
+    # It writes its log where it is started.
+    run([*words, *make, "--data-directory", place], folder=place)
     made = settings.read_text().replace("port: 8008", f"port: {port}").replace("    - ::1\n", "")
     settings.write_text(made + MORE)
-    with (place / "out.txt").open("w") as out, subprocess.Popen(words, stdout=out, stderr=out) as process:
+    with (
+        (place / "out.txt").open("w") as out,
+        subprocess.Popen(words, stdout=out, stderr=out, cwd=place) as process,
+    ):
         try:
             for _ in range(1200):
                 assert process.poll() is None, (place / "out.txt").read_text()
@@ -64,7 +70,7 @@ def homeserver(place: Path) -> Iterator[str]:
                 time.sleep(0.1)
             for name in ("anna", "ben"):
                 account: list[str | Path] = ["-u", name, "-p", f"password of {name}", "--no-admin", url]
-                run([BIN / "register_new_matrix_user", "-c", settings, *account])
+                run([BIN / "register_new_matrix_user", "-c", settings, *account], folder=place)
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
