@@ -10,7 +10,6 @@ who asks (`user`, `metadata`) are unknown here. The guard judges each piece (`fe
 
 import json
 import secrets
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal
 
@@ -168,29 +167,25 @@ class Completions:
             await answer.start()
             self._backends.told = answer.waiting
         ended = "length"
-        async with aclosing(_grouped(self._backends.ask(question))) as pieces:
+        async with aclosing(self._backends.ask(question)) as pieces:
+            held, begun = "", False
             async for piece in pieces:
-                if not await answer.put(
-                    (await self._backends.judge({"kind": "chat_piece", "text": piece})).text
-                ):
+                held += piece
+                # The first word as soon as the guard lets it go, then as many pieces together as make `_PIECE` characters.
+                if begun and len(held) < _PIECE:
+                    continue
+                text, held = await self._judged(held), ""
+                begun = begun or bool(text.strip())
+                if not await answer.put(text):
                     break
             else:
-                ended = self._backends.ended.reason
+                if not held or await answer.put(await self._judged(held)):
+                    ended = self._backends.ended.reason
         await answer.put((await self._backends.judge({"kind": "chat_end"})).text)
         await answer.end(ended, self._backends)
 
-
-async def _grouped(pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    """The first piece at once, then as many together as make `_PIECE` characters."""
-    held, first = "", True
-    async with aclosing(pieces):
-        async for piece in pieces:
-            held += piece
-            if first or len(held) >= _PIECE:
-                yield held
-                held, first = "", False
-    if held:
-        yield held
+    async def _judged(self, text: str) -> str:
+        return (await self._backends.judge({"kind": "chat_piece", "text": text})).text
 
 
 class _Answer:
