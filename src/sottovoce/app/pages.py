@@ -1,5 +1,6 @@
 """What the pages show: templates, and the values that they are filled with. Everything that came from outside is escaped by the template engine."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -155,6 +156,16 @@ def _moment(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+def _blocks(text: str) -> list[tuple[str, list[str]]]:
+    """A text that was broken into lines for a terminal: its paragraphs ("p", one text) and lists ("ul", their items), each in one piece."""
+    found: list[tuple[str, list[str]]] = []
+    for block in text.split("\n\n"):
+        first, *items = re.split(r"(?:^|\n) *- ", block)
+        kind, texts = ("ul", items) if items else ("p", [first])
+        found.append((kind, [" ".join(one.split()) for one in texts]))
+    return found
+
+
 _ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.PackageLoader("sottovoce.app"),
     autoescape=True,
@@ -162,4 +173,4 @@ _ENVIRONMENT: Final = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"short": _short, "preview": _preview, "moment": _moment}
+_ENVIRONMENT.filters |= {"short": _short, "preview": _preview, "moment": _moment, "blocks": _blocks}

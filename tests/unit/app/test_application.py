@@ -21,7 +21,7 @@ from sottovoce.device.answers import Line, ServiceError
 from sottovoce.device.chats import import_chat
 from sottovoce.device.client import Client, NotKept
 from sottovoce.device.reports import ReportNotWritten, ReportStore
-from sottovoce.device.settings import CONSENT_VERSION, ChatIsPrivate, SettingsStore
+from sottovoce.device.settings import CONSENT_TEXT, CONSENT_VERSION, ChatIsPrivate, SettingsStore
 
 
 def run(home: Path, test: Callable[[Browser], Coroutine[Any, Any, None]], *, enabled: bool = True) -> None:
@@ -44,7 +44,11 @@ def test_off_by_default_and_on_after_the_page_was_read(tmp_path: Path) -> None:
         chat = await browser.add()
         page = await browser.get("settings")
         assert "Private processing is off" in page
-        assert "messages of other people in the chat are sent as well" in page
+        # All of what is agreed to, as the command line shows it, each sentence in one piece.
+        shown = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+        for block in re.split(r"\n\n(?: *- )?|\n *- ", CONSENT_TEXT):
+            assert " ".join(block.split()) in shown
+        assert page.count("<li>") >= CONSENT_TEXT.count("  - ")
         assert "simulated" in page
         asking = await browser.post("ask/summary", {"chats": [chat]})
         failed = (await browser.events(asking["id"]))[0]
