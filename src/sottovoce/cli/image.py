@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sottovoce.cli.main import Context
     from sottovoce.image.build import Image
     from sottovoce.image.manifest import Manifest
 
@@ -70,11 +73,8 @@ def build(settings: Path, lock_file: Path, source: Path, out: Path) -> None:
     from sottovoce.image.lock import Lock
 
     made, manifest = _built(_read(settings), lock_file, source)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, data in made.files().items():
-        (out / name).write_bytes(data)
-    (out / "sbom.json").write_bytes(sbom(Lock.parse(_read(lock_file)), made))
-    (out / "manifest.json").write_bytes(manifest.encode())
+    described = {"sbom.json": sbom(Lock.parse(_read(lock_file)), made), "manifest.json": manifest.encode()}
+    _write(out, made.files() | described)
     click.echo(
         f"{manifest.role}: {len(made.initrd) / 1e6:.1f} MB, {len(manifest.digests)} launch digests in {out}"
     )
@@ -121,6 +121,51 @@ def rebuild(manifest: Path, lock_file: Path, source: Path) -> None:
     click.echo(f"Equal: {len(published.artifacts)} files and {len(published.digests)} launch digests.")
 
 
+@image.command()
+@click.option("--lock", "lock_file", type=_FILE, default=_LOCK, show_default=True)
+@click.option("--source", type=_FOLDER, default=_SOURCE, show_default=True)
+@click.option(
+    "--programs", type=_FOLDER, default=None, help="Where QEMU and vhost-device-vsock are, if not on PATH."
+)
+@click.pass_obj
+def boot(context: "Context", lock_file: Path, source: Path, programs: Path | None) -> None:
+    """Boot an orchestrator's image in an emulator, among the other parties, until Ctrl-C: the research environment.
+
+    The bytes are those that are measured; the machine is emulated, its security processor simulated, its memory open to you. Predictor and guard are processes, with the small model.
+    """
+    import time
+
+    from sottovoce.cli import parties, show
+    from sottovoce.core.errors import UnavailableError
+    from sottovoce.simulator.emulator import Programs
+
+    Programs.find([programs] if programs else [])
+    out = show.console()
+    show.banner(out, simulated=True)
+    with parties.open_world(context.world, small=True) as world:
+        made, _ = _built(world.settings_document("orchestrator"), lock_file, source)
+        folder = world.folder / "images" / "orchestrator-1"
+        _write(folder, made.files())
+        world.boot_image("orchestrator-1", folder, programs=programs)
+        with parties.running(out, world, context.home):
+            parties.show_parties(out, world)
+            out.print("\nIn another terminal:\n", style="bold")
+            out.print("    sottovoce settings enable")
+            out.print("    sottovoce summarize examples/chats/book-club.txt --unread 40")
+            out.print("\nCtrl-C stops everything.")
+            while not (dead := world.dead()):
+                time.sleep(1)
+            raise UnavailableError(
+                f"{', '.join(dead)} ended by itself", party=dead[0], hint=f"see {world.folder / 'logs'}"
+            )
+
+
+def _write(folder: Path, files: "Mapping[str, bytes]") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
 def _image(folder: Path) -> "Image":
     """The image whose files are in `folder`."""
     from sottovoce.image.build import Image
@@ -146,14 +191,14 @@ def _compare(ours: "Image", theirs: "Image") -> None:
 def _built(
     settings: bytes, lock_file: Path, source: Path, *, like: "Manifest | None" = None
 ) -> "tuple[Image, Manifest]":
-    from sottovoce.image.build import COMMAND_LINE, build, materials, own_code
+    from sottovoce.image.build import COMMAND_LINE, TABLES, build, materials, own_code
     from sottovoce.image.lock import Lock
     from sottovoce.image.manifest import Manifest
     from sottovoce.tee.settings import parse_settings
 
     role = parse_settings(settings).role
     wanted = Lock.parse(_read(lock_file))
-    line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, ())
+    line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, TABLES)
     made = build(materials(wanted, _cache(), source), settings, command_line=line, acpi=acpi)
     code = own_code(source)
     return made, Manifest.of(made, role=role, settings=settings, acpi=acpi, lock=wanted, code=code)

@@ -96,10 +96,13 @@ def show_parties(out: Console, world: "World") -> None:
     """Who runs where, and for whom it stands."""
     from sottovoce.simulator.world import PARTIES
 
+    started = world.pids
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for heading in ("party", "outside, run by", "what it does", "process", "address"):
         table.add_column(heading, overflow="fold")
     for name, role in PARTIES.items():
+        if name not in started:
+            continue
         zone, does = _ZONES[role]
-        table.add_row(name, zone, does, str(world.pids[name]), world.url(name).removeprefix("http://"))
+        table.add_row(name, zone, does, str(started[name]), world.url(name).removeprefix("http://"))
     out.print(table)

@@ -17,6 +17,7 @@ import zstandard
 
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, DecodeError
+from sottovoce.image.bytecode import compiled
 from sottovoce.image.debs import PackageError, unpack
 from sottovoce.image.files import File, Files, archive, directory, program, read_archive, regular
 from sottovoce.image.firmware import Firmware
@@ -29,7 +30,7 @@ from sottovoce.image.wheels import fetch_wheels, unpack_wheel
 from sottovoce.tee.init import ETC, MODULES
 from sottovoce.tee.premises import Premises
 
-__all__ = ["COMMAND_LINE", "COUNTS", "Image", "Materials", "build", "materials", "own_code", "sbom"]
+__all__ = ["COMMAND_LINE", "COUNTS", "TABLES", "Image", "Materials", "build", "materials", "own_code", "sbom"]
 
 COMMAND_LINE: Final = (
     "rdinit=/init panic=-1 quiet init_on_free=1 lockdown=confidentiality module.sig_enforce=1 "
@@ -38,6 +39,8 @@ COMMAND_LINE: Final = (
 """Measured. Freed memory is zeroed; nobody reads the kernel's memory; modules are Debian's; processors do not guess across a border."""
 COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of processors whose digests a release publishes."""
+_ADDED: Final = "initrd=initrd "
+"""What the firmware puts before the line for the kernel, when it has checked it (OVMF, `OvmfPkg/Library/GenericQemuLoadImageLib`)."""
 _MODULES: Final = ("vmw_vsock_virtio_transport", "tsm", "sev-guest")
 _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 """The packages of ours that a CVM holds."""
@@ -50,6 +53,12 @@ _DEVICES: Final = (
     ("pci", "1af4", "1053"),  # sockets to the host
     ("virtio", "1af4", "0013"),
 )
+TABLES: Final = (
+    *((name, "") for name in ("APIC", "FACP", "FACS", "HPET", "MCFG", "WAET")),
+    # QEMU 10.0's for the machine that `simulator/emulator.py` starts, with one processor.
+    ("DSDT", "3b81cfbf67ecda2699c78cc4e29fd07a3ac0c47c92ed350114f20afa4d52b61e"),
+)
+"""ACPI tables that the host may give: of those that only describe any, of those with code these."""
 _LEVEL: Final = 9
 _LARGEST: Final = 2 * 1024 * 1024 * 1024
 _INIT: Final = f"""#!/usr/bin/python3.11 -IBS
@@ -170,15 +179,15 @@ def build(
     settings: bytes,
     *,
     command_line: str = COMMAND_LINE,
-    acpi: Sequence[tuple[str, str]] = (),
+    acpi: Sequence[tuple[str, str]] = TABLES,
 ) -> Image:
     """The image of one CVM. `settings` is its measured settings document; `acpi` are the tables that it expects.
 
     Raises:
         PackageError, UsageError: the materials do not make an image.
     """
-    premises = Premises(command_line=command_line, devices=_DEVICES, acpi=tuple(acpi))
-    found = userland(made_of.packages, made_of.site)
+    premises = Premises(command_line=_ADDED + command_line, devices=_DEVICES, acpi=tuple(acpi))
+    found = compiled(userland(made_of.packages, made_of.site))
     for number, module in enumerate(made_of.kernel.load(_MODULES)):
         found[f"{MODULES}/{number:02}-{module.name}.ko"] = regular(module.content)
     found |= {name: directory(0o555) for name in ("dev", "proc", "sys")}

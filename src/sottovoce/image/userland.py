@@ -17,15 +17,16 @@ from elftools.elf.elffile import ELFFile
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import File, Files, link, program, regular
 
-__all__ = ["PYTHON", "SITE", "needed", "userland"]
+__all__ = ["FOLDERS", "LOADER", "PYTHON", "SITE", "needed", "userland"]
 
 PYTHON: Final = "usr/bin/python3.11"
 """The one program."""
 LIBRARY: Final = "usr/lib/python3.11/"
 SITE: Final = "usr/lib/python3/dist-packages/"
 """Where Debian's interpreter looks for packages."""
-_LOADER: Final = "ld-linux-x86-64.so.2"
-_FOLDERS: Final = ("usr/lib/x86_64-linux-gnu", "usr/lib64")
+LOADER: Final = "ld-linux-x86-64.so.2"
+FOLDERS: Final = ("usr/lib/x86_64-linux-gnu", "usr/lib64")
+"""Where libraries are; all of an image's are in the first."""
 _ELF: Final = b"\x7fELF"
 _MERGED: Final = ("bin", "sbin", "lib", "lib64")
 """Names in the root that are links to those below `usr`."""
@@ -93,17 +94,17 @@ def _libraries(programs: Iterable[File], whole: Files) -> dict[str, File]:
     asked = [name for one in programs for name in needed(one.content)]
     while asked:
         name = asked.pop()
-        path = f"usr/lib64/{name}" if name == _LOADER else f"{_FOLDERS[0]}/{name}"
+        path = f"usr/lib64/{name}" if name == LOADER else f"{FOLDERS[0]}/{name}"
         if path not in found:
             content = _library(name, whole)
             found[path] = program(content)
             asked += needed(content)
     # The kernel looks for it, by a name that each program has in it.
-    return found | {f"usr/lib64/{_LOADER}": program(_library(_LOADER, whole))}
+    return found | {f"usr/lib64/{LOADER}": program(_library(LOADER, whole))}
 
 
 def _library(name: str, whole: Files) -> bytes:
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         path = f"{folder}/{name}"
         for _ in range(_HOPS):
             file = whole.get(path)

@@ -103,6 +103,16 @@ class Configs:
         self._report_delay = report_delay
         self._directory_seconds = directory_seconds
         self._flights = frozenset(flights)
+        self.images: dict[str, Path] = {}
+        """Machine → the folder of the image that it boots, in an emulator, in place of a process."""
+        self.programs = ""
+        """Where the emulator's programs are, if not on PATH."""
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """The machines that are used: of a role with an image only those that boot one."""
+        booted = {MACHINES[name] for name in self.images}
+        return {name: role for name, role in MACHINES.items() if role not in booted or name in self.images}
 
     def address(self, party: str) -> str:
         """Where `party` listens, as ADDRESS:PORT."""
@@ -136,6 +146,8 @@ class Configs:
             wiring=wiring if role == "orchestrator" else {},
             code=str(change.code) if change.code else "",
             report_delay=self._report_delay,
+            image=str(self.images.get(name, "")),
+            programs=self.programs,
         )
 
     def settings(self, role: str) -> Settings:
@@ -255,7 +267,7 @@ class Configs:
     def _router(self, _: str) -> msgspec.Struct:
         hosts = [
             router.HostAddress(id=name, address=self.address(name))
-            for name, role in MACHINES.items()
+            for name, role in self.machines.items()
             if role == "orchestrator"
         ]
         return router.Config(hosts=hosts)

@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ import msgspec
 from sottovoce.attest.evidence import Endorsements, Logged
 from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, SottovoceError
+from sottovoce.simulator.emulator import Emulator, Launch, Programs
 from sottovoce.simulator.measure import code_root, measure, measure_code, measure_files, start_command
 from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
@@ -55,6 +57,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Folder that holds the package to run; the running one if empty."""
     report_delay: float = 0.0
     """Seconds that the security processor takes for a report; not measured."""
+    image: str = ""
+    """Folder of an image: its very bytes are booted in an emulated machine, with the settings that are in it."""
+    programs: str = ""
+    """Folder with the emulator's programs; those on PATH if empty."""
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -97,6 +103,9 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     Raises:
         ConfigError: a file is missing, or the CVM did not start.
     """
+    if config.image:
+        _emulate(config, sock, ready)
+        return
     try:
         settings = Path(config.settings).read_bytes()
     except OSError:
@@ -139,6 +148,40 @@ def run(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
         code = _wait(child)
     if code > 0:
         raise ConfigError("the CVM stopped", hint="its own line above says why")
+
+
+def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """The same with the bytes of an image."""
+    launch = Launch.read(Path(config.image))
+    chip = SimulatedChip.load(Path(config.chip))
+    processor = SimulatedProcessor(chip, launch.measurement(), delay=config.report_delay)
+    told, over = threading.Event(), threading.Event()
+
+    def papers() -> bytes:
+        return _published(Path(config.bundle), chip.vcek).encode()
+
+    def serve(channel: socket.socket) -> None:
+        with channel, contextlib.suppress(ConfigError):
+            while operation := _answer(channel, processor, papers):
+                # The CVM's own rehearsal: from now on it takes sessions.
+                if operation == REPORT and not told.is_set():
+                    told.set()
+                    ready()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    programs = Programs.find([Path(config.programs)] if config.programs else [])
+    back_ends = {role: _address(value) for role, value in config.wiring.items()}
+    with Emulator(launch, programs, papers=serve, back_ends=back_ends) as machine:
+        machine.serve(sock)
+        while not over.is_set():
+            if machine.wait(_PAUSE):
+                raise ConfigError("the emulated machine has powered off", hint=machine.console.strip()[-200:])
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
 
 
 def _wait(child: "subprocess.Popen[bytes]") -> int:
@@ -223,10 +266,11 @@ def _serve(
                     return
 
 
-def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Callable[[], bytes]) -> bool:
+def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Callable[[], bytes]) -> int:
+    """Answer one request; which operation it was, 0 when there will be no more."""
     operation = _read(channel, 1)
     if not operation:
-        return False
+        return 0
     if operation[0] == ENDORSEMENTS:
         answer = papers()
     elif operation[0] == REPORT and (report_data := _read(channel, REPORT_DATA)):
@@ -235,7 +279,7 @@ def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Calla
         raise ConfigError("the CVM asked its security processor for something unknown")
     with contextlib.suppress(OSError):
         channel.sendall(LENGTH.pack(len(answer)) + answer)
-    return True
+    return operation[0]
 
 
 def _read(channel: socket.socket, count: int) -> bytes:

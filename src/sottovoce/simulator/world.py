@@ -37,6 +37,7 @@ from sottovoce.simulator.configs import (
     Configs,
     encode_settings,
 )
+from sottovoce.simulator.emulator import Launch
 from sottovoce.simulator.measure import measure, measure_code
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.operator import Published, host_of, release_of
@@ -107,26 +108,42 @@ class World:
     @property
     def orchestrators(self) -> tuple[str, ...]:
         """The machines that a device draws from."""
-        return tuple(name for name, role in MACHINES.items() if role == "orchestrator")
+        return tuple(name for name, role in self._configs.machines.items() if role == "orchestrator")
 
     @property
     def pids(self) -> Mapping[str, int]:
         """Party → process id, while it runs."""
         return self._parties.pids
 
+    def settings_document(self, role: str) -> bytes:
+        """The measured settings of the CVMs of `role`, which an image for this world has in it."""
+        return encode_settings(self._configs.settings(role))
+
+    def boot_image(self, name: str, folder: Path, *, programs: Path | None = None) -> None:
+        """From the next start on the machine `name` boots the image in `folder`, in an emulator; others of its role are left out."""
+        self._configs.images[name] = folder
+        self._configs.programs = str(programs or "")
+
+    def _names(self) -> list[str]:
+        """The parties that are started."""
+        return [name for name in PARTIES if name not in MACHINES or name in self._configs.machines]
+
     # Publishing.
 
     def _measure(self) -> dict[str, Published]:
         """What each role's CVM is measured as when it is started as published."""
         code, pinned = measure_code(), {self.model.name: bytes.fromhex(self.model.digest(PURPOSE))}
+        booted = {MACHINES[name]: folder for name, folder in self._configs.images.items()}
         published = {}
         for role in sorted(set(MACHINES.values())):
             artifacts = pinned if role == "predictor" else {}
-            measurement = measure(
-                settings=encode_settings(self._configs.settings(role)), artifacts=artifacts, code=code
-            )
             listed = [entry.listed() for entry in self._artifacts()] if role == "predictor" else []
-            published[role] = Published(role=role, measurement=measurement.digest, artifacts=tuple(listed))
+            digest = (
+                Launch.read(booted[role]).measurement()
+                if role in booted
+                else measure(settings=self.settings_document(role), artifacts=artifacts, code=code).digest
+            )
+            published[role] = Published(role=role, measurement=digest, artifacts=tuple(listed))
         return published
 
     def _artifacts(self) -> list[ArtifactEntry]:
@@ -172,7 +189,9 @@ class World:
         return directory
 
     def _hosts(self) -> dict[str, Host]:
-        return {name: host_of(name, role, self._state.chip(name)) for name, role in MACHINES.items()}
+        return {
+            name: host_of(name, role, self._state.chip(name)) for name, role in self._configs.machines.items()
+        }
 
     def _publish(self, now: int) -> None:
         """Enter everything, then prove everything under one tree head, and put it where it is served."""
@@ -228,16 +247,16 @@ class World:
 
     def _start(self) -> None:
         now = int(self._now())
-        sockets = {name: bind(self._state.ports.get(name, 0)) for name in PARTIES}
-        self._state.ports = {name: sock.getsockname()[1] for name, sock in sockets.items()}
-        for name in MACHINES:
+        sockets = {name: bind(self._state.ports.get(name, 0)) for name in self._names()}
+        self._state.ports |= {name: sock.getsockname()[1] for name, sock in sockets.items()}
+        for name in self._configs.machines:
             self._state.chip(name)
             # A machine waits for its papers; those of the last time are not to be taken for them.
             (self.folder / "bundles" / name / "bundle.cbor").unlink(missing_ok=True)
         self._state.renew(now)
         self._state.save()
         self.progress("every process")
-        for name in dict.fromkeys((*_FIRST, *PARTIES)):
+        for name in [one for one in dict.fromkeys((*_FIRST, *PARTIES)) if one in sockets]:
             self._launch(name, Change(), sockets[name])
         self._parties.wait_ready(["log", "witness-1", "witness-2"])
         self.progress("publishing what the CVMs run")
@@ -299,7 +318,7 @@ class World:
         changed = self._published != before
         if changed:
             # They show the proofs that they were started with for some minutes more.
-            for name in sorted(MACHINES, key=lambda name: MACHINES[name] == "orchestrator"):
+            for name in sorted(self._configs.machines, key=lambda name: MACHINES[name] == "orchestrator"):
                 self.restart(name)
         return changed
 

@@ -12,6 +12,7 @@ from sottovoce.core.errors import PeerError, UnavailableError
 from sottovoce.core.link import LinkReader, encode_turn
 from sottovoce.core.tls import ClientConnection, ClientHandshake, Data, EvidenceOffer, TlsError, Verified
 from sottovoce.tee.http import ClientExchange, Head, Piece
+from sottovoce.tee.settings import VSOCK
 
 __all__ = ["Backend", "BackendResponse", "connect", "establish"]
 
@@ -27,16 +28,29 @@ class Appraise(Protocol[_V_co]):
 
 
 def connect(address: tuple[str, int], *, party: str, timeout: float) -> socket.socket:
-    """A TCP connection to `address`, which the host chose; nothing about it is trusted.
+    """A connection to `address`, which the host chose, by TCP or to a port of the host's own; nothing about it is trusted.
 
     Raises:
         UnavailableError: nobody answers there.
     """
     try:
+        if address[0] == VSOCK:
+            return _to_host(address[1], timeout)
         sock = socket.create_connection(address, timeout=timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         raise UnavailableError("a back end does not answer", party=party) from None
+    return sock
+
+
+def _to_host(port: int, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect((socket.VMADDR_CID_HOST, port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

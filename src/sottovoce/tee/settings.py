@@ -21,6 +21,7 @@ from sottovoce.tlog.note import VerifierKey
 from sottovoce.tlog.policy import LogPolicy
 
 __all__ = [
+    "VSOCK",
     "ArtifactMismatchError",
     "EngineSettings",
     "LogSettings",
@@ -31,6 +32,8 @@ __all__ = [
     "parse_wiring",
 ]
 
+VSOCK: Final = "vsock"
+"""In place of an IP address: a port of the machine's own host, for a CVM without a network."""
 _LIMIT: Final = 64 * 1024
 _Name = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[\x21-\x7e]{1,500}\Z")]
@@ -185,14 +188,14 @@ def parse_settings(data: bytes) -> Settings:
     return settings
 
 
-_ADDRESS: Final = re.compile(r"(?:\[([0-9a-f:]{2,45})\]|([0-9.]{7,15})):([1-9][0-9]{0,4})")
+_ADDRESS: Final = re.compile(rf"(?:\[([0-9a-f:]{{2,45}})\]|([0-9.]{{7,15}}|{VSOCK})):([1-9][0-9]{{0,4}})")
 _MAX_PORT: Final = 65535
 
 
 def parse_wiring(data: bytes, settings: Settings) -> dict[str, tuple[str, int]]:
-    """Back end's role → (IP address, port), from a canonical-JSON object of `"ADDRESS:PORT"` values.
+    """Back end's role → (IP address or `VSOCK`, port), from a canonical-JSON object of `"ADDRESS:PORT"` values.
 
-    Only addresses are taken, no names: a CVM asks no resolver.
+    Only addresses are taken, no names: a CVM asks no resolver. "vsock:PORT" is a port of the host's own.
 
     Raises:
         ConfigError: not canonical, an address outside the grammar, or not exactly this role's back ends.
@@ -211,7 +214,8 @@ def _address(value: object) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     try:
         if match is not None and int(match[3]) <= _MAX_PORT:
-            return str(ipaddress.ip_address(match[1] or match[2])), int(match[3])
+            place = match[1] or match[2]
+            return place if place == VSOCK else str(ipaddress.ip_address(place)), int(match[3])
     except ValueError:
         pass
     raise ConfigError("the wiring holds an address outside its grammar")

@@ -39,6 +39,7 @@ class Project:
         (place / "src/sottovoce/tee/init.py").write_text("init")
         monkeypatch.chdir(place)
         monkeypatch.setattr(module, "materials", self.materials)
+        monkeypatch.setattr(module, "compiled", dict)  # the interpreter is none
 
     def materials(self, lock: Lock, cache: Path, source: Path) -> Materials:
         one = test_build.materials()

@@ -12,7 +12,7 @@ import zstandard
 
 from image_kit import cpio_files, elf, firmware
 from sottovoce.core.errors import ConfigError, UsageError
-from sottovoce.image.build import COMMAND_LINE, Materials, build, own_code, sbom
+from sottovoce.image.build import COMMAND_LINE, TABLES, Materials, build, own_code, sbom
 from sottovoce.image.files import Files, link, program, regular
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.kernel import Kernel
@@ -85,7 +85,10 @@ def test_what_is_in_it() -> None:
     assert {name for name in names if found[name][0] & 0o111} == {"init", PYTHON, "usr/lib/x86_64-linux-gnu/libc.so.6", "usr/lib64/ld-linux-x86-64.so.2"}  # fmt: skip
     assert found["etc/sottovoce/settings.json"][1] == SETTINGS
     premises = Premises.parse(found["etc/sottovoce/premises.json"][1])
-    assert premises.command_line == image.command_line == COMMAND_LINE
+    # What is measured, and what the kernel then has: the firmware names the RAM disk.
+    assert image.command_line == COMMAND_LINE
+    assert premises.command_line == f"initrd=initrd {COMMAND_LINE}"
+    assert premises.acpi == TABLES
     assert found["init"][1].startswith(b"#!/usr/bin/python3.11 -IBS\n")
     compile(found["init"][1], "init", "exec")
 

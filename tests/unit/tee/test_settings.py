@@ -89,6 +89,8 @@ def test_a_role_has_only_its_own_peers() -> None:
 def test_wiring() -> None:
     data = canonical.encode({"predictor": "127.0.0.1:80", "guard": "[::1]:65535"})
     assert parse_wiring(data, orchestrator()) == {"predictor": ("127.0.0.1", 80), "guard": ("::1", 65535)}
+    data = canonical.encode({"predictor": "vsock:9100", "guard": "vsock:9101"})
+    assert parse_wiring(data, orchestrator()) == {"predictor": ("vsock", 9100), "guard": ("vsock", 9101)}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,11 @@ def test_wiring() -> None:
         "256.0.0.1:80",
         "1.2.3.4:80\n",
         "[::1:80",
+        "vsock",
+        "vsock:0",
+        "vsock:3:9100",
+        "[vsock]:9100",
+        "xvsock:9100",
         80,
     ],
 )

@@ -1,0 +1,370 @@
+"""A machine without SEV-SNP that boots the very bytes of an image: the research environment.
+
+    device side ─▶ TCP ─▶ guest's port 9000 ─┐
+    settings of the host (wiring) ─▶ 9001 ───┼─ sockets of vhost-device-vsock ─ QEMU, by software alone
+    papers, simulated processor ─▶ 9002 ─────┤
+    back ends ◀─ TCP ◀─ 9100, 9101, … ◀──────┘
+
+The firmware finds the table of hashes where SEV-SNP would have put it, and boots nothing else. But memory is not encrypted, the host can read and change all of it, and the reports are a
+simulated chip's: it proves nothing to anybody, and every verdict over it says that it is simulated.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sottovoce.core import canonical
+from sottovoce.core.errors import ConfigError, UnavailableError
+from sottovoce.image.firmware import Firmware
+from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
+from sottovoce.tee.init import LISTEN, PAPERS, WIRING
+
+__all__ = ["Emulator", "Launch", "Programs"]
+
+PROCESSOR: Final = "EPYC-Milan"
+"""The type whose digest the simulated processor reports: the emulated one has no type with SEV-SNP."""
+MEMORY: Final = 512
+"""MiB."""
+_BACK_ENDS: Final = 9100
+_OLDEST: Final = 10
+"""Major version of QEMU; 7.2 changes the kernel's header, so that its hash is another one."""
+_START: Final = 30.0
+_STOP: Final = 5.0
+_PIECE: Final = 64 * 1024
+_VERSION: Final = re.compile(r"version (\d+)\.")
+_HINT: Final = "docs/image.md says which packages have it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """What an emulated machine is made of: paths of programs."""
+
+    qemu: str
+    vsock: str
+
+    @classmethod
+    def find(cls, places: Sequence[Path] = ()) -> "Programs":
+        """Those in `places`, or else on PATH.
+
+        Raises:
+            UnavailableError: one of them is not there, or too old.
+        """
+        path = os.pathsep.join([*map(str, places), os.environ.get("PATH", os.defpath)])
+        names = ("qemu-system-x86_64", "vhost-device-vsock")
+        found = [shutil.which(name, path=path) for name in names]
+        for name, program in zip(names, found, strict=True):
+            if program is None:
+                raise UnavailableError(f"{name} is not installed here", party="emulator", hint=_HINT)
+        qemu, vsock = (str(program) for program in found)
+        said = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - found above
+        version = _VERSION.search(said)
+        if version is None or int(version[1]) < _OLDEST:
+            raise UnavailableError(f"QEMU is older than {_OLDEST}", party="emulator", hint=_HINT)
+        return cls(qemu=qemu, vsock=vsock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a machine is started with, as bytes: what a dishonest host may change.
+
+    Attributes:
+        table: the table of hashes that the firmware looks for; None: the one of these bytes.
+        devices: further words for QEMU, as a host would add them.
+    """
+
+    kernel: bytes
+    initrd: bytes
+    command_line: str
+    firmware: bytes
+    table: bytes | None = None
+    devices: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> "Launch":
+        """The image in `folder`, as `sottovoce image build` wrote it.
+
+        Raises:
+            ConfigError: a file of it cannot be read.
+        """
+        try:
+            return cls(
+                kernel=(folder / "kernel").read_bytes(),
+                initrd=(folder / "initrd").read_bytes(),
+                command_line=(folder / "command-line").read_text(),
+                firmware=(folder / "firmware").read_bytes(),
+            )
+        except (OSError, UnicodeError):
+            raise ConfigError(
+                "the image cannot be read", hint="give the folder that `sottovoce image build` wrote"
+            ) from None
+
+    @property
+    def booted(self) -> Booted:
+        """The digests of what is booted."""
+        return Booted.of(self.kernel, self.initrd, self.command_line)
+
+    def measurement(self) -> bytes:
+        """The launch digest of these bytes, 48 bytes: what a processor would report that has launched them.
+
+        Raises:
+            FirmwareError: the firmware cannot be launched so.
+        """
+        firmware = Firmware.parse(self.firmware)
+        return launch_digest(firmware, self.booted, processor=PROCESSORS[PROCESSOR], count=1)
+
+
+class Emulator:
+    """One emulated machine. `back_ends` are addresses of its CVM's back ends, by role; `papers` gets the channel on which the CVM asks for papers and reports."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        programs: Programs,
+        *,
+        papers: Callable[[socket.socket], object] = lambda channel: channel.close(),
+        back_ends: Mapping[str, tuple[str, int]] | None = None,
+    ) -> None:
+        self._launch = launch
+        self._programs = programs
+        self._papers = papers
+        self._back_ends = dict(back_ends or {})
+        self._place = Path(tempfile.mkdtemp(prefix="sottovoce-emulator-"))
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._listeners: list[socket.socket] = []
+
+    def start(self) -> None:
+        """Start it. `stop` ends it.
+
+        Raises:
+            UnavailableError: a program did not start.
+            FirmwareError: the firmware has no place for a table of hashes.
+        """
+        place = self._place
+        try:
+            for name, data in (
+                ("kernel", self._launch.kernel),
+                ("initrd", self._launch.initrd),
+                ("firmware", self._launch.firmware),
+                ("table", self._launch.table or self._launch.booted.table()),
+            ):
+                (place / name).write_bytes(data)
+            wiring = canonical.encode(
+                {role: f"vsock:{_BACK_ENDS + at}" for at, role in enumerate(sorted(self._back_ends))}
+            )
+            self._listen(WIRING, lambda sock: _give(sock, wiring))
+            self._listen(PAPERS, self._papers)
+            for at, role in enumerate(sorted(self._back_ends)):
+                self._listen(_BACK_ENDS + at, _forward_to(self._back_ends[role]))
+            self._run(
+                self._programs.vsock,
+                "--vm",
+                f"guest-cid=3,socket={place / 'vhost'},uds-path={place / 'vsock'}",
+            )
+            _await(place / "vhost", self._processes[-1])
+            self._run(self._programs.qemu, *self._words(place))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _words(self, place: Path) -> list[str]:
+        hashes = Firmware.parse(self._launch.firmware).hashes
+        return [
+            *("-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{MEMORY}M"),
+            *("-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on"),
+            *("-machine", "q35,smm=off,vmport=off,memory-backend=memory"),
+            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-bios", str(place / "firmware"), "-kernel", str(place / "kernel")),
+            *("-initrd", str(place / "initrd"), "-append", self._launch.command_line),
+            *("-device", f"loader,file={place / 'table'},addr={hashes:#x},force-raw=on"),
+            *("-chardev", f"socket,id=vsock,path={place / 'vhost'}"),
+            *("-device", "vhost-user-vsock-pci,chardev=vsock"),
+            *("-chardev", f"file,id=console,path={place / 'console'}", "-serial", "chardev:console"),
+            *("-qmp", f"unix:{place / 'qmp'},server=on,wait=off"),
+            *self._launch.devices,
+        ]
+
+    def _run(self, program: str, *words: str) -> None:
+        with (self._place / f"{Path(program).name}.log").open("ab") as log:
+            self._processes.append(
+                subprocess.Popen(  # noqa: S603 - `Programs` found it
+                    [program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._place
+                )
+            )
+
+    def _listen(self, port: int, serve: Callable[[socket.socket], object]) -> None:
+        """Take the guest's connections to the host's `port`, each in a thread of its own."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(self._place / f"vsock_{port}"))
+        listener.listen(128)
+        self._listeners.append(listener)
+        accepting(listener, serve)
+
+    def connect(self) -> socket.socket:
+        """A connection to the CVM in it.
+
+        Raises:
+            UnavailableError: nothing listens there.
+        """
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(str(self._place / "vsock"))
+            sock.sendall(b"CONNECT %d\n" % LISTEN)
+            # No byte more than the answer's line: what follows is the CVM's.
+            answer = b""
+            while (byte := sock.recv(1)) not in (b"", b"\n"):
+                answer += byte
+        except OSError:
+            answer = byte = b""
+        if byte != b"\n" or not answer.startswith(b"OK "):
+            sock.close()
+            raise UnavailableError("the emulated machine does not answer", party="cvm")
+        return sock
+
+    def serve(self, listener: socket.socket) -> None:
+        """Carry each connection of `listener` to the CVM, until `stop`."""
+        self._listeners.append(listener)
+
+        def carry(sock: socket.socket) -> None:
+            try:
+                inside = self.connect()
+            except UnavailableError:
+                sock.close()
+                return
+            _join(sock, inside)
+
+        accepting(listener, carry)
+
+    @property
+    def console(self) -> str:
+        """What the machine has written on its first serial port."""
+        try:
+            return (self._place / "console").read_text("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the machine has powered off; whether it has."""
+        try:
+            self._processes[-1].wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def dump(self, path: Path) -> None:
+        """Write all of its memory to `path`, while it stands still.
+
+        Raises:
+            UnavailableError: the machine does not answer.
+        """
+        whole = {"val": 0, "size": MEMORY << 20, "filename": str(path)}
+        done = self._ask("stop", {}) and self._ask("pmemsave", whole)
+        if not self._ask("cont", {}) or not done:
+            raise UnavailableError("QEMU does not show its memory", party="emulator")
+
+    def _ask(self, command: str, arguments: dict[str, Any]) -> bool:
+        """One command of QEMU's machine protocol (docs/interop/qmp-spec in its source); whether it was done."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(_START)
+                sock.connect(str(self._place / "qmp"))
+                with sock.makefile("rwb") as lines:
+                    lines.readline()
+                    for name, given in (("qmp_capabilities", {}), (command, arguments)):
+                        lines.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")
+                        lines.flush()
+                        while "return" not in (answer := json.loads(lines.readline())):
+                            if "error" in answer:
+                                return False
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End it, and leave nothing of it. Never raises."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def accepting(listener: socket.socket, serve: Callable[[socket.socket], object]) -> None:
+    """Call `serve` with each connection of `listener`, each in a thread of its own, until it is closed."""
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def _await(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UnavailableError("vhost-device-vsock did not start", party="emulator")
+        time.sleep(0.01)
+
+
+def _give(sock: socket.socket, data: bytes) -> None:
+    with sock, contextlib.suppress(OSError):
+        sock.sendall(data)
+
+
+def _forward_to(address: tuple[str, int]) -> Callable[[socket.socket], object]:
+    def serve(sock: socket.socket) -> None:
+        try:
+            other = socket.create_connection(address)
+        except OSError:
+            sock.close()
+            return
+        _join(sock, other)
+
+    return serve
+
+
+def _join(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways until both ends have said their last."""
+    with contextlib.suppress(OSError):
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    back = threading.Thread(target=_carry, args=(other, one), daemon=True)
+    back.start()
+    _carry(one, other)
+    back.join()
+    one.close()
+    other.close()
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(_PIECE):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
