@@ -3,6 +3,7 @@
     device side ─▶ TCP ─▶ guest's port 9000 ─┐
     settings of the host (wiring) ─▶ 9001 ───┼─ sockets of vhost-device-vsock ─ QEMU, by software alone
     papers, simulated processor ─▶ 9002 ─────┤
+    log ◀─ 9003 ◀────────────────────────────┤
     back ends ◀─ TCP ◀─ 9100, 9101, … ◀──────┘
 
 The firmware finds the table of hashes where SEV-SNP would have put it, and boots nothing else. But memory is not encrypted, the host can read and change all of it, and the reports are a
@@ -28,7 +29,7 @@ from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, UnavailableError
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
-from sottovoce.tee.init import LISTEN, PAPERS, WIRING
+from sottovoce.tee.init import LISTEN, LOG, PAPERS, WIRING
 
 __all__ = ["Emulator", "Launch", "Programs"]
 
@@ -125,7 +126,10 @@ class Launch:
 
 
 class Emulator:
-    """One emulated machine. `back_ends` are addresses of its CVM's back ends, by role; `papers` gets the channel on which the CVM asks for papers and reports."""
+    """One emulated machine.
+
+    `back_ends` are addresses of its CVM's back ends, by role; `papers` gets the channel on which the CVM asks for papers and reports, `log` what it writes.
+    """
 
     def __init__(
         self,
@@ -133,11 +137,13 @@ class Emulator:
         programs: Programs,
         *,
         papers: Callable[[socket.socket], object] = lambda channel: channel.close(),
+        log: Callable[[bytes], object] = lambda _: None,
         back_ends: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self._launch = launch
         self._programs = programs
         self._papers = papers
+        self._log = log
         self._back_ends = dict(back_ends or {})
         self._place = Path(tempfile.mkdtemp(prefix="sottovoce-emulator-"))
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -164,6 +170,7 @@ class Emulator:
             )
             self._listen(WIRING, lambda sock: _give(sock, wiring))
             self._listen(PAPERS, self._papers)
+            self._listen(LOG, self._take_log)
             for at, role in enumerate(sorted(self._back_ends)):
                 self._listen(_BACK_ENDS + at, _forward_to(self._back_ends[role]))
             self._run(
@@ -209,6 +216,11 @@ class Emulator:
         listener.listen(128)
         self._listeners.append(listener)
         accepting(listener, serve)
+
+    def _take_log(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while lines := sock.recv(_PIECE):
+                self._log(lines)
 
     def connect(self) -> socket.socket:
         """A connection to the CVM in it.

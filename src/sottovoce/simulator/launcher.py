@@ -172,11 +172,17 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
         signal.signal(number, lambda *_: over.set())
     programs = Programs.find([Path(config.programs)] if config.programs else [])
     back_ends = {role: _address(value) for role, value in config.wiring.items()}
-    with Emulator(launch, programs, papers=serve, back_ends=back_ends) as machine:
+    with Emulator(launch, programs, papers=serve, log=_pass_on, back_ends=back_ends) as machine:
         machine.serve(sock)
         while not over.is_set():
             if machine.wait(_PAUSE):
                 raise ConfigError("the emulated machine has powered off", hint=machine.console.strip()[-200:])
+
+
+def _pass_on(lines: bytes) -> None:
+    """The CVM's log, which is this process's own, as where the CVM is a process."""
+    with contextlib.suppress(OSError):
+        os.write(2, lines)
 
 
 def _address(text: str) -> tuple[str, int]:

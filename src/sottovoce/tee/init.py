@@ -23,12 +23,12 @@ from sottovoce.core.errors import ConfigError, LimitError, SottovoceError, Unava
 from sottovoce.tee.boot import main as boot
 from sottovoce.tee.premises import Premises, require
 
-__all__ = ["HOST", "LISTEN", "PAPERS", "WIRING", "Machine", "System", "run"]
+__all__ = ["HOST", "LISTEN", "LOG", "PAPERS", "WIRING", "Machine", "System", "run"]
 
 HOST: Final = 2
 """The host's number on AF_VSOCK (linux/vm_sockets.h, VMADDR_CID_HOST)."""
-LISTEN, WIRING, PAPERS = 9000, 9001, 9002
-"""Ports: where the CVM listens; where the host has the addresses of back ends, and the papers of the machine."""
+LISTEN, WIRING, PAPERS, LOG = 9000, 9001, 9002, 9003
+"""Ports: where the CVM listens; where the host has the addresses of back ends and the papers of the machine, and takes the events that may leave."""
 ETC: Final = Path("etc/sottovoce")
 CONSOLE: Final = Path("dev/ttyS0")
 MODULES: Final = Path("usr/lib/modules")
@@ -69,6 +69,8 @@ _MAY_LACK: Final = frozenset(
     {"kernel/yama/ptrace_scope", "vm/unprivileged_userfaultfd", "kernel/unprivileged_bpf_disabled"}
 )
 """What a kernel need not have: then there is nothing to close."""
+_LOG_FD: Final = 2
+"""Where a CVM's process writes its log."""
 _LOAD_MODULE: Final = {"x86_64": 175, "aarch64": 105}
 _POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
 
@@ -155,6 +157,7 @@ def run(system: System, *, root: Path = Path("/"), start: Callable[[Sequence[str
 def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> int:
     proc, sysfs = root / "proc", root / "sys"
     _mount(system, _MOUNTS)
+    _open_standard(root / "dev/null")
     premises = Premises.parse(_file(root / ETC / "premises.json"))
     require(premises, proc=proc, sysfs=sysfs)
     for path in sorted((root / MODULES).glob("*.ko")):
@@ -172,13 +175,24 @@ def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> i
             wiring = _all(told)
         with _told("the host has no papers"):
             papers = held.enter_context(system.connect(PAPERS))
+        with _told("the host takes no log"):
+            log = held.enter_context(system.connect(LOG))
+        log.settimeout(0)  # a host that does not read loses lines, and stops nobody
         given = {
             "settings": _pipe(settings),
             "wiring": _pipe(wiring),
             "listen": listening.fileno(),
             "processor": papers.fileno(),
         }
-        return _child(start, [word for name, fd in given.items() for word in (f"--{name}-fd", str(fd))])
+        return _child(start, log, [word for name, fd in given.items() for word in (f"--{name}-fd", str(fd))])
+
+
+def _open_standard(null: Path) -> None:
+    """Without a console nothing has the numbers 0, 1 and 2, and what is opened next would be taken for input, output and log."""
+    with _told("there is no null device"):
+        while (fd := os.open(null, os.O_RDWR)) <= _LOG_FD:
+            pass
+        os.close(fd)
 
 
 def _mount(system: System, mounts: Sequence[tuple[str, str, int, str]]) -> None:
@@ -233,12 +247,13 @@ def _pipe(data: bytes) -> int:
     return fd
 
 
-def _child(start: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+def _child(start: Callable[[Sequence[str]], int], log: socket.socket, words: Sequence[str]) -> int:
     """Run `start` in a process of its own, and wait for it: PID 1 also buries those whose parents have ended."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
+            os.dup2(log.fileno(), _LOG_FD)
             status = start(words)
         finally:
             os._exit(status)

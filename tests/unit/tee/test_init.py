@@ -1,5 +1,6 @@
 """PID 1, with a kernel that writes down what it is asked for: in order, and powered off whatever happens."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from sottovoce.tee import init
-from sottovoce.tee.init import LISTEN, PAPERS, WIRING, run
+from sottovoce.tee.init import LISTEN, LOG, PAPERS, WIRING, run
 from sottovoce.tee.premises import Premises
 
 PREMISES = Premises(command_line="rdinit=/init", devices=(("virtio", "1af4", "0013"),), acpi=())
@@ -26,6 +27,8 @@ class Kernel:
         self.given: dict[str, bytes] = {}
         self.code = errno.EPERM
         self.wiring = TOLD
+        self.logged = b""
+        self._log: socket.socket | None = None
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -56,6 +59,9 @@ class Kernel:
     def connect(self, port: int) -> socket.socket:
         self._ask(f"connect {port}")
         ours, theirs = socket.socketpair()
+        if port == LOG:
+            self._log = theirs
+            return ours
         with theirs:
             if port == WIRING:
                 theirs.sendall(self.wiring)
@@ -63,6 +69,9 @@ class Kernel:
 
     def power_off(self) -> None:
         self.asked.append("power off")
+        if self._log is not None:
+            with self._log, contextlib.suppress(BlockingIOError):
+                self.logged = self._log.recv(100, socket.MSG_DONTWAIT)
 
 
 @pytest.fixture
@@ -81,6 +90,7 @@ def root(tmp_path: Path) -> Path:
         path.write_text("other\n")
     (tmp_path / "sys").mkdir()
     (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/null").touch()
     Kernel(tmp_path).device("1af4", "0013")
     return tmp_path
 
@@ -112,10 +122,37 @@ def test_all_of_it_in_order(root: Path) -> None:
         f"listen {LISTEN}",
         f"connect {WIRING}",
         f"connect {PAPERS}",
+        f"connect {LOG}",
         "power off",
     ]
     for name, value in init._CLOSING:
         assert (root / "proc/sys" / name).read_text() == value
+
+
+def writes(words: Sequence[str]) -> int:
+    os.write(2, b"a line\n" * 100_000)
+    return 3
+
+
+def test_the_log_leaves_and_a_host_that_does_not_read_stops_nobody(root: Path) -> None:
+    kernel = Kernel(root)
+    assert "ended (3)" in said(kernel, writes)
+    assert kernel.logged == (b"a line\n" * 15)[:100]
+
+
+def test_without_a_console_nothing_is_taken_for_the_log(root: Path) -> None:
+    kernel = Kernel(root)
+    kept = [os.dup(number) for number in range(3)]
+    os.closerange(0, 3)
+    try:
+        told = said(kernel)
+        found = [Path(f"/proc/self/fd/{number}").readlink() for number in range(3)]
+    finally:
+        for number, copy in enumerate(kept):
+            os.dup2(copy, number)
+            os.close(copy)
+    assert "ended (7)" in told
+    assert found == [root / "dev/null"] * 3
 
 
 @pytest.mark.parametrize(
@@ -127,6 +164,7 @@ def test_all_of_it_in_order(root: Path) -> None:
         (f"listen {LISTEN}", "sockets cannot be had"),
         (f"connect {WIRING}", "where back ends are"),
         (f"connect {PAPERS}", "has no papers"),
+        (f"connect {LOG}", "takes no log"),
     ],
 )
 def test_whatever_cannot_be_done_ends_the_machine(root: Path, breaks: str, says: str) -> None:
@@ -220,7 +258,7 @@ def test_those_whose_parents_have_ended_are_buried(root: Path) -> None:
 
 
 def test_no_console_is_no_reason_to_go_on(root: Path) -> None:
-    (root / "dev").rmdir()
+    (root / init.CONSOLE).mkdir()
     kernel = Kernel(root)
     run(kernel, root=root, start=started)
     assert kernel.asked[-1] == "power off"
