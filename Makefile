@@ -6,12 +6,16 @@ UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 
-.PHONY: demo test check unit fuzz mutate eval bench docs setup peers clean
+.PHONY: demo test test-image check unit fuzz mutate eval bench docs setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
 
 test: setup peers check docs unit
+
+# A real image in an emulator, and every change to it that a host can make (docs/image.md says what it needs).
+test-image: setup
+	$(BIN)/python -m pytest tests/image
 
 check: setup
 	$(BIN)/ruff check .

@@ -82,6 +82,7 @@ class Launch:
     Attributes:
         table: the table of hashes that the firmware looks for; None: the one of these bytes.
         devices: further words for QEMU, as a host would add them.
+        sockets: whether the machine has its one device, sockets to its host.
     """
 
     kernel: bytes
@@ -90,6 +91,7 @@ class Launch:
     firmware: bytes
     table: bytes | None = None
     devices: tuple[str, ...] = ()
+    sockets: bool = True
 
     @classmethod
     def read(cls, folder: Path) -> "Launch":
@@ -194,12 +196,17 @@ class Emulator:
             *("-bios", str(place / "firmware"), "-kernel", str(place / "kernel")),
             *("-initrd", str(place / "initrd"), "-append", self._launch.command_line),
             *("-device", f"loader,file={place / 'table'},addr={hashes:#x},force-raw=on"),
-            *("-chardev", f"socket,id=vsock,path={place / 'vhost'}"),
-            *("-device", "vhost-user-vsock-pci,chardev=vsock"),
+            *self._sockets(place),
             *("-chardev", f"file,id=console,path={place / 'console'}", "-serial", "chardev:console"),
             *("-qmp", f"unix:{place / 'qmp'},server=on,wait=off"),
             *self._launch.devices,
         ]
+
+    def _sockets(self, place: Path) -> tuple[str, ...]:
+        if not self._launch.sockets:
+            return ()
+        chardev = f"socket,id=vsock,path={place / 'vhost'}"
+        return ("-chardev", chardev, "-device", "vhost-user-vsock-pci,chardev=vsock")
 
     def _run(self, program: str, *words: str) -> None:
         with (self._place / f"{Path(program).name}.log").open("ab") as log:
