@@ -37,13 +37,18 @@ class Built:
     speaks_after: float = 0.0
 
 
-@pytest.fixture(scope="module")
-def built() -> Built:
+def found_programs() -> Programs:
+    """The emulator's programs; the test is skipped, and says so, where they are not."""
     places = [Path(one) for one in (os.environ.get("SOTTOVOCE_TEST_EMULATOR"),) if one]
     try:
-        programs = Programs.find(places)
+        return Programs.find(places)
     except UnavailableError as error:
         pytest.skip(f"no emulator: {error}")
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    programs = found_programs()
     lock = Lock.parse((PROJECT / "deploy/image.lock").read_bytes())
     settings = encode_settings(settings_of(EvidenceWorld(), "guard"))
     made = build(materials(lock, CACHE, PROJECT / "src"), settings)

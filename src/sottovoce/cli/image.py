@@ -152,12 +152,25 @@ def boot(context: "Context", lock_file: Path, source: Path, programs: Path | Non
             out.print("\nIn another terminal:\n", style="bold")
             out.print("    sottovoce settings enable")
             out.print("    sottovoce summarize examples/chats/book-club.txt --unread 40")
+            out.print("    sottovoce image dump memory.bin")
             out.print("\nCtrl-C stops everything.")
             while not (dead := world.dead()):
                 time.sleep(1)
             raise UnavailableError(
                 f"{', '.join(dead)} ended by itself", party=dead[0], hint=f"see {world.folder / 'logs'}"
             )
+
+
+@image.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--machine", default="orchestrator-1", show_default=True)
+@click.pass_obj
+def dump(context: "Context", file: Path, machine: str) -> None:
+    """Write all memory of the emulated machine to FILE, while it stands still: 512 MiB, to be searched."""
+    from sottovoce.simulator.world import dump_emulated
+
+    dump_emulated(context.world, machine, file)
+    click.echo(f"{file.stat().st_size >> 20} MiB of {machine}'s memory in {file}")
 
 
 def _write(folder: Path, files: "Mapping[str, bytes]") -> None:

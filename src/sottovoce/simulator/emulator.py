@@ -31,7 +31,7 @@ from sottovoce.image.firmware import Firmware
 from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
 from sottovoce.tee.init import LISTEN, LOG, PAPERS, WIRING
 
-__all__ = ["Emulator", "Launch", "Programs"]
+__all__ = ["Emulator", "Launch", "Programs", "dump"]
 
 PROCESSOR: Final = "EPYC-Milan"
 """The type whose digest the simulated processor reports: the emulated one has no type with SEV-SNP."""
@@ -151,6 +151,11 @@ class Emulator:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._listeners: list[socket.socket] = []
 
+    @property
+    def place(self) -> Path:
+        """The folder with its sockets, while it runs: what `dump` wants."""
+        return self._place
+
     def start(self) -> None:
         """Start it. `stop` ends it.
 
@@ -212,7 +217,11 @@ class Emulator:
         with (self._place / f"{Path(program).name}.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(  # noqa: S603 - `Programs` found it
-                    [program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._place
+                    [*_with_parent(), program, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._place,
                 )
             )
 
@@ -281,33 +290,8 @@ class Emulator:
         return True
 
     def dump(self, path: Path) -> None:
-        """Write all of its memory to `path`, while it stands still.
-
-        Raises:
-            UnavailableError: the machine does not answer.
-        """
-        whole = {"val": 0, "size": MEMORY << 20, "filename": str(path)}
-        done = self._ask("stop", {}) and self._ask("pmemsave", whole)
-        if not self._ask("cont", {}) or not done:
-            raise UnavailableError("QEMU does not show its memory", party="emulator")
-
-    def _ask(self, command: str, arguments: dict[str, Any]) -> bool:
-        """One command of QEMU's machine protocol (docs/interop/qmp-spec in its source); whether it was done."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-                sock.settimeout(_START)
-                sock.connect(str(self._place / "qmp"))
-                with sock.makefile("rwb") as lines:
-                    lines.readline()
-                    for name, given in (("qmp_capabilities", {}), (command, arguments)):
-                        lines.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")
-                        lines.flush()
-                        while "return" not in (answer := json.loads(lines.readline())):
-                            if "error" in answer:
-                                return False
-        except (OSError, ValueError):
-            return False
-        return True
+        """As the function `dump`, of this machine."""
+        dump(self._place, path)
 
     def stop(self) -> None:
         """End it, and leave nothing of it. Never raises."""
@@ -330,6 +314,43 @@ class Emulator:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _with_parent() -> tuple[str, ...]:
+    """What has the kernel end a program when its starter is gone, where util-linux is there."""
+    found = shutil.which("setpriv")
+    return (found, "--pdeathsig", "KILL", "--") if found else ()
+
+
+def dump(place: Path, path: Path) -> None:
+    """Write all memory of the emulated machine in the folder `place` to `path`, which must be absolute, while the machine stands still.
+
+    Raises:
+        UnavailableError: no machine answers there, or the file cannot be written.
+    """
+    whole = {"val": 0, "size": MEMORY << 20, "filename": str(path)}
+    done = _ask(place, "stop", {}) and _ask(place, "pmemsave", whole)
+    if not _ask(place, "cont", {}) or not done:
+        raise UnavailableError("the emulated machine does not show its memory", party="emulator")
+
+
+def _ask(place: Path, command: str, arguments: dict[str, Any]) -> bool:
+    """One command of QEMU's machine protocol (docs/interop/qmp-spec in its source); whether it was done."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_START)
+            sock.connect(str(place / "qmp"))
+            with sock.makefile("rwb") as lines:
+                lines.readline()
+                for name, given in (("qmp_capabilities", {}), (command, arguments)):
+                    lines.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")
+                    lines.flush()
+                    while "return" not in (answer := json.loads(lines.readline())):
+                        if "error" in answer:
+                            return False
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def accepting(listener: socket.socket, serve: Callable[[socket.socket], object]) -> None:

@@ -32,8 +32,10 @@ from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.tee.collectors.base import REPORT_DATA, Bundle
 from sottovoce.tee.collectors.simulated import ENDORSEMENTS, LENGTH, REPORT
 
-__all__ = ["Config", "read_bundle", "run", "write_bundle"]
+__all__ = ["PLACE", "Config", "read_bundle", "run", "write_bundle"]
 
+PLACE: Final = "emulator"
+"""Beside a machine's papers: where its emulator has its sockets."""
 _STOP_AFTER: Final = 3.0
 _PAPERS_AFTER, _PAUSE = 180.0, 0.05
 
@@ -173,6 +175,8 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
     programs = Programs.find([Path(config.programs)] if config.programs else [])
     back_ends = {role: _address(value) for role, value in config.wiring.items()}
     with Emulator(launch, programs, papers=serve, log=_pass_on, back_ends=back_ends) as machine:
+        # For whoever wants to look into it.
+        (Path(config.bundle) / PLACE).write_text(str(machine.place))
         machine.serve(sock)
         while not over.is_set():
             if machine.wait(_PAUSE):

@@ -21,7 +21,7 @@ from typing import Final
 
 import sottovoce
 from sottovoce.attest.evidence import Endorsements
-from sottovoce.core.errors import DecodeError
+from sottovoce.core.errors import DecodeError, UnavailableError
 from sottovoce.core.tokens import epoch_at
 from sottovoce.device.environment import Environment
 from sottovoce.edge import issuer
@@ -37,7 +37,7 @@ from sottovoce.simulator.configs import (
     Configs,
     encode_settings,
 )
-from sottovoce.simulator.emulator import Launch
+from sottovoce.simulator.emulator import Launch, dump
 from sottovoce.simulator.measure import measure, measure_code
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.operator import Published, host_of, release_of
@@ -50,7 +50,7 @@ from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.artifacts import File, Tree
 from sottovoce.tlog.entries import Directory, Host, Release
 
-__all__ = ["MACHINES", "PARTIES", "Change", "World"]
+__all__ = ["MACHINES", "PARTIES", "Change", "World", "dump_emulated"]
 
 _RELEASE_LEFT: Final = 7 * 86400
 """Seconds; a release is entered anew when less of its life is left."""
@@ -340,3 +340,20 @@ class World:
             write_secret(
                 home / "account.key", issuer.enrol(self.folder / "accounts.sqlite", account).encode()
             )
+
+
+def dump_emulated(folder: Path, name: str, path: Path) -> None:
+    """Write all memory of the machine `name` of the world in `folder`, which boots an image, to `path`.
+
+    Raises:
+        UnavailableError: it does not run.
+    """
+    try:
+        place = Path((folder / "bundles" / name / launcher.PLACE).read_text())
+    except OSError:
+        raise UnavailableError(
+            f"{name} is no emulated machine that runs",
+            party="emulator",
+            hint="`sottovoce image boot` starts one",
+        ) from None
+    dump(place, path.absolute())

@@ -42,7 +42,7 @@ VSOCK = """
 """
 # Plays the machine: asks its host for what a CVM asks for, and writes it on its console.
 QEMU = """
-    import json, socket, sys
+    import contextlib, json, socket, sys
     if "--version" in sys.argv:
         print("QEMU emulator version VERSION.0.2")
         sys.exit()
@@ -52,13 +52,12 @@ QEMU = """
         one = socket.socket(socket.AF_UNIX)
         one.connect(f"vsock_{port}")
         heard = b""
-        try:
+        with contextlib.suppress(OSError):  # the host may have said all, and closed
             one.sendall(said)
             one.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
             while data := one.recv(4096):
                 heard += data
-        except OSError:
-            pass  # the host has said all, and closed
         return heard.decode()
     print("line", after("-append"), file=console)
     print("table", open(next(w for w in sys.argv if w.startswith("loader")).split("file=")[1].split(",")[0], "rb").read().hex(), file=console)
