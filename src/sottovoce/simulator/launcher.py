@@ -176,7 +176,9 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
     back_ends = {role: _address(value) for role, value in config.wiring.items()}
     with Emulator(launch, programs, papers=serve, log=_pass_on, back_ends=back_ends) as machine:
         # For whoever wants to look into it.
-        (Path(config.bundle) / PLACE).write_text(str(machine.place))
+        papers_at = Path(config.bundle)
+        papers_at.mkdir(parents=True, exist_ok=True)
+        (papers_at / PLACE).write_text(str(machine.place))
         machine.serve(sock)
         while not over.is_set():
             if machine.wait(_PAUSE):
