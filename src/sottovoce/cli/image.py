@@ -166,7 +166,7 @@ def boot(context: "Context", lock_file: Path, source: Path, programs: Path | Non
 @click.option("--machine", default="orchestrator-1", show_default=True)
 @click.pass_obj
 def dump(context: "Context", file: Path, machine: str) -> None:
-    """Write all memory of the emulated machine to FILE, while it stands still: 512 MiB, to be searched."""
+    """Write all memory of the emulated machine to FILE: 512 MiB, to be searched."""
     from sottovoce.simulator.world import dump_emulated
 
     dump_emulated(context.world, machine, file)

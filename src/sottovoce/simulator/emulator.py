@@ -323,14 +323,15 @@ def _with_parent() -> tuple[str, ...]:
 
 
 def dump(place: Path, path: Path) -> None:
-    """Write all memory of the emulated machine in the folder `place` to `path`, which must be absolute, while the machine stands still.
+    """Write all memory of the emulated machine in the folder `place` to `path`, which must be absolute.
+
+    The machine is not stopped first: its sockets would not go on where they were. While QEMU copies, its processor hardly gets on.
 
     Raises:
         UnavailableError: no machine answers there, or the file cannot be written.
     """
     whole = {"val": 0, "size": MEMORY << 20, "filename": str(path)}
-    done = _ask(place, "stop", {}) and _ask(place, "pmemsave", whole)
-    if not _ask(place, "cont", {}) or not done:
+    if not _ask(place, "pmemsave", whole):
         raise UnavailableError("the emulated machine does not show its memory", party="emulator")
 
 

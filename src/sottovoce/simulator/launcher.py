@@ -31,6 +31,7 @@ from sottovoce.simulator.pki import SimulatedChip
 from sottovoce.simulator.processor import SimulatedProcessor
 from sottovoce.tee.collectors.base import REPORT_DATA, Bundle
 from sottovoce.tee.collectors.simulated import ENDORSEMENTS, LENGTH, REPORT
+from sottovoce.tee.logfilter import Started
 
 __all__ = ["PLACE", "Config", "read_bundle", "run", "write_bundle"]
 
@@ -157,24 +158,21 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
     launch = Launch.read(Path(config.image))
     chip = SimulatedChip.load(Path(config.chip))
     processor = SimulatedProcessor(chip, launch.measurement(), delay=config.report_delay)
-    told, over = threading.Event(), threading.Event()
+    over = threading.Event()
 
     def papers() -> bytes:
         return _published(Path(config.bundle), chip.vcek).encode()
 
     def serve(channel: socket.socket) -> None:
         with channel, contextlib.suppress(ConfigError):
-            while operation := _answer(channel, processor, papers):
-                # The CVM's own rehearsal: from now on it takes sessions.
-                if operation == REPORT and not told.is_set():
-                    told.set()
-                    ready()
+            while _answer(channel, processor, papers):
+                pass
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     programs = Programs.find([Path(config.programs)] if config.programs else [])
     back_ends = {role: _address(value) for role, value in config.wiring.items()}
-    with Emulator(launch, programs, papers=serve, log=_pass_on, back_ends=back_ends) as machine:
+    with Emulator(launch, programs, papers=serve, log=_Passing(ready), back_ends=back_ends) as machine:
         # For whoever wants to look into it.
         papers_at = Path(config.bundle)
         papers_at.mkdir(parents=True, exist_ok=True)
@@ -185,10 +183,22 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
                 raise ConfigError("the emulated machine has powered off", hint=machine.console.strip()[-200:])
 
 
-def _pass_on(lines: bytes) -> None:
-    """The CVM's log, which is this process's own, as where the CVM is a process."""
-    with contextlib.suppress(OSError):
-        os.write(2, lines)
+class _Passing:
+    """The CVM's log becomes this process's own, as where the CVM is a process; `ready` is called when it says that it serves."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._ready: Callable[[], None] | None = ready
+        self._begun = b""
+
+    def __call__(self, lines: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, lines)
+        if self._ready is None:
+            return
+        self._begun += lines
+        if f'"event": "{Started.__name__}"'.encode() in self._begun:
+            self._ready()
+            self._ready = None
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -278,11 +288,10 @@ def _serve(
                     return
 
 
-def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Callable[[], bytes]) -> int:
-    """Answer one request; which operation it was, 0 when there will be no more."""
+def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Callable[[], bytes]) -> bool:
     operation = _read(channel, 1)
     if not operation:
-        return 0
+        return False
     if operation[0] == ENDORSEMENTS:
         answer = papers()
     elif operation[0] == REPORT and (report_data := _read(channel, REPORT_DATA)):
@@ -291,7 +300,7 @@ def _answer(channel: socket.socket, processor: SimulatedProcessor, papers: Calla
         raise ConfigError("the CVM asked its security processor for something unknown")
     with contextlib.suppress(OSError):
         channel.sendall(LENGTH.pack(len(answer)) + answer)
-    return operation[0]
+    return True
 
 
 def _read(channel: socket.socket, count: int) -> bytes:
