@@ -196,7 +196,8 @@ def page() -> str:
     parts = [
         f"""# How good the answers are
 
-Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md).
+Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md). The model's words are those
+of 28 November 2026, with prompts read 64 tokens at a time; since then it is 128, which rounds otherwise: of 45 headlines asked again 26 were the same. They are to be asked anew.
 The rules, the prompts and the weights were made with the chats and drafts called `dev`; what is reported is measured with the others, of
 which only totals were seen meanwhile. One exception: when the headlines of the test chats were judged, half of them said what no message did; that a headline ends at the first word
 that no message has was decided after that, so the share of unsupported statements is not measured on chats that nobody had seen.{answers}
