@@ -1,4 +1,4 @@
-"""What a world's directory says of its relays."""
+"""What a world's directory says of its relays, and which of its machines are used."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from sottovoce.core.errors import UsageError
 from sottovoce.core.tokens import epoch_at
-from sottovoce.simulator.configs import PARTIES, Configs
+from sottovoce.simulator.configs import MACHINES, PARTIES, Change, Configs
 from sottovoce.simulator.models import ModelFile
 from sottovoce.simulator.operator import host_of
 from sottovoce.simulator.state import WorldState
@@ -43,3 +43,17 @@ def test_relays_stream_but_for_those_that_are_named(tmp_path: Path, state: World
 def test_only_a_relay_carries_flights(tmp_path: Path, state: WorldState, name: str) -> None:
     with pytest.raises(UsageError, match="only a relay carries flights"):
         Configs(tmp_path, state, MODEL, flights=(name,))
+
+
+def test_a_machine_with_an_image_is_the_only_one_of_its_role(tmp_path: Path, state: WorldState) -> None:
+    configs = Configs(tmp_path, state, MODEL)
+    assert configs.machines == MACHINES
+    assert configs.machine("orchestrator-1", Change()).image == ""
+    configs.images["orchestrator-1"] = tmp_path / "image"
+    configs.programs = "/programs"
+    assert set(configs.machines) == set(MACHINES) - {"orchestrator-2"}
+    made = configs.machine("orchestrator-1", Change())
+    assert (made.image, made.programs) == (str(tmp_path / "image"), "/programs")
+    assert configs.machine("guard-1", Change()).image == ""
+    router = configs.service("router", Change())
+    assert [host.id for host in router.hosts] == ["orchestrator-1"]  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from image_kit import firmware
 from sottovoce.core.errors import ConfigError, UnavailableError
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
+from sottovoce.simulator import launcher
 from sottovoce.simulator.emulator import Emulator, Launch, Programs
 
 LAUNCH = Launch(kernel=b"kernel", initrd=b"initrd", command_line="quiet", firmware=firmware())
@@ -212,3 +213,16 @@ def test_a_device_that_does_not_start(programs: Callable[..., Path]) -> None:
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         Launch.read(tmp_path)
+
+
+def test_it_is_ready_when_its_cvm_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    passing = launcher._Passing(lambda: said.append("ready"))
+    for lines in (b'{"event": "BackendLost"}\n', b'{"event": "Star', b'ted", "role": "guard"}\n'):
+        assert said == []
+        passing(lines)
+    passing(b'{"event": "Started"}\n')
+    assert said == ["ready"]
+    assert (
+        capfd.readouterr().err.count("\n") == 3
+    )  # and what it says goes on to whoever reads this process's log

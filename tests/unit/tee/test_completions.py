@@ -71,7 +71,8 @@ def test_a_streamed_answer() -> None:
     assert {one["object"] for one in (first, *rest, last)} == {"chat.completion.chunk"}
     assert len({(one["id"], one["created"], one["model"]) for one in (first, *rest, last)}) == 1
     assert text_of([first, *rest]) == said
-    # In pieces that are worth what is around them.
+    # The first word alone, as soon as the guard can know that it is whole; the rest in pieces that are worth what is around them.
+    assert rest[0]["choices"][0]["delta"] == {"content": "word0"}
     assert 3 < len(rest) < 12
     assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
     assert end == "[DONE]"
