@@ -22,7 +22,7 @@ _APPS: Final = {
 
 
 @click.command()
-@click.argument("role", type=click.Choice([*_APPS, "cvm"]))
+@click.argument("role", type=click.Choice([*_APPS, "cvm", "host"]))
 @click.option("--config", required=True, type=click.Path(path_type=Path, dir_okay=False), help="TOML.")
 @click.option("--listen", default="", help="HOST:PORT to listen on.")
 @click.option("--fd", type=int, default=None, help="A listening socket, inherited.")
@@ -32,7 +32,8 @@ def serve(role: str, config: Path, listen: str, fd: int | None, ready_fd: int | 
 
     Issuer and gateway read their key folders again every minute, and at once on SIGHUP.
 
-    `cvm` is a simulated machine: it measures and starts one CVM and holds its security processor.
+    `cvm` is a simulated machine: it measures and starts one CVM and holds its security processor. `host` is the host's side of a CVM that
+    QEMU runs on real hardware: its papers, its log, its way to back ends.
     """
     from sottovoce.cli import process
 
@@ -44,6 +45,11 @@ def serve(role: str, config: Path, listen: str, fd: int | None, ready_fd: int | 
         from sottovoce.simulator import launcher
 
         launcher.run(process.load_config(launcher.Config, data), sock, ready)
+        return
+    if role == "host":
+        from sottovoce.edge import hostside
+
+        hostside.run(process.load_config(hostside.Config, data), sock, ready)
         return
     module = importlib.import_module(_APPS[role])
     log = process.event_log()
