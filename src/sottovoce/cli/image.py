@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["image"]
 
 _LOCK: Final = Path("deploy/image.lock")
+_EMULATOR: Final = Path("deploy/emulator.lock")
 _SOURCE: Final = Path("src")
 _FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False)
@@ -26,7 +27,7 @@ _SHOWN: Final = 50
 
 def _cache() -> Path:
     place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(place).expanduser() / "sottovoce" / "packages"
+    return Path(place).expanduser() / "sottovoce"
 
 
 def _read(path: Path) -> bytes:
@@ -47,12 +48,26 @@ def image() -> None:
 @click.option(
     "--project", type=_FILE, default=Path("uv.lock"), show_default=True, help="The project's own lock file."
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=_LOCK, show_default=True)
-def lock(project: Path, out: Path) -> None:
-    """Choose the newest packages that Debian has signed, and write them down for `build`."""
-    from sottovoce.image.resolve import resolve
+@click.option(
+    "--emulator", is_flag=True, help="Those of the emulator for `boot`, not those that images are made of."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Where to write them down  [default: {_LOCK}, or {_EMULATOR}]",
+)
+def lock(project: Path, out: Path | None, *, emulator: bool) -> None:
+    """Choose the newest packages that Debian has signed, and write them down for `build`, or for `boot`."""
+    from sottovoce.image.lock import Lock
+    from sottovoce.image.resolve import debian_packages, resolve
 
-    found = resolve(_read(project))
+    if emulator:
+        from sottovoce.simulator.programs import PACKAGES
+
+        found, usual = Lock(packages=debian_packages(PACKAGES), wheels=()), _EMULATOR
+    else:
+        found, usual = resolve(_read(project)), _LOCK
+    out = out or usual
     out.write_bytes(found.to_toml())
     click.echo(f"{len(found.packages)} packages and {len(found.wheels)} wheels in {out}")
 
@@ -125,10 +140,21 @@ def rebuild(manifest: Path, lock_file: Path, source: Path) -> None:
 @click.option("--lock", "lock_file", type=_FILE, default=_LOCK, show_default=True)
 @click.option("--source", type=_FOLDER, default=_SOURCE, show_default=True)
 @click.option(
-    "--programs", type=_FOLDER, default=None, help="Where QEMU and vhost-device-vsock are, if not on PATH."
+    "--programs",
+    type=_FOLDER,
+    help="Where QEMU 10 or newer and vhost-device-vsock are. Without it: those on PATH, or else Debian's, fetched and unpacked in ~/.cache/sottovoce.",
+)
+@click.option(
+    "--emulator-lock",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=_EMULATOR,
+    show_default=True,
+    help="Which of Debian's packages these are.",
 )
 @click.pass_obj
-def boot(context: "Context", lock_file: Path, source: Path, programs: Path | None) -> None:
+def boot(
+    context: "Context", lock_file: Path, source: Path, programs: Path | None, emulator_lock: Path
+) -> None:
     """Boot an orchestrator's image in an emulator, among the other parties, until Ctrl-C: the research environment.
 
     The bytes are those that are measured; the machine is emulated, its security processor simulated, its memory open to you. Predictor and guard are processes, with the small model.
@@ -137,11 +163,10 @@ def boot(context: "Context", lock_file: Path, source: Path, programs: Path | Non
 
     from sottovoce.cli import parties, show
     from sottovoce.core.errors import UnavailableError
-    from sottovoce.simulator.emulator import Programs
 
-    Programs.find([programs] if programs else [])
     out = show.console()
     show.banner(out, simulated=True)
+    programs = _emulator(programs, emulator_lock)
     with parties.open_world(context.world, small=True) as world:
         made, _ = _built(world.settings_document("orchestrator"), lock_file, source)
         folder = world.folder / "images" / "orchestrator-1"
@@ -171,6 +196,22 @@ def dump(context: "Context", file: Path, machine: str) -> None:
 
     dump_emulated(context.world, machine, file)
     click.echo(f"{file.stat().st_size >> 20} MiB of {machine}'s memory in {file}")
+
+
+def _emulator(given: Path | None, lock_file: Path) -> Path | None:
+    """The folder with the emulator's programs, if not on PATH; with a line of progress while they are being fetched."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from sottovoce.image.lock import Lock
+    from sottovoce.simulator.programs import provided
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn()) as bar:
+        task = bar.add_task("Emulator (QEMU, Debian's packages)", visible=False)
+
+        def progress(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of, visible=True)
+
+        return provided(given, lambda: Lock.parse(_read(lock_file)), _cache(), progress=progress)
 
 
 def _write(folder: Path, files: "Mapping[str, bytes]") -> None:
@@ -212,6 +253,6 @@ def _built(
     role = parse_settings(settings).role
     wanted = Lock.parse(_read(lock_file))
     line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, TABLES)
-    made = build(materials(wanted, _cache(), source), settings, command_line=line, acpi=acpi)
+    made = build(materials(wanted, _cache() / "packages", source), settings, command_line=line, acpi=acpi)
     code = own_code(source)
     return made, Manifest.of(made, role=role, settings=settings, acpi=acpi, lock=wanted, code=code)

@@ -1,4 +1,4 @@
-"""The lock file: exactly what an image is made of, beside our own code.
+"""The lock file: exactly what an image, or the emulator, is made of, beside our own code.
 
 TOML; a package's `path` is below the mirror:
 
@@ -13,6 +13,8 @@ TOML; a package's `path` is below the mirror:
     [[wheels]]
     file = "h11-0.16.0-py3-none-any.whl"
     sha256 = hex
+
+The emulator has no wheels: `wheels = []`, before all else.
 """
 
 import re
@@ -43,7 +45,7 @@ class LockError(ConfigError):
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an image is made of."""
+    """What an image, or the emulator, is made of."""
 
     packages: tuple[Package, ...]
     wheels: tuple[Wheel, ...]
@@ -58,20 +60,21 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         try:
             found = msgspec.toml.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeError):
-            raise LockError("the lock file of the image is not of its form", hint=_HINT) from None
+            raise LockError("the lock file is not of its form", hint=_HINT) from None
         if not all(map(_is_package, found.packages)) or not all(map(_is_wheel, found.wheels)):
-            raise LockError("an entry of the image's lock file is not of its form", hint=_HINT)
+            raise LockError("an entry of the lock file is not of its form", hint=_HINT)
         names = [one.name for one in found.packages] + [_distribution(one) for one in found.wheels]
         if len(set(names)) != len(names):
-            raise LockError("the image's lock file names something twice", hint=_HINT)
+            raise LockError("the lock file names something twice", hint=_HINT)
         return found
 
     def to_toml(self) -> bytes:
         """The lock file, sorted: the same for the same content."""
         packages = sorted(self.packages, key=lambda one: one.name)
         wheels = sorted(self.wheels, key=lambda one: one.file)
+        none = [] if wheels else ["wheels = []\n"]
         parts = [_table("packages", one) for one in packages] + [_table("wheels", one) for one in wheels]
-        return "\n".join(parts).encode()
+        return "\n".join(none + parts).encode()
 
 
 def _table(name: str, one: Package | Wheel) -> str:

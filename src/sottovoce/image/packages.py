@@ -1,4 +1,4 @@
-"""Debian packages of an image, fetched by their digests and by nothing else."""
+"""Debian packages of an image, and of the emulator, fetched by their digests and by nothing else."""
 
 import hashlib
 import os
@@ -18,6 +18,7 @@ __all__ = ["MIRROR", "Fetch", "Package", "StaleLockError", "archive_of", "fetch"
 MIRROR: Final = "http://deb.debian.org/debian"
 """Where packages come from; what comes is checked by its digest, so no connection to it need be trusted."""
 SNAPSHOT: Final = "https://snapshot.debian.org"
+RENEW: Final = "sottovoce image lock"
 _TIMEOUT: Final = 60.0
 
 
@@ -47,8 +48,10 @@ def archive_of(mirror: str, suite: str) -> str:
     return mirror + "-security" if suite.endswith("-security") else mirror
 
 
-def fetch(package: Package, cache: Path, *, ask: Fetch | None = None, mirror: str = MIRROR) -> bytes:
-    """The bytes of a package: from `cache`, where each lies under its digest, or from the mirror.
+def fetch(
+    package: Package, cache: Path, *, ask: Fetch | None = None, mirror: str = MIRROR, renew: str = RENEW
+) -> bytes:
+    """The bytes of a package: from `cache`, where each lies under its digest, or from the mirror. `renew` is the command that makes a new lock.
 
     Raises:
         StaleLockError: the mirror has it no more, or something else in its place. Nothing else is taken instead.
@@ -64,7 +67,7 @@ def fetch(package: Package, cache: Path, *, ask: Fetch | None = None, mirror: st
     try:
         data = (ask or get)(f"{archive_of(mirror, package.suite)}/{package.path}", package.size)
     except FileNotFoundError:
-        raise _stale(package, kept, "is not at the mirror any more") from None
+        raise _stale(package, kept, renew, "is not at the mirror any more") from None
     except OSError:
         raise UnavailableError(
             "the mirror of Debian's packages does not answer",
@@ -72,7 +75,7 @@ def fetch(package: Package, cache: Path, *, ask: Fetch | None = None, mirror: st
             hint="try again; what was fetched is kept",
         ) from None
     if not _is(package, data):
-        raise _stale(package, kept, "has other bytes at the mirror")
+        raise _stale(package, kept, renew, "has other bytes at the mirror")
     _keep(kept, data)
     return data
 
@@ -81,11 +84,11 @@ def _is(package: Package, data: bytes) -> bool:
     return len(data) == package.size and hashlib.sha256(data).hexdigest() == package.sha256
 
 
-def _stale(package: Package, kept: Path, what: str) -> StaleLockError:
+def _stale(package: Package, kept: Path, renew: str, what: str) -> StaleLockError:
     return StaleLockError(
         f"the lock is stale: {package.name} {package.version} {what}",
         party="mirror",
-        hint=f"to rebuild this release, get it from {SNAPSHOT}/package/ and put it at {kept}; for a new release, run `sottovoce image lock`",
+        hint=f"to rebuild this release, get it from {SNAPSHOT}/package/ and put it at {kept}; for a new release, run `{renew}`",
     )
 
 

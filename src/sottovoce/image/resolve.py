@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import total_ordering
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +19,11 @@ from sottovoce.image.lock import Lock
 from sottovoce.image.packages import MIRROR, Fetch, Package, archive_of, get
 from sottovoce.image.wheels import Wheel
 
-__all__ = ["PACKAGES", "Version", "debian_packages", "resolve", "wheels_of"]
+__all__ = ["PACKAGES", "USERLAND", "Version", "debian_packages", "resolve", "wheels_of"]
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_USERLAND: Final = ("bookworm", "bookworm-security")
+USERLAND: Final = ("bookworm", "bookworm-security")
+"""Debian 12."""
 PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(
         (
@@ -37,7 +38,7 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
             "python3.11-minimal",
             "zlib1g",
         ),
-        _USERLAND,
+        USERLAND,
     ),
     "linux-image-cloud-amd64": ("trixie", "trixie-security"),
     "ovmf-amdsev": ("sid",),
@@ -72,14 +73,18 @@ def resolve(project: bytes, *, fetch: Fetch = get, mirror: str = MIRROR, keyring
 
 
 def debian_packages(
-    *, fetch: Fetch = get, mirror: str = MIRROR, keyring: Path = KEYRING
+    wanted: Mapping[str, Sequence[str]] = PACKAGES,
+    *,
+    fetch: Fetch = get,
+    mirror: str = MIRROR,
+    keyring: Path = KEYRING,
 ) -> tuple[Package, ...]:
-    """The newest packages. Raises as `resolve`."""
-    suites = {suite for wanted in PACKAGES.values() for suite in wanted}
+    """The newest packages of the names `wanted`, each from the suites in which it is looked for. Raises as `resolve`."""
+    suites = {suite for places in wanted.values() for suite in places}
     known = {suite: _index(suite, fetch, mirror, keyring) for suite in sorted(suites)}
     found = []
-    for name, wanted in PACKAGES.items():
-        choices = [(suite, one) for suite in wanted for one in known[suite].get(name, ())]
+    for name, places in wanted.items():
+        choices = [(suite, one) for suite in places for one in known[suite].get(name, ())]
         if not choices:
             raise UnavailableError(f"the archive has no package {name}", party="mirror")
         suite, newest = max(choices, key=lambda choice: Version(choice[1]["Version"]))

@@ -17,7 +17,7 @@ from elftools.elf.elffile import ELFFile
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import File, Files, link, program, regular
 
-__all__ = ["FOLDERS", "LOADER", "PYTHON", "SITE", "needed", "userland"]
+__all__ = ["FOLDERS", "LOADER", "PYTHON", "SITE", "libraries", "merged", "needed", "userland"]
 
 PYTHON: Final = "usr/bin/python3.11"
 """The one program."""
@@ -46,7 +46,7 @@ def userland(packages: Sequence[Files], site: Files) -> dict[str, File]:
     Raises:
         PackageError: the interpreter, or a library that something needs, is not in the packages.
     """
-    whole = _merged(packages)
+    whole = merged(packages)
     if PYTHON not in whole:
         raise PackageError("the interpreter is not among the packages")
     found = {PYTHON: program(whole[PYTHON].content)}
@@ -55,7 +55,7 @@ def userland(packages: Sequence[Files], site: Files) -> dict[str, File]:
         if inside != path and stat.S_ISREG(file.mode) and not any(part in inside for part in _LEFT_OUT):
             found[path] = regular(file.content)
     found |= {SITE + path: regular(file.content) for path, file in site.items()}
-    found |= _libraries(found.values(), whole)
+    found |= libraries(found.values(), whole)
     return found | {name: link(f"usr/{name}") for name in ("bin", "lib", "lib64")}
 
 
@@ -78,7 +78,7 @@ def needed(content: bytes) -> tuple[str, ...]:
         raise PackageError("a program of the image is damaged") from None
 
 
-def _merged(packages: Sequence[Files]) -> dict[str, File]:
+def merged(packages: Sequence[Files]) -> dict[str, File]:
     """All files, those of the root's own folders below `usr`, as the system that they are made for has it."""
     found: dict[str, File] = {}
     for files in packages:
@@ -88,8 +88,12 @@ def _merged(packages: Sequence[Files]) -> dict[str, File]:
     return found
 
 
-def _libraries(programs: Iterable[File], whole: Files) -> dict[str, File]:
-    """What `programs` need, and what that needs in turn, each under the name that it is asked for."""
+def libraries(programs: Iterable[File], whole: Files) -> dict[str, File]:
+    """What `programs` need, and what that needs in turn, each under the name that it is asked for; and the loader.
+
+    Raises:
+        PackageError: something of it is not in `whole`, or damaged.
+    """
     found: dict[str, File] = {}
     asked = [name for one in programs for name in needed(one.content)]
     while asked:

@@ -44,7 +44,7 @@ _START: Final = 30.0
 _STOP: Final = 5.0
 _PIECE: Final = 64 * 1024
 _VERSION: Final = re.compile(r"version (\d+)\.")
-_HINT: Final = "docs/image.md says which packages have it"
+HINT: Final = "docs/image.md says which packages have it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +66,13 @@ class Programs:
         found = [shutil.which(name, path=path) for name in names]
         for name, program in zip(names, found, strict=True):
             if program is None:
-                raise UnavailableError(f"{name} is not installed here", party="emulator", hint=_HINT)
-        qemu, vsock = (str(program) for program in found)
+                raise UnavailableError(f"{name} is not installed here", party="emulator", hint=HINT)
+        # A machine is started in a folder of its own.
+        qemu, vsock = (str(Path(str(program)).absolute()) for program in found)
         said = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - found above
         version = _VERSION.search(said)
         if version is None or int(version[1]) < _OLDEST:
-            raise UnavailableError(f"QEMU is older than {_OLDEST}", party="emulator", hint=_HINT)
+            raise UnavailableError(f"QEMU is older than {_OLDEST}", party="emulator", hint=HINT)
         return cls(qemu=qemu, vsock=vsock)
 
 

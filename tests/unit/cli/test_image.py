@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from sottovoce.cli.image import image
+from sottovoce.cli.image import _emulator, image
+from sottovoce.core.errors import ConfigError
 from sottovoce.image import build as module
 from sottovoce.image.build import Materials, own_code
 from sottovoce.image.lock import Lock
 from sottovoce.image.packages import Package
 from sottovoce.image.wheels import Wheel
 from sottovoce.simulator.configs import encode_settings
+from sottovoce.simulator.programs import PACKAGES
 from sottovoce.simulator.testing import EvidenceWorld, settings_of
 from unit.image import test_build
 
@@ -108,6 +111,38 @@ def test_a_new_lock(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.place / "deploy/image.lock").unlink()
     assert "1 packages and 1 wheels" in project.run("lock").output
     assert Lock.parse((project.place / "deploy/image.lock").read_bytes()) == LOCK
+
+
+def test_a_new_lock_of_the_emulator(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def packages(wanted: object) -> tuple[Package, ...]:
+        assert wanted is PACKAGES
+        return LOCK.packages
+
+    monkeypatch.setattr("sottovoce.image.resolve.debian_packages", packages)
+    (project.place / "uv.lock").touch()
+    assert "1 packages and 0 wheels in deploy/emulator.lock" in project.run("lock", "--emulator").output
+    expected = Lock(packages=LOCK.packages, wheels=())
+    assert Lock.parse((project.place / "deploy/emulator.lock").read_bytes()) == expected
+    project.run("lock", "--emulator", "--out", "elsewhere")
+    assert Lock.parse((project.place / "elsewhere").read_bytes()) == expected
+    assert Lock.parse((project.place / "deploy/image.lock").read_bytes()) == LOCK
+
+
+def test_the_emulator_that_boot_takes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to the world as a folder. Where PATH has it, no lock is looked for."""
+
+    def provided(given: Path | None, lock: Callable[[], Lock], cache: Path, **_: object) -> Path | None:
+        assert cache == project.place / "cache/sottovoce"
+        return given or project.place / f"{len(lock().packages)} packages"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project.place / "cache"))
+    monkeypatch.setattr("sottovoce.simulator.programs.provided", provided)
+    lock = project.place / "deploy/emulator.lock"
+    assert _emulator(Path("mine"), lock) == Path("mine")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        _emulator(None, lock)
+    lock.write_bytes(Lock(packages=LOCK.packages, wheels=()).to_toml())
+    assert _emulator(None, lock) == project.place / "1 packages"
 
 
 @pytest.mark.parametrize("settings", [b"", b"{}", b'{"role":"guard"}'])

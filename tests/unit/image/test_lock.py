@@ -62,6 +62,15 @@ def test_wheels_that_are_none(change: dict[str, str]) -> None:
         Lock.parse(Lock(packages=(ONE,), wheels=(msgspec.structs.replace(H11, **change),)).to_toml())
 
 
+def test_of_packages_alone() -> None:
+    lock = Lock(packages=(ONE, OTHER), wheels=())
+    assert lock.to_toml().startswith(b"wheels = []\n\n[[packages]]\n")
+    assert Lock.parse(lock.to_toml()) == Lock(packages=(OTHER, ONE), wheels=())
+    # That there are none is said, and not left out.
+    with pytest.raises(LockError):
+        Lock.parse(lock.to_toml().replace(b"wheels = []\n", b""))
+
+
 @pytest.mark.parametrize(
     "data",
     [

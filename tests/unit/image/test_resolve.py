@@ -80,6 +80,12 @@ def test_the_newest_of_all_suites(archive: Archive) -> None:
     assert found["zlib1g"] == ("1.0-1", "bookworm")
 
 
+def test_packages_of_others(archive: Archive) -> None:
+    archive.publish("forky", [stanza("tool", "1.0-2"), stanza("tool", "1.0-10")])
+    (found,) = debian_packages({"tool": ("forky",)}, fetch=archive.fetch, mirror="http://m")
+    assert (found.name, found.version, found.suite) == ("tool", "1.0-10", "forky")
+
+
 def test_an_index_that_is_not_the_signed_one(archive: Archive) -> None:
     archive.files[f"http://m/dists/sid/{INDEX}"] = lzma.compress(stanza("ovmf-amdsev", "9").encode())
     with pytest.raises(CryptoError, match="has signed"):
