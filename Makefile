@@ -13,7 +13,7 @@ demo: setup
 
 test: setup peers check docs unit
 
-# A real image in an emulator, and every change to it that a host can make (docs/image.md says what it needs).
+# A real image in an emulator, and every change to it that a host can make. `test` does this too; it takes about five minutes (docs/image.md).
 test-image: setup
 	$(BIN)/python -m pytest tests/image
 

@@ -16,13 +16,11 @@ import pytest
 from OpenSSL import SSL
 
 import model_kit
-from image.test_tampering import CACHE, PROJECT, found_programs
+from image.test_tampering import found_programs, made_with
 from sottovoce.device.answers import Done, Line
 from sottovoce.device.chats import import_chat
 from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
-from sottovoce.image.build import build, materials
-from sottovoce.image.lock import Lock
 from sottovoce.simulator.models import SMALL, ModelFile
 from sottovoce.simulator.world import World, dump_emulated
 
@@ -36,8 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     path = model_kit.small_model()
     model = ModelFile(name=SMALL.name, path=path, sha256=SMALL.sha256, bytes=SMALL.bytes)
     world = World(tmp_path_factory.mktemp("world"), model=model)
-    lock = Lock.parse((PROJECT / "deploy/image.lock").read_bytes())
-    made = build(materials(lock, CACHE, PROJECT / "src"), world.settings_document("orchestrator"))
+    made = made_with(world.settings_document("orchestrator"))
     folder = tmp_path_factory.mktemp("image")
     for name, data in made.files().items():
         (folder / name).write_bytes(data)

@@ -2,7 +2,8 @@
 
     make test-image
 
-Needs QEMU 10 or newer and vhost-device-vsock, on PATH or in the folder that SOTTOVOCE_TEST_EMULATOR names (docs/image.md), and Debian's packages of `deploy/image.lock`, which it fetches.
+QEMU and vhost-device-vsock are those in the folder that SOTTOVOCE_TEST_EMULATOR names, or on PATH, or else those of `deploy/emulator.lock` (docs/image.md). What the two lock files name is
+fetched; where that cannot be had, the tests are skipped, and say so.
 """
 
 import os
@@ -15,15 +16,16 @@ from pathlib import Path
 import pytest
 
 from sottovoce.core.errors import UnavailableError
-from sottovoce.image.build import build, materials
+from sottovoce.image.build import Image, build, materials
 from sottovoce.image.lock import Lock
 from sottovoce.simulator.configs import encode_settings
 from sottovoce.simulator.emulator import Emulator, Launch, Programs
+from sottovoce.simulator.programs import provided
 from sottovoce.simulator.testing import EvidenceWorld, settings_of
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 PROJECT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sottovoce/packages"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sottovoce"
 PATIENCE = 240.0
 """Seconds until a machine that should say something is given up: under emulation, beside other tests."""
 
@@ -38,20 +40,31 @@ class Built:
 
 
 def found_programs() -> Programs:
-    """The emulator's programs; the test is skipped, and says so, where they are not."""
-    places = [Path(one) for one in (os.environ.get("SOTTOVOCE_TEST_EMULATOR"),) if one]
+    """The emulator's programs; the test is skipped, and says so, where they cannot be had."""
+    given = os.environ.get("SOTTOVOCE_TEST_EMULATOR")
     try:
-        return Programs.find(places)
+        place = provided(Path(given) if given else None, lambda: locked("emulator"), CACHE)
+        return Programs.find([place] if place else [])
     except UnavailableError as error:
-        pytest.skip(f"no emulator: {error}")
+        pytest.skip(f"no emulator: {error} ({error.hint})")
+
+
+def locked(what: str) -> Lock:
+    return Lock.parse((PROJECT / f"deploy/{what}.lock").read_bytes())
+
+
+def made_with(settings: bytes) -> Image:
+    """The image of a CVM; the test is skipped, and says so, where what it is made of cannot be had."""
+    try:
+        return build(materials(locked("image"), CACHE / "packages", PROJECT / "src"), settings)
+    except UnavailableError as error:
+        pytest.skip(f"no image: {error} ({error.hint})")
 
 
 @pytest.fixture(scope="module")
 def built() -> Built:
     programs = found_programs()
-    lock = Lock.parse((PROJECT / "deploy/image.lock").read_bytes())
-    settings = encode_settings(settings_of(EvidenceWorld(), "guard"))
-    made = build(materials(lock, CACHE, PROJECT / "src"), settings)
+    made = made_with(encode_settings(settings_of(EvidenceWorld(), "guard")))
     launch = Launch(
         kernel=made.kernel,
         initrd=made.initrd,
