@@ -83,7 +83,8 @@ tests/peers/go/.built/.ready: $(wildcard tests/peers/go/*/go.mod tests/peers/go/
 	@if command -v go >/dev/null; then echo "Building the Go implementations that ours are tested against: some minutes, the first time." && \
 	export GOTOOLCHAIN=auto GOFLAGS=-mod=readonly && \
 	(cd tests/peers/go/tlog && go build -o ../.built/tlogpeer . && go build -o ../.built/ filippo.io/torchwood/cmd/litewitness) && \
-	(cd tests/peers/go/s3 && go build -o ../.built/ github.com/versity/versitygw/cmd/versitygw) && touch $(@D)/* $@ \
+	(cd tests/peers/go/s3 && go build -o ../.built/ github.com/versity/versitygw/cmd/versitygw) && \
+	(cd tests/peers/go/chart && go build -o ../.built/chartpeer . && go build -o ../.built/ helm.sh/helm/v3/cmd/helm) && touch $(@D)/* $@ \
 	|| echo "They could not be built: tests against them will be skipped, and say so."; \
 	else echo "go is not here: tests against the Go implementations will be skipped, and say so."; fi
 
