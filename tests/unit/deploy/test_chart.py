@@ -1,6 +1,6 @@
-"""The chart for Kubernetes: its values and their schema, and what it renders, held against Kubernetes' own types and the project's own configurations.
+"""The chart for Kubernetes: its values and their schema, and what it renders, held against Kubernetes' own types and checks and the project's own configurations.
 
-Helm and the strict decoder are Go programs that `make peers` builds; without them the tests of what is rendered are skipped, and say so.
+Helm and the validator are Go programs that `make peers` builds; without them the tests of what is rendered are skipped, and say so.
 """
 
 import copy
@@ -274,7 +274,7 @@ def helm(*words: str | Path, values: object = None) -> "subprocess.CompletedProc
 
 
 def decoded(text: str) -> list[dict[str, Any]]:
-    """Documents, each decoded strictly by Kubernetes' own types."""
+    """Documents, each decoded strictly and validated by the code of Kubernetes' API server."""
     done = subprocess.run(
         [golang.program("chartpeer")], input=text, capture_output=True, text=True, check=False
     )
@@ -340,9 +340,13 @@ def test_helm_refuses_by_the_schema_too() -> None:
         "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{port: http}]}\n",
         "apiVersion: v1\nkind: Servicce\nmetadata: {name: x}\n",
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: x, a: x}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: X}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{port: 70000}]}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n",
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x}\nspec: {policyTypes: [Both]}\n",
     ],
 )
-def test_the_decoder_is_strict(document: str) -> None:
+def test_the_validator_is_strict(document: str) -> None:
     done = subprocess.run(
         [golang.program("chartpeer")], input=document, capture_output=True, text=True, check=False
     )

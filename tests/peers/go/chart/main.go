@@ -1,5 +1,6 @@
 // Reads Kubernetes documents on standard input, decodes each strictly into the types of Kubernetes' own API (an unknown kind, an unknown
-// member, one given twice and a value of another type are errors), and writes each as one line of JSON.
+// member, one given twice and a value of another type are errors), validates it with the code of its API server, and writes it as one line
+// of JSON.
 package main
 
 import (
@@ -10,9 +11,23 @@ import (
 	"io"
 	"os"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/apis/apps"
+	_ "k8s.io/kubernetes/pkg/apis/apps/install"
+	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
+	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/kubernetes/pkg/apis/networking"
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
+	networkingvalidation "k8s.io/kubernetes/pkg/apis/networking/validation"
+	"k8s.io/kubernetes/pkg/apis/policy"
+	_ "k8s.io/kubernetes/pkg/apis/policy/install"
+	policyvalidation "k8s.io/kubernetes/pkg/apis/policy/validation"
 )
 
 func main() {
@@ -23,7 +38,6 @@ func main() {
 }
 
 func check(in io.Reader, out io.Writer) error {
-	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	documents := yaml.NewYAMLReader(bufio.NewReader(in))
 	for number := 1; ; number++ {
 		document, err := documents.Read()
@@ -36,7 +50,7 @@ func check(in io.Reader, out io.Writer) error {
 		if isEmpty(document) {
 			continue
 		}
-		if _, _, err := decoder.Decode(document, nil, nil); err != nil {
+		if err := accept(document); err != nil {
 			return fmt.Errorf("document %d: %w", number, err)
 		}
 		line, err := yaml.ToJSON(document)
@@ -45,6 +59,45 @@ func check(in io.Reader, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "%s\n", line)
 	}
+}
+
+func accept(document []byte) error {
+	strict := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	if _, _, err := strict.Decode(document, nil, nil); err != nil {
+		return err
+	}
+	// The same with the API server's defaults, in its internal form.
+	object, _, err := legacyscheme.Codecs.UniversalDecoder().Decode(document, nil, nil)
+	if err != nil {
+		return err
+	}
+	return validate(object).ToAggregate()
+}
+
+func validate(object runtime.Object) field.ErrorList {
+	const namespace = "namespace"
+	pod := corevalidation.PodValidationOptions{}
+	switch it := object.(type) {
+	case *apps.Deployment:
+		it.Namespace = namespace
+		return appsvalidation.ValidateDeployment(it, pod)
+	case *apps.StatefulSet:
+		it.Namespace = namespace
+		return appsvalidation.ValidateStatefulSet(it, appsvalidation.StatefulSetValidationOptions{}, pod)
+	case *core.ConfigMap:
+		it.Namespace = namespace
+		return corevalidation.ValidateConfigMap(it)
+	case *core.Service:
+		it.Namespace = namespace
+		return corevalidation.ValidateServiceCreate(it)
+	case *networking.NetworkPolicy:
+		it.Namespace = namespace
+		return networkingvalidation.ValidateNetworkPolicy(it, networkingvalidation.NetworkPolicyValidationOptions{})
+	case *policy.PodDisruptionBudget:
+		it.Namespace = namespace
+		return policyvalidation.ValidatePodDisruptionBudget(it, policyvalidation.PodDisruptionBudgetValidationOptions{})
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("kind"), fmt.Sprintf("%T", object), "the chart has no such document")}
 }
 
 func isEmpty(document []byte) bool {
