@@ -1,9 +1,10 @@
 """Builds the image of a CVM: kernel, initial RAM disk, command line and firmware, the same bytes for the same source and lock.
 
     lock ─▶ packages and wheels, by their digests ─▶ files ─▶ archive ─▶ Zstandard
-    source ─▶ our own packages                    ─┘
+    source ─▶ our own packages                    ─┤
+    engine's lock ─▶ its native code, compiled    ─┘
 
-Nothing of this machine gets into it: no time, no name of a user, no order of a folder.
+A model is not in it: it is in a volume, whose root the image holds. Nothing of this machine gets into it: no time, no name of a user, no order of a folder.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from sottovoce.core import canonical
 from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.image.bytecode import compiled
 from sottovoce.image.debs import PackageError, unpack
+from sottovoce.image.engine import compile_engine
 from sottovoce.image.files import File, Files, archive, directory, program, read_archive, regular
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.kernel import Kernel
@@ -29,8 +31,21 @@ from sottovoce.image.userland import SITE, userland
 from sottovoce.image.wheels import fetch_wheels, unpack_wheel
 from sottovoce.tee.init import ETC, MODULES
 from sottovoce.tee.premises import Premises
+from sottovoce.tee.volume import Volume
 
-__all__ = ["COMMAND_LINE", "COUNTS", "TABLES", "Image", "Materials", "build", "materials", "own_code", "sbom"]
+__all__ = [
+    "COMMAND_LINE",
+    "COUNTS",
+    "DISK_TABLES",
+    "TABLES",
+    "Image",
+    "Materials",
+    "build",
+    "materials",
+    "own_code",
+    "sbom",
+    "tables",
+]
 
 COMMAND_LINE: Final = (
     "rdinit=/init panic=-1 quiet init_on_free=1 lockdown=confidentiality module.sig_enforce=1 "
@@ -42,6 +57,7 @@ COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
 _ADDED: Final = "initrd=initrd "
 """What the firmware puts before the line for the kernel, when it has checked it (OVMF, `OvmfPkg/Library/GenericQemuLoadImageLib`)."""
 _MODULES: Final = ("vmw_vsock_virtio_transport", "tsm", "sev-guest")
+_DISK_MODULES: Final = ("virtio_blk", "dm-verity")
 _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 """The packages of ours that a CVM holds."""
 _FIRMWARE: Final = "usr/share/ovmf/OVMF.amdsev.fd"
@@ -53,12 +69,20 @@ _DEVICES: Final = (
     ("pci", "1af4", "1053"),  # sockets to the host
     ("virtio", "1af4", "0013"),
 )
+_DISK: Final = (("pci", "1af4", "1042"), ("virtio", "1af4", "0002"))
+"""The disk with the volume."""
+_DESCRIBING: Final = tuple((name, "") for name in ("APIC", "FACP", "FACS", "HPET", "MCFG", "WAET"))
+# QEMU 10.0's for the machine that `simulator/emulator.py` starts, with one processor.
 TABLES: Final = (
-    *((name, "") for name in ("APIC", "FACP", "FACS", "HPET", "MCFG", "WAET")),
-    # QEMU 10.0's for the machine that `simulator/emulator.py` starts, with one processor.
+    *_DESCRIBING,
     ("DSDT", "3b81cfbf67ecda2699c78cc4e29fd07a3ac0c47c92ed350114f20afa4d52b61e"),
 )
 """ACPI tables that the host may give: of those that only describe any, of those with code these."""
+DISK_TABLES: Final = (
+    *_DESCRIBING,
+    ("DSDT", "1595559bcc649987d4527ce2d35b7756fab08c6ae0b76df27d29c18090284981"),
+)
+"""The same of a machine with a disk."""
 _LEVEL: Final = 9
 _LARGEST: Final = 2 * 1024 * 1024 * 1024
 _INIT: Final = f"""#!/usr/bin/python3.11 -IBS
@@ -87,6 +111,8 @@ class Image:
     initrd: bytes = field(repr=False)
     command_line: str
     firmware: Firmware
+    volume: Volume | None = None
+    """What the image says of the volume with its model, which is beside it."""
 
     @property
     def booted(self) -> Booted:
@@ -125,13 +151,14 @@ class Image:
         }
 
 
-def materials(lock: Lock, cache: Path, source: Path) -> Materials:
-    """What the lock names, from `cache` or fetched, and our own code below `source`.
+def materials(lock: Lock, cache: Path, source: Path, *, engine: Lock | None = None) -> Materials:
+    """What the lock names, from `cache` or fetched, our own code below `source`, and the embedded engine of `engine`, if the image has one.
 
     Raises:
-        StaleLockError: something of the lock is not to be had any more.
+        StaleLockError: something of a lock is not to be had any more.
         PackageError: a package is not what it must be.
         ConfigError: our own code is not below `source`.
+        UnavailableError: the engine cannot be compiled here.
     """
     unpacked = [unpack(fetch(one, cache)) for one in lock.packages]
     kernels = [
@@ -145,7 +172,11 @@ def materials(lock: Lock, cache: Path, source: Path) -> Materials:
     site: dict[str, File] = {}
     for data in fetch_wheels(lock.wheels, cache):
         site |= unpack_wheel(data)
-    others = [files for files in unpacked if files is not kernels[0] and _FIRMWARE not in files]
+    others: list[Files] = [files for files in unpacked if files is not kernels[0] and _FIRMWARE not in files]
+    if engine is not None:
+        made = compile_engine(engine, cache)
+        site |= made.site
+        others.append(made.libraries)
     return Materials(
         packages=tuple(others),
         site=site | own_code(source),
@@ -179,16 +210,21 @@ def build(
     settings: bytes,
     *,
     command_line: str = COMMAND_LINE,
-    acpi: Sequence[tuple[str, str]] = TABLES,
+    acpi: Sequence[tuple[str, str]] | None = None,
+    volume: Volume | None = None,
 ) -> Image:
-    """The image of one CVM. `settings` is its measured settings document; `acpi` are the tables that it expects.
+    """The image of one CVM. `settings` is its measured settings document; `acpi` are the tables that it expects; `volume` is that with its model, if it has one.
 
     Raises:
         PackageError, UsageError: the materials do not make an image.
     """
-    premises = Premises(command_line=_ADDED + command_line, devices=_DEVICES, acpi=tuple(acpi))
+    premises = Premises(
+        command_line=_ADDED + command_line,
+        devices=_DEVICES + (_DISK if volume else ()),
+        acpi=tuple(acpi if acpi is not None else tables(volume)),
+    )
     found = compiled(userland(made_of.packages, made_of.site))
-    for number, module in enumerate(made_of.kernel.load(_MODULES)):
+    for number, module in enumerate(made_of.kernel.load(_MODULES + (_DISK_MODULES if volume else ()))):
         found[f"{MODULES}/{number:02}-{module.name}.ko"] = regular(module.content)
     found |= {name: directory(0o555) for name in ("dev", "proc", "sys")}
     found |= {
@@ -196,13 +232,24 @@ def build(
         f"{ETC}/premises.json": regular(msgspec.json.encode(premises)),
         f"{ETC}/settings.json": regular(settings),
     }
+    if volume is not None:
+        found[f"{ETC}/volume.json"] = regular(msgspec.json.encode(volume))
     packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(archive(found))
     return Image(
-        kernel=made_of.kernel.image, initrd=packed, command_line=command_line, firmware=made_of.firmware
+        kernel=made_of.kernel.image,
+        initrd=packed,
+        command_line=command_line,
+        firmware=made_of.firmware,
+        volume=volume,
     )
 
 
-def sbom(lock: Lock, image: Image) -> bytes:
+def tables(volume: Volume | None) -> tuple[tuple[str, str], ...]:
+    """The ACPI tables that an image with or without a volume expects of the emulated machine."""
+    return DISK_TABLES if volume else TABLES
+
+
+def sbom(lock: Lock, image: Image, *, engine: Lock | None = None) -> bytes:
     """What is in it, as CycloneDX 1.6 (JSON), without a time or a serial number: the same for the same image."""
     components: list[dict[str, Any]] = [
         {
@@ -226,6 +273,28 @@ def sbom(lock: Lock, image: Image) -> bytes:
                 "version": version,
                 "purl": f"pkg:pypi/{plain}@{version}",
                 "hashes": [{"alg": "SHA-256", "content": wheel.sha256}],
+            }
+        )
+    for source in engine.sources if engine else ():
+        name, _, version = source.url.rpartition("/")[2].removesuffix(".tar.gz").rpartition("-")
+        plain = name.lower().replace("_", "-")
+        components.append(
+            {
+                "type": "library",
+                "bom-ref": f"pkg:pypi/{plain}@{version}?checksum=sha256:{source.sha256}",
+                "name": plain,
+                "version": version,
+                "purl": f"pkg:pypi/{plain}@{version}",
+                "hashes": [{"alg": "SHA-256", "content": source.sha256}],
+            }
+        )
+    if image.volume is not None:
+        components.append(
+            {
+                "type": "machine-learning-model",
+                "bom-ref": image.volume.name,
+                "name": image.volume.name,
+                "properties": [{"name": "sottovoce:verity-root", "value": image.volume.root}],
             }
         )
     files = [

@@ -8,11 +8,23 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from sottovoce.core.errors import DecodeError, UsageError
 
-__all__ = ["File", "Files", "archive", "device", "directory", "link", "program", "read_archive", "regular"]
+__all__ = [
+    "File",
+    "Files",
+    "archive",
+    "device",
+    "directory",
+    "link",
+    "program",
+    "read_archive",
+    "regular",
+    "write",
+]
 
 _LONGEST: Final = 4096
 _END: Final = "TRAILER!!!"
@@ -94,6 +106,26 @@ def read_archive(data: bytes) -> dict[str, File]:
             return found
         found[name] = File(mode, content, (major, minor))
         at = begin + size + -size % 4
+
+
+def write(files: Files, place: Path) -> None:
+    """Write regular files and links below the folder `place`, which somebody trusts to be empty.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # Links come last, so that nothing is written through one.
+    for path, file in sorted(files.items(), key=lambda one: stat.S_ISLNK(one[1].mode)):
+        there = place / path
+        if stat.S_ISDIR(file.mode):
+            there.mkdir(parents=True, exist_ok=True)
+            continue
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISLNK(file.mode):
+            there.symlink_to(file.content.decode())
+        else:
+            there.write_bytes(file.content)
+            there.chmod(stat.S_IMODE(file.mode))
 
 
 def _with_parents(files: Files) -> dict[str, File]:

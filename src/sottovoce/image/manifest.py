@@ -1,7 +1,7 @@
 """What is published of an image, so that anybody can rebuild it and compute its launch digests.
 
     {"format": "sottovoce-image", "version": 1, "role", "command_line", "settings": base64, "acpi": [[signature, sha256], ...],
-     "lock": SHA-256 of the lock file, "source": SHA-256 of our own code, "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
+     "volume": {"name", "size", "root"} or null, "lock": SHA-256 of the lock file, "engine": that of the engine's or "", "source": SHA-256 of our own code, "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
 
 Canonical JSON. The settings are public: they hold no secret, as each of them is measured.
 """
@@ -18,6 +18,7 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.image.build import Image
 from sottovoce.image.files import Files, archive
 from sottovoce.image.lock import Lock
+from sottovoce.tee.volume import Volume
 
 __all__ = ["Manifest", "source_digest"]
 
@@ -34,7 +35,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     command_line: str
     settings: str
     acpi: tuple[tuple[str, str], ...]
+    volume: Volume | None
     lock: str
+    engine: str
     source: str
     artifacts: dict[str, str]
     digests: dict[str, str]
@@ -48,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         settings: bytes,
         acpi: Sequence[tuple[str, str]],
         lock: Lock,
+        engine: Lock | None = None,
         code: Files,
     ) -> "Manifest":
         """The manifest of an image that was made of these."""
@@ -58,7 +62,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             command_line=image.command_line,
             settings=base64.b64encode(settings).decode(),
             acpi=tuple(acpi),
+            volume=image.volume,
             lock=hashlib.sha256(lock.to_toml()).hexdigest(),
+            engine=hashlib.sha256(engine.to_toml()).hexdigest() if engine else "",
             source=source_digest(code),
             artifacts={name: hashlib.sha256(data).hexdigest() for name, data in image.files().items()},
             digests=image.digests(),
@@ -88,7 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """What another image has otherwise, in words: empty for the same image."""
         found = [
             f"{name}: {_short(getattr(self, name))} here, {_short(getattr(other, name))} there"
-            for name in ("role", "command_line", "settings", "acpi", "lock", "source")
+            for name in ("role", "command_line", "settings", "acpi", "volume", "lock", "engine", "source")
             if getattr(self, name) != getattr(other, name)
         ]
         for kind in ("artifacts", "digests"):

@@ -13,7 +13,17 @@ import msgspec
 
 from sottovoce.core.errors import UnavailableError
 
-__all__ = ["MIRROR", "Fetch", "Package", "StaleLockError", "archive_of", "fetch", "get"]
+__all__ = [
+    "MIRROR",
+    "Fetch",
+    "Package",
+    "Source",
+    "StaleLockError",
+    "archive_of",
+    "fetch",
+    "fetch_source",
+    "get",
+]
 
 MIRROR: Final = "http://deb.debian.org/debian"
 """Where packages come from; what comes is checked by its digest, so no connection to it need be trusted."""
@@ -35,6 +45,14 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     version: str
     suite: str
     path: str
+    sha256: str
+    size: int
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A source that is compiled: exactly these bytes."""
+
+    url: str
     sha256: str
     size: int
 
@@ -80,7 +98,34 @@ def fetch(
     return data
 
 
-def _is(package: Package, data: bytes) -> bool:
+def fetch_source(source: Source, cache: Path, *, ask: Fetch | None = None, renew: str = RENEW) -> bytes:
+    """The bytes of a source. Raises as `fetch`."""
+    kept = cache / f"{source.sha256}.source"
+    try:
+        data = kept.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    if _is(source, data):
+        return data
+    name = source.url.rpartition("/")[2]
+    hint = f"to rebuild this release, put it at {kept}; for a new release, run `{renew}`"
+    try:
+        data = (ask or get)(source.url, source.size)
+    except FileNotFoundError:
+        raise StaleLockError(
+            f"the lock is stale: {name} is not there any more", party="index", hint=hint
+        ) from None
+    except OSError:
+        raise UnavailableError(
+            f"{name} cannot be downloaded", party="index", hint="is the network up?"
+        ) from None
+    if not _is(source, data):
+        raise StaleLockError(f"the lock is stale: {name} has other bytes now", party="index", hint=hint)
+    _keep(kept, data)
+    return data
+
+
+def _is(package: Package | Source, data: bytes) -> bool:
     return len(data) == package.size and hashlib.sha256(data).hexdigest() == package.sha256
 
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from sottovoce.core.errors import ConfigError, CryptoError, UnavailableError
 from sottovoce.image.lock import Lock
-from sottovoce.image.packages import MIRROR, Fetch, Package, archive_of, get
+from sottovoce.image.packages import MIRROR, Fetch, Package, Source, archive_of, get
 from sottovoce.image.wheels import Wheel
 
-__all__ = ["PACKAGES", "USERLAND", "Version", "debian_packages", "resolve", "wheels_of"]
+__all__ = ["PACKAGES", "USERLAND", "Version", "debian_packages", "resolve", "source_of", "wheels_of"]
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 USERLAND: Final = ("bookworm", "bookworm-security")
@@ -105,13 +105,11 @@ def debian_packages(
     return tuple(found)
 
 
-def wheels_of(project: bytes) -> tuple[Wheel, ...]:
-    """The wheels for the image's interpreter, of what a CVM imports and what that needs. Raises ConfigError as `resolve`."""
+def wheels_of(project: bytes, names: Sequence[str] = _WHEELS) -> tuple[Wheel, ...]:
+    """The wheels for the image's interpreter, of what a CVM imports, or of `names`, and what that needs. Raises ConfigError as `resolve`."""
     try:
-        packages: dict[str, dict[str, Any]] = {
-            one["name"]: one for one in tomllib.loads(project.decode())["package"]
-        }
-        todo, found = list(_WHEELS), dict[str, Wheel]()
+        packages = _locked(project)
+        todo, found = list(names), dict[str, Wheel]()
         while todo:
             name = todo.pop()
             if name in found:
@@ -123,8 +121,25 @@ def wheels_of(project: bytes) -> tuple[Wheel, ...]:
                 if _needed(one.get("marker", ""))
             ]
     except (KeyError, TypeError, ValueError):
-        raise ConfigError("the project's lock file is not one", hint="give the path of uv.lock") from None
+        raise _no_lock() from None
     return tuple(found[name] for name in sorted(found))
+
+
+def source_of(project: bytes, name: str) -> Source:
+    """The source of one of the project's packages. Raises ConfigError as `resolve`."""
+    try:
+        one = _locked(project)[name]["sdist"]
+        return Source(url=one["url"], sha256=one["hash"].removeprefix("sha256:"), size=one["size"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _no_lock() from None
+
+
+def _locked(project: bytes) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in tomllib.loads(project.decode())["package"]}
+
+
+def _no_lock() -> ConfigError:
+    return ConfigError("the project's lock file is not one", hint="give the path of uv.lock")
 
 
 def _needed(marker: str) -> bool:

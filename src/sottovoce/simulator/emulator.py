@@ -36,7 +36,8 @@ __all__ = ["Emulator", "Launch", "Programs", "dump"]
 PROCESSOR: Final = "EPYC-Milan"
 """The type whose digest the simulated processor reports: the emulated one has no type with SEV-SNP."""
 MEMORY: Final = 512
-"""MiB."""
+"""MiB of a machine without a model."""
+_WORK: Final = 128
 _BACK_ENDS: Final = 9100
 _OLDEST: Final = 10
 """Major version of QEMU; 7.2 changes the kernel's header, so that its hash is another one."""
@@ -82,6 +83,7 @@ class Launch:
 
     Attributes:
         table: the table of hashes that the firmware looks for; None: the one of these bytes.
+        volume: the file with the model's volume, which is the machine's one disk.
         devices: further words for QEMU, as a host would add them.
         sockets: whether the machine has its one device, sockets to its host.
     """
@@ -91,6 +93,7 @@ class Launch:
     command_line: str
     firmware: bytes
     table: bytes | None = None
+    volume: Path | None = None
     devices: tuple[str, ...] = ()
     sockets: bool = True
 
@@ -107,6 +110,7 @@ class Launch:
                 initrd=(folder / "initrd").read_bytes(),
                 command_line=(folder / "command-line").read_text(),
                 firmware=(folder / "firmware").read_bytes(),
+                volume=volume.absolute() if (volume := folder / "volume").exists() else None,
             )
         except (OSError, UnicodeError):
             raise ConfigError(
@@ -117,6 +121,13 @@ class Launch:
     def booted(self) -> Booted:
         """The digests of what is booted."""
         return Booted.of(self.kernel, self.initrd, self.command_line)
+
+    @property
+    def memory(self) -> int:
+        """MiB that the machine gets: what a CVM needs, and for a model twice its size and some for what it works with."""
+        if self.volume is None:
+            return MEMORY
+        return MEMORY + _WORK + 2 * (self.volume.stat().st_size >> 20)
 
     def measurement(self) -> bytes:
         """The launch digest of these bytes, 48 bytes: what a processor would report that has launched them.
@@ -195,14 +206,15 @@ class Emulator:
     def _words(self, place: Path) -> list[str]:
         hashes = Firmware.parse(self._launch.firmware).hashes
         return [
-            *("-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{MEMORY}M"),
-            *("-object", f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on"),
+            *("-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{self._launch.memory}M"),
+            *("-object", f"memory-backend-memfd,id=memory,size={self._launch.memory}M,share=on"),
             *("-machine", "q35,smm=off,vmport=off,memory-backend=memory"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-bios", str(place / "firmware"), "-kernel", str(place / "kernel")),
             *("-initrd", str(place / "initrd"), "-append", self._launch.command_line),
             *("-device", f"loader,file={place / 'table'},addr={hashes:#x},force-raw=on"),
             *self._sockets(place),
+            *self._disk(),
             *("-chardev", f"file,id=console,path={place / 'console'}", "-serial", "chardev:console"),
             *("-qmp", f"unix:{place / 'qmp'},server=on,wait=off"),
             *self._launch.devices,
@@ -213,6 +225,14 @@ class Emulator:
             return ()
         chardev = f"socket,id=vsock,path={place / 'vhost'}"
         return ("-chardev", chardev, "-device", "vhost-user-vsock-pci,chardev=vsock")
+
+    def _disk(self) -> tuple[str, ...]:
+        if self._launch.volume is None:
+            return ()
+        # A comma in a name is written twice (QEMU, "Options").
+        name = str(self._launch.volume).replace(",", ",,")
+        drive = f"if=none,id=volume,format=raw,readonly=on,file={name}"
+        return ("-drive", drive, "-device", "virtio-blk-pci,drive=volume,disable-legacy=on")
 
     def _run(self, program: str, *words: str) -> None:
         with (self._place / f"{Path(program).name}.log").open("ab") as log:
@@ -331,13 +351,15 @@ def dump(place: Path, path: Path) -> None:
     Raises:
         UnavailableError: no machine answers there, or the file cannot be written.
     """
-    whole = {"val": 0, "size": MEMORY << 20, "filename": str(path)}
-    if not _ask(place, "pmemsave", whole):
+    size = _ask(place, "query-memory-size-summary", {})
+    whole = {"val": 0, "size": size["base-memory"] if size else 0, "filename": str(path)}
+    if size is None or _ask(place, "pmemsave", whole) is None:
         raise UnavailableError("the emulated machine does not show its memory", party="emulator")
 
 
-def _ask(place: Path, command: str, arguments: dict[str, Any]) -> bool:
-    """One command of QEMU's machine protocol (docs/interop/qmp-spec in its source); whether it was done."""
+def _ask(place: Path, command: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """What one command of QEMU's machine protocol (docs/interop/qmp-spec in its source) gave; None where it was not done."""
+    answer: dict[str, Any] = {}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_START)
@@ -349,10 +371,11 @@ def _ask(place: Path, command: str, arguments: dict[str, Any]) -> bool:
                     lines.flush()
                     while "return" not in (answer := json.loads(lines.readline())):
                         if "error" in answer:
-                            return False
+                            return None
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+    found: dict[str, Any] = answer["return"]
+    return found
 
 
 def accepting(listener: socket.socket, serve: Callable[[socket.socket], object]) -> None:

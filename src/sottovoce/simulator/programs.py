@@ -22,7 +22,7 @@ from typing import Final
 
 from sottovoce.core.errors import UnavailableError
 from sottovoce.image.debs import PackageError, unpack
-from sottovoce.image.files import File, Files, program
+from sottovoce.image.files import File, Files, program, write
 from sottovoce.image.lock import Lock
 from sottovoce.image.packages import MIRROR, Fetch, fetch
 from sottovoce.image.resolve import USERLAND
@@ -47,7 +47,7 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """What the emulator is made of, and where it is looked for: QEMU 10 for Debian 12, with 12's libraries, which change seldom by now; the sockets' device from the first release that has it.
 A network card that a host adds has a program for its start in it, from ipxe-qemu."""
-_RENEW: Final = "sottovoce image lock --emulator"
+_RENEW: Final = "sottovoce image lock --for emulator"
 _DATA: Final = ("usr/share/qemu/", "usr/lib/ipxe/qemu/")
 _QEMU: Final = "qemu-system-x86_64"
 _STARTED: Final[Mapping[str, str]] = {
@@ -156,15 +156,7 @@ def _put(place: Path, files: Files) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=place.parent))
     try:
-        # Links come last, so that nothing is written through one.
-        for path, file in sorted(files.items(), key=lambda one: stat.S_ISLNK(one[1].mode)):
-            there = beside / path
-            there.parent.mkdir(parents=True, exist_ok=True)
-            if stat.S_ISLNK(file.mode):
-                there.symlink_to(file.content.decode())
-            else:
-                there.write_bytes(file.content)
-                there.chmod(stat.S_IMODE(file.mode))
+        write(files, beside)
         try:
             beside.rename(place)
         except OSError:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
 from sottovoce.tee.settings import ArtifactMismatchError, Settings, parse_settings, parse_wiring
+from sottovoce.tee.volume import BLOCK
 from sottovoce.tee.worker import Machine
 from sottovoce.tlog.artifacts import artifact_digest
 
@@ -52,13 +54,26 @@ def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
         return
     if model.purpose != _PURPOSE:
         raise ArtifactMismatchError("the settings name an artifact for another purpose")
-    digest, size, fd = hashlib.sha256(), 0, artifacts[model.name]
-    while piece := os.pread(fd, _CHUNK, size):
-        digest.update(piece)
-        size += len(piece)
-    found = artifact_digest(name=model.name, purpose=_PURPOSE, sha256=digest.hexdigest(), size=size)
+    try:
+        size, digest = _contents(artifacts[model.name], model.bytes)
+    except OSError:
+        # A volume's block that is not the published one is an error of the disk.
+        raise ArtifactMismatchError("an artifact cannot be read as it was published") from None
+    found = artifact_digest(name=model.name, purpose=_PURPOSE, sha256=digest, size=size)
     if (size, found) != (model.bytes, model.digest):
         raise ArtifactMismatchError("an artifact is not the one in the settings")
+
+
+def _contents(fd: int, size: int) -> tuple[int, str]:
+    """The length and the SHA-256, in hex, of a file; or of the file of `size` bytes in a volume, which ends with a whole block."""
+    end = sys.maxsize
+    if stat.S_ISBLK(os.fstat(fd).st_mode) and 0 <= os.lseek(fd, 0, os.SEEK_END) - size < BLOCK:
+        end = size
+    digest, at = hashlib.sha256(), 0
+    while piece := os.pread(fd, min(_CHUNK, end - at), at):
+        digest.update(piece)
+        at += len(piece)
+    return at, digest.hexdigest()
 
 
 def boot(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 In this order, and each once:
 
     mounts ─▶ what the host may give (`premises`) ─▶ modules of the image ─▶ the kernel is closed ─▶ premises again, with what the modules have found
-    ─▶ channels to the host ─▶ `boot`, in a process of its own
+    ─▶ the model's volume, if the image names one ─▶ channels to the host ─▶ `boot`, in a process of its own
 
 There is no shell to fall into and nothing that asks for a password. The reason for a failure is one line of ours, for the host to read on the first serial port where it has given
 one: nothing is ever read from there, and the line says no more of what the host has given than its kind.
@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from sottovoce.core.errors import ConfigError, LimitError, SottovoceError, UnavailableError
 from sottovoce.tee.boot import main as boot
 from sottovoce.tee.premises import Premises, require
+from sottovoce.tee.volume import Volume, map_device
 
 __all__ = ["HOST", "LISTEN", "LOG", "PAPERS", "WIRING", "Machine", "System", "run"]
 
@@ -33,6 +34,8 @@ ETC: Final = Path("etc/sottovoce")
 CONSOLE: Final = Path("dev/ttyS0")
 MODULES: Final = Path("usr/lib/modules")
 """Below the root. Modules are loaded in the order of their files' names."""
+DISK: Final = Path("/dev/vda")
+"""Where the kernel puts the one disk that there may be."""
 _DOCUMENT: Final = 64 * 1024
 _TIMEOUT: Final = 60.0
 # linux/mount.h
@@ -84,6 +87,9 @@ class System(Protocol):
     def load(self, module: bytes) -> None:
         """Load a module. Raises OSError."""
 
+    def volume(self, volume: Volume) -> int:
+        """A descriptor for reading the volume on the disk, each block of which is checked. Raises OSError."""
+
     def listen(self, port: int) -> socket.socket:
         """A listening socket to the host. Raises OSError."""
 
@@ -110,6 +116,10 @@ class Machine:
         """See `System`."""
         number = _LOAD_MODULE[os.uname().machine]
         self._done(self._libc.syscall(number, module, ctypes.c_ulong(len(module)), b""))
+
+    def volume(self, volume: Volume) -> int:
+        """See `System`."""
+        return os.open(map_device(DISK, volume), os.O_RDONLY | os.O_CLOEXEC)
 
     def listen(self, port: int) -> socket.socket:
         """See `System`."""
@@ -168,6 +178,7 @@ def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> i
     _close(proc / "sys")
     require(premises, proc=proc, sysfs=sysfs)
     settings = _file(root / ETC / "settings.json")
+    artifacts = _artifacts(system, root / ETC / "volume.json")
     with contextlib.ExitStack() as held:
         with _told("the host's sockets cannot be had"):
             listening = held.enter_context(system.listen(LISTEN))
@@ -184,7 +195,17 @@ def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> i
             "listen": listening.fileno(),
             "processor": papers.fileno(),
         }
-        return _child(start, log, [word for name, fd in given.items() for word in (f"--{name}-fd", str(fd))])
+        words = [word for name, fd in given.items() for word in (f"--{name}-fd", str(fd))]
+        return _child(start, log, words + artifacts)
+
+
+def _artifacts(system: System, described: Path) -> list[str]:
+    """What `boot` is told of the artifacts: the model in the volume, where the image names one. `boot` reads all of it before anything listens."""
+    if not described.exists():
+        return []
+    volume = Volume.parse(_file(described))
+    with _told("the volume with the model is missing, too small, or another one"):
+        return ["--artifact", f"{volume.name}={system.volume(volume)}"]
 
 
 def _open_standard(null: Path) -> None:

@@ -5,12 +5,15 @@ registers alone. Devices and ACPI tables are measured by nobody: what is not on 
 
     {"command_line": text, "devices": [[bus, vendor, device], ...], "acpi": [[signature, sha256], ...]}      /etc/sottovoce/premises.json
 
+A device may be there as often as it is listed: a second one of a known kind is as strange as one of another.
+
 A signature without a digest ("") allows any content: for tables that only describe where memory and processors are, which the host decides anyway. Tables with code
 (DSDT, SSDT) have digests.
 """
 
 import hashlib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -78,14 +81,16 @@ def _command_line(premises: Premises, proc: Path) -> None:
 
 
 def _devices(premises: Premises, sysfs: Path) -> None:
-    allowed = set(premises.devices)
+    expected = Counter(premises.devices)
     for bus in (*_LISTED, *_EMPTY):
         folder = sysfs / "bus" / bus / "devices"
         for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
             if bus in _EMPTY:
                 raise PremisesRefused(f"a device on the bus {bus}, where none is expected")
-            if (one := (bus, _id(entry / "vendor"), _id(entry / "device"))) not in allowed:
+            one = (bus, _id(entry / "vendor"), _id(entry / "device"))
+            if not expected[one]:
                 raise PremisesRefused(f"an unexpected device: {bus} {one[1]}:{one[2]}")
+            expected[one] -= 1
 
 
 def _id(path: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ from click.testing import CliRunner, Result
 from sottovoce.cli.image import _emulator, image
 from sottovoce.core.errors import ConfigError
 from sottovoce.image import build as module
-from sottovoce.image.build import Materials, own_code
+from sottovoce.image import engine
+from sottovoce.image.build import Image, Materials, own_code
+from sottovoce.image.files import regular
 from sottovoce.image.lock import Lock
-from sottovoce.image.packages import Package
+from sottovoce.image.packages import Package, Source
+from sottovoce.image.verity import write
 from sottovoce.image.wheels import Wheel
 from sottovoce.simulator.configs import encode_settings
+from sottovoce.simulator.models import describe
 from sottovoce.simulator.programs import PACKAGES
 from sottovoce.simulator.testing import EvidenceWorld, settings_of
 from unit.image import test_build
@@ -44,10 +49,12 @@ class Project:
         monkeypatch.setattr(module, "materials", self.materials)
         monkeypatch.setattr(module, "compiled", dict)  # the interpreter is none
 
-    def materials(self, lock: Lock, cache: Path, source: Path) -> Materials:
+    def materials(self, lock: Lock, cache: Path, source: Path, *, engine: Lock | None = None) -> Materials:
         one = test_build.materials()
         code = own_code(source)
-        return Materials(packages=one.packages, site=code, kernel=one.kernel, firmware=one.firmware)
+        # What comes of compiling is another matter: `tests/unit/image/test_engine.py`.
+        site = code | ({"llama_cpp/__init__.py": regular(b"")} if engine else {})
+        return Materials(packages=one.packages, site=site, kernel=one.kernel, firmware=one.firmware)
 
     def run(self, *words: str, status: int = 0) -> Result:
         done = CliRunner().invoke(image, list(words))
@@ -120,12 +127,93 @@ def test_a_new_lock_of_the_emulator(project: Project, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("sottovoce.image.resolve.debian_packages", packages)
     (project.place / "uv.lock").touch()
-    assert "1 packages and 0 wheels in deploy/emulator.lock" in project.run("lock", "--emulator").output
+    assert (
+        "1 packages and 0 wheels in deploy/emulator.lock" in project.run("lock", "--for", "emulator").output
+    )
     expected = Lock(packages=LOCK.packages, wheels=())
     assert Lock.parse((project.place / "deploy/emulator.lock").read_bytes()) == expected
-    project.run("lock", "--emulator", "--out", "elsewhere")
+    project.run("lock", "--for", "emulator", "--out", "elsewhere")
     assert Lock.parse((project.place / "elsewhere").read_bytes()) == expected
     assert Lock.parse((project.place / "deploy/image.lock").read_bytes()) == LOCK
+
+
+def test_a_new_lock_of_the_engine(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(url="https://files.example/engine-1.tar.gz", sha256="ef" * 32, size=3)
+
+    def packages(wanted: object) -> tuple[Package, ...]:
+        assert wanted is engine.PACKAGES
+        return LOCK.packages
+
+    monkeypatch.setattr("sottovoce.image.resolve.debian_packages", packages)
+    (project.place / "uv.lock").write_text(
+        f"""
+        [[package]]
+        name = "cmake"
+        wheels = [{{ url = "https://files.example/cmake-4-py3-none-any.whl", hash = "sha256:{"12" * 32}" }}]
+
+        [[package]]
+        name = "llama-cpp-python"
+        sdist = {{ url = "{source.url}", hash = "sha256:{source.sha256}", size = {source.size} }}
+        """
+    )
+    assert "1 packages and 1 wheels in deploy/engine.lock" in project.run("lock", "--for", "engine").output
+    made = Lock.parse((project.place / "deploy/engine.lock").read_bytes())
+    assert made.packages == LOCK.packages
+    assert made.wheels == (Wheel(file="cmake-4-py3-none-any.whl", sha256="12" * 32),)
+    assert made.sources == (source,)
+
+
+MODEL = b"GGUF" + bytes(range(256)) * 40
+
+
+def predictor(project: Project) -> None:
+    """Settings of a predictor, and its model."""
+    (project.place / "model.gguf").write_bytes(MODEL)
+    found = replace(describe(project.place / "model.gguf"), name="small")
+    model = {
+        "name": "small",
+        "digest": found.digest("inference"),
+        "bytes": found.bytes,
+        "purpose": "inference",
+    }
+    settings = settings_of(EvidenceWorld(), "predictor", model=model)
+    (project.place / "settings.json").write_bytes(encode_settings(settings))
+    (project.place / "deploy/engine.lock").write_bytes(LOCK.to_toml())
+
+
+def test_a_predictor_has_its_engine_and_a_volume(project: Project) -> None:
+    predictor(project)
+    project.run("build", "settings.json", "--model", "model.gguf", "--out", "out")
+    out = project.place / "out"
+    root = write(project.place / "model.gguf", "small", project.place / "volume").root
+    assert (out / "volume").read_bytes() == (project.place / "volume").read_bytes()
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert manifest["volume"] == {"name": "small", "size": len(MODEL), "root": root}
+    assert len(manifest["engine"]) == 64
+    assert root in (out / "sbom.json").read_text()
+    files = Image(
+        kernel=b"",
+        initrd=(out / "initrd").read_bytes(),
+        command_line="",
+        firmware=test_build.materials().firmware,
+    ).contents()
+    assert json.loads(files["etc/sottovoce/volume.json"].content) == manifest["volume"]
+    assert any(name.endswith("llama_cpp/__init__.py") for name in files)
+    said = project.run("rebuild", "out/manifest.json", "--model", "model.gguf").output
+    assert said == "Equal: 4 files and 21 launch digests.\n"
+
+
+def test_a_model_that_is_another_or_missing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor(project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project.place / "cache"))
+    (project.place / "model.gguf").write_bytes(MODEL[:-1] + b"x")
+    for words, says in (
+        (["--model", "model.gguf"], "not the one in the settings"),
+        ([], "the settings' model is not here"),
+    ):
+        done = CliRunner().invoke(image, ["build", "settings.json", "--out", "out", *words])
+        assert says in str(done.exception)
+        assert not (project.place / "out").exists()
 
 
 def test_the_emulator_that_boot_takes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

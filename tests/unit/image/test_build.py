@@ -49,6 +49,9 @@ def kernel() -> Kernel:
             f"{base}/vmw_vsock_virtio_transport.ko.xz": regular(module("vsock")),
             f"{base}/tsm.ko.xz": regular(module()),
             f"{base}/sev-guest.ko.xz": regular(module("tsm")),
+            f"{base}/virtio_blk.ko.xz": regular(module()),
+            f"{base}/dm-mod.ko.xz": regular(module()),
+            f"{base}/dm-verity.ko.xz": regular(module("dm-mod")),
         }
     )
 

@@ -219,7 +219,7 @@ def test_a_stale_lock_says_which_command_makes_another(mirror: Mirror, tmp_path:
     del mirror.files["pool/p2.deb"]
     with pytest.raises(StaleLockError, match="stale: p2 1 is not at the mirror") as found:
         unpacked(lock, tmp_path, ask=mirror.ask, mirror="http://m")
-    assert "`sottovoce image lock --emulator`" in found.value.hint
+    assert "`sottovoce image lock --for emulator`" in found.value.hint
     assert left(tmp_path) == []
 
 

@@ -13,6 +13,7 @@ import pytest
 from sottovoce.tee import init
 from sottovoce.tee.init import LISTEN, LOG, PAPERS, WIRING, run
 from sottovoce.tee.premises import Premises
+from sottovoce.tee.volume import Volume
 
 PREMISES = Premises(command_line="rdinit=/init", devices=(("virtio", "1af4", "0013"),), acpi=())
 SETTINGS, TOLD = b'{"settings":1}', b'{"predictor":"2:9000"}'
@@ -51,6 +52,10 @@ class Kernel:
         folder.mkdir(parents=True)
         (folder / "vendor").write_text(f"0x{vendor}\n")
         (folder / "device").write_text(f"0x{device}\n")
+
+    def volume(self, volume: Volume) -> int:
+        self._ask(f"volume {volume.root[:4]}")
+        return os.open(self.root / "disk", os.O_RDONLY)
 
     def listen(self, port: int) -> socket.socket:
         self._ask(f"listen {port}")
@@ -127,6 +132,34 @@ def test_all_of_it_in_order(root: Path) -> None:
     ]
     for name, value in init._CLOSING:
         assert (root / "proc/sys" / name).read_text() == value
+
+
+def reads_the_model(words: Sequence[str]) -> int:
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    name, _, fd = given["--artifact"].rpartition("=")
+    return 5 if (name, os.read(int(fd), 100)) == ("small", b"weights") else 6
+
+
+def with_volume(root: Path) -> Kernel:
+    described = Volume(name="small", size=7, root="ab" * 32)
+    (root / "etc/sottovoce/volume.json").write_bytes(msgspec.json.encode(described))
+    (root / "disk").write_bytes(b"weights")
+    return Kernel(root)
+
+
+def test_the_models_volume_is_an_artifact(root: Path) -> None:
+    kernel = with_volume(root)
+    assert said(kernel, reads_the_model) == "sottovoce: the CVM has ended (5)\n"
+    assert kernel.asked.index("volume abab") < kernel.asked.index(f"listen {LISTEN}")
+
+
+def test_without_its_volume_nothing_listens(root: Path) -> None:
+    kernel = with_volume(root)
+    kernel.breaks = "volume abab"
+    assert "the volume with the model is missing, too small, or another one" in said(kernel)
+    assert f"listen {LISTEN}" not in kernel.asked
+    (root / "etc/sottovoce/volume.json").write_bytes(b"{}")
+    assert "what the image says of its volume is not of its form" in said(Kernel(root))
 
 
 def writes(words: Sequence[str]) -> int:

@@ -76,6 +76,10 @@ CHANGES: dict[str, tuple[Callable[[Host], object], str]] = {
         lambda host: host.device("pci", "0000:00:02.0", "0x1234", "0x1053"),
         "pci 1234:1053",
     ),
+    "a second device of a known kind": (
+        lambda host: host.device("virtio", "virtio1", "0x1af4", "0x0013"),
+        "virtio 1af4:0013",
+    ),
     "a virtio device": (
         lambda host: host.device("virtio", "virtio1", "0x1af4", "0x0001"),
         "virtio 1af4:0001",

@@ -1,0 +1,88 @@
+"""The volume with a CVM's model, as the host gives it: a disk that is read only through the kernel's dm-verity.
+
+Its root is in the image and so measured: a block that is not the published one is an error when it is read, now or later. The disk has no partitions and no file system; the
+file stands at its beginning, the hash tree behind it (`image/verity.py`).
+"""
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from sottovoce.core.errors import ConfigError
+
+__all__ = ["BLOCK", "Volume", "map_device", "table"]
+
+BLOCK: Final = 4096
+"""Bytes that are hashed together."""
+_SECTOR: Final = 512
+_NAME: Final = b"sottovoce"
+# linux/dm-ioctl.h, interface version 4.
+_HEAD: Final = struct.Struct("<3I3Ii3IQ128s129s7x")
+"""version, data_size, data_start, target_count, open_count, flags, event_nr, padding, dev, name, uuid."""
+_TARGET: Final = struct.Struct("<QQiI16s")
+_CREATE, _SUSPEND, _LOAD = 3, 6, 9
+_READ_ONLY: Final = 1
+_DIRECTION_AND_TYPE: Final = 0xC000FD00
+
+
+class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the image says of it (`/etc/sottovoce/volume.json`): the artifact's name, its size in bytes, and the root of its hash tree, SHA-256 in hex."""
+
+    name: str
+    size: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+    root: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Volume":
+        """Read what is in the image.
+
+        Raises:
+            ConfigError: it is not of its form.
+        """
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except (msgspec.MsgspecError, UnicodeError):
+            raise ConfigError("what the image says of its volume is not of its form") from None
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the file, the last one padded; the tree begins behind them."""
+        return -(-self.size // BLOCK)
+
+
+def table(volume: Volume, device: str) -> tuple[int, str]:
+    """The mapped device's length in sectors, and the words for the kernel; `device` is the disk as "MAJOR:MINOR"."""
+    words = (1, device, device, BLOCK, BLOCK, volume.blocks, volume.blocks, "sha256", volume.root, "-")
+    return volume.blocks * (BLOCK // _SECTOR), " ".join(map(str, words))
+
+
+def map_device(disk: Path, volume: Volume, *, devices: Path = Path("/dev")) -> Path:
+    """Have the kernel offer the volume on `disk`, checked block by block; the path of what it offers.
+
+    Raises:
+        OSError: there is no such disk, or the kernel does not take it: it is too small, or its first block of hashes is not the one that the image names.
+    """
+    status = disk.stat()
+    length, words = table(volume, f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}")
+    with (devices / "mapper/control").open("r+b", buffering=0) as control:
+        made = _ask(control.fileno(), _CREATE)
+        parameters = words.encode() + b"\0"
+        parameters += bytes(-len(parameters) % 8)
+        _ask(control.fileno(), _LOAD, _TARGET.pack(0, length, 0, 0, b"verity") + parameters)
+        _ask(control.fileno(), _SUSPEND)  # without a flag: go on
+    return devices / f"dm-{os.minor(made)}"
+
+
+def _ask(control: int, command: int, target: bytes = b"") -> int:
+    """One request to the device mapper; the number of the device that it is about."""
+    size = _HEAD.size + len(target)
+    flags = _READ_ONLY if target else 0
+    head = _HEAD.pack(4, 0, 0, size, _HEAD.size, bool(target), 0, flags, 0, 0, 0, _NAME, b"")
+    asked = bytearray(head + target)
+    fcntl.ioctl(control, _DIRECTION_AND_TYPE | _HEAD.size << 16 | command, asked)
+    dev: int = _HEAD.unpack_from(asked)[10]
+    return dev
