@@ -212,7 +212,7 @@ REFUSED: Final = [
     ("operator", "cvm.machines.0.image", "../other"),
     ("operator", "cvm.machines.0.image", "/image"),
     ("operator", "cvm.machines.0.papers", "a/../b"),
-    ("operator", "cvm.machines.2.volume", "model,read-only=off/.."),
+    ("operator", "cvm.machines.2.volume", "model"),
     ("operator", "cvm.machines.0.name", "Orchestrator_1"),
     ("operator", "gateway.replicas", 0),
     ("operator", "gateway.replicas", "3"),
@@ -606,8 +606,8 @@ def test_a_machine_is_started_as_the_emulated_one_but_for_the_hardware(tmp_path:
 @peer
 def test_a_volume_is_a_disk_that_cannot_be_written() -> None:
     given = words(pods("operator")["predictor-1"]["spec"]["containers"][0]["command"])
-    assert ("-blockdev", "driver=file,node-name=volume,filename=/image/model,read-only=on") in given
-    assert ("-device", "virtio-blk-pci,drive=volume") in given
+    assert ("-drive", "if=none,id=volume,format=raw,readonly=on,file=/image/volume") in given
+    assert ("-device", "virtio-blk-pci,drive=volume,disable-legacy=on") in given
 
 
 def twice(values: dict[str, Any]) -> None:
