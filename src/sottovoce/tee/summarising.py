@@ -203,8 +203,11 @@ class Summarising:
     # Headlines.
 
     def _shown(self, headline: _Headline) -> Sequence[Message]:
-        """What the model sees: the messages that matter, or the headlines of the sections."""
-        return self._told.get(headline.about.get("chat", 0), ()) if headline.shown is None else headline.shown
+        """What the model sees: the messages that matter, or the headlines of the sections; one of these alone would only be said again."""
+        if headline.shown is not None:
+            return headline.shown
+        told = self._told.get(headline.about.get("chat", 0), ())
+        return told if len(told) > 1 else ()
 
     async def _headline(self, lines: Lines, headline: _Headline, reading: _Reading) -> bool:
         cites = [message.id for message in headline.cites]

@@ -94,6 +94,16 @@ def test_a_long_chat_has_sections_and_a_second_pass() -> None:
     assert "part" not in engine.asked[2][1]
 
 
+@pytest.mark.parametrize("said", [("", "The group discusses a tent for 20 euros."), ("", "")])
+def test_one_sections_headline_is_not_said_again_of_the_whole(said: tuple[str, str]) -> None:
+    engine = UnsafeScriptedEngineForTests(*said, "The group discusses a tent.")
+    events = Roles(engine).summary(LONG)
+    assert len(engine.asked) == 2
+    ends = [one for one in events if one["event"] == "line_end"]
+    assert [one["section"] for one in ends] == [1] * bool(said[1])
+    assert [one["done"] for one in events if one["event"] == "progress"] == [1, 2, 3]
+
+
 def test_several_chats_in_one_answer() -> None:
     one, other = (
         chat("Ada: The rehearsal is on Friday at 18:00"),
