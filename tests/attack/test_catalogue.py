@@ -18,18 +18,44 @@ from sottovoce.cli import attack as command
 from sottovoce.cli.attack import attack
 
 ROOT = Path(__file__).parents[2]
-HELPERS = {"attack", "between", "lab", "mirrors", "rogue", "stage"}
-ROWS = {"1", "2", "3", "4", "5", "7", "8", "9", "10", "16", "19", "20", "21", "27", "28", "B", "C"}
+HELPERS = {
+    "attack",
+    "between",
+    "booted",
+    "host",
+    "images",
+    "lab",
+    "mirrors",
+    "rogue",
+    "shown",
+    "stage",
+    "workshop",
+}
+ROWS = {"1", "2", "3", "4", "5", "7", "8", "9", "10", "27", "28", "B", "C"} | {
+    str(row) for row in (*range(13, 24), 25)
+}
 CODES = {
+    "boot",
+    "closed-port",
+    "config",
     "config.artifact",
     "directory.refused",
+    "empty-environment",
+    "image-measure",
+    "image-rebuild",
+    "isolated-interpreter",
+    "model",
+    "one-port",
     "peer.decode",
     "peer.limit",
     "peer.tls",
     "peer.protocol.replay",
     "peer.protocol.date",
+    "pid-1",
+    "refused.premises",
     "token.signature",
     "token.spent",
+    "unavailable.image-lock",
 }
 
 
@@ -106,6 +132,14 @@ def test_wrong_use(words: tuple[str, ...]) -> None:
 def test_only_the_reason_named_counts(stopped_by: set[str], read: int, is_stopped: bool) -> None:
     outcome = Outcome(stopped_by=frozenset(stopped_by), read=read)
     assert Result(tries="x", wanted=frozenset({"binding"}), outcome=outcome).is_stopped is is_stopped
+
+
+@pytest.mark.parametrize(("says", "is_stopped"), [("the binding is another", True), ("other words", False)])
+def test_a_reason_is_looked_for_in_the_words_of_the_refusal(says: str, is_stopped: bool) -> None:
+    wanted = frozenset({"config"})
+    outcome = Outcome(stopped_by=wanted, says=says)
+    result = Result(tries="x", wanted=wanted, reason="the binding", outcome=outcome)
+    assert result.is_stopped is is_stopped
 
 
 def test_what_names_no_reason_is_not_stopped() -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sottovoce.attacks.rogue import RogueServer
 from sottovoce.attacks.stage import Stage, Target
 from sottovoce.attest.evidence import Evidence
+from sottovoce.core.errors import SottovoceError
 
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["HOST", "OPERATOR", "Attack", "Outcome", "Result", "Trial"]
+__all__ = ["HOST", "OPERATOR", "Attack", "Outcome", "Result", "Trial", "refusal"]
 
 OPERATOR: Final = "the operator, with genuine machines and the right to enter things in the log"
 HOST: Final = "the operator of the machines"
@@ -42,25 +43,44 @@ class Trial:
 class Outcome:
     """What a device or a service said: the checks that failed on their own account, or one error code; nothing if it went on.
 
-    `read` counts the bytes of the user's that the attacker got.
+    `read` counts the bytes of the user's that the attacker got. `says` are the words of the refusal, where it has any.
     """
 
     stopped_by: frozenset[str]
     read: int = 0
+    says: str = ""
+
+
+def refusal(attempt: Callable[[], object]) -> Outcome:
+    """What `attempt` is refused for, or nothing."""
+    try:
+        attempt()
+    except SottovoceError as error:
+        return Outcome(stopped_by=frozenset({error.code}), says=str(error))
+    return Outcome(stopped_by=frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One thing tried, what should have stopped it, and what did."""
+    """One thing tried, what should have stopped it, and what did.
+
+    Attributes:
+        reason: words that the refusal must hold, where a code alone could mean something else.
+        not_run: why it could not be tried here, and where it is tested; then nothing has come of it.
+    """
 
     tries: str
     wanted: frozenset[str]
-    outcome: Outcome
+    outcome: Outcome = Outcome(stopped_by=frozenset())
+    reason: str = ""
+    not_run: str = ""
 
     @property
     def is_stopped(self) -> bool:
         """Whether it was stopped for the reason named and no other, with nothing read."""
-        return bool(self.wanted) and self.outcome.stopped_by == self.wanted and not self.outcome.read
+        if self.not_run or not self.wanted or self.outcome.read:
+            return False
+        return self.outcome.stopped_by == self.wanted and self.reason in self.outcome.says
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object."""
@@ -68,8 +88,10 @@ class Result:
             "tried": self.tries,
             "wanted": sorted(self.wanted),
             "found": sorted(self.outcome.stopped_by),
+            "says": self.outcome.says,
             "bytes_read": self.outcome.read,
             "stopped": self.is_stopped,
+            "not_run": self.not_run,
         }
 
 
@@ -90,6 +112,7 @@ class Attack:
         trials: forged evidence, shown to the device.
         entries: what the operator enters in the log beforehand.
         live: what else is done against a running world.
+        needs_image: an image is built for it, where that can be done.
         tested: where it is tested, for an attack that cannot be run here; and why it cannot.
     """
 
@@ -101,6 +124,7 @@ class Attack:
     trials: tuple[Trial, ...] = ()
     entries: Callable[[Stage], tuple[bytes, ...]] = _nothing
     live: "Callable[[Lab], Iterator[Result]] | None" = field(default=None)
+    needs_image: bool = False
     tested: str = ""
 
     @property

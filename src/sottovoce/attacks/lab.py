@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 from sottovoce.attacks.attack import Attack, Outcome, Trial
 from sottovoce.attacks.between import Between, Impostor, Passing, Script, Spoil, evidence_of
 from sottovoce.attacks.stage import ORCHESTRATOR, Stage, Target
+from sottovoce.attacks.workshop import NO_WORKSHOP, Workshop
 from sottovoce.attest.evidence import Evidence, Logged
 from sottovoce.attest.verdict import VerificationRefused
 from sottovoce.core.errors import SottovoceError, UnavailableError
@@ -82,10 +83,11 @@ CONTROL: Final = Trial(
 
 
 class Lab:
-    """Attacks `world`, which runs; `folder` is for the devices' state."""
+    """Attacks `world`, which runs; `folder` is for the devices' state. Images are built in `workshop`."""
 
-    def __init__(self, world: "World", folder: Path, *, now: float) -> None:
+    def __init__(self, world: "World", folder: Path, *, now: float, workshop: Workshop = NO_WORKSHOP) -> None:
         self.world = world
+        self.workshop = workshop
         self._folder = folder
         self._now = int(now)
         self._state = WorldState(world.folder, now=self._now)
@@ -162,6 +164,7 @@ class Lab:
             gpu_manifests=self._state.gpu_manifests,
             earlier=lambda: self._record_once(machine),
             concurrent=lambda: self._record(machine),
+            workshop=self.workshop,
         )
 
     @property

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sottovoce.attacks.attack import HOST, Attack, Outcome, Result
-from sottovoce.core.errors import SottovoceError
+from sottovoce.attacks.attack import HOST, Attack, Result, refusal
 from sottovoce.simulator.configs import Change
 from sottovoce.simulator.measure import code_root
 from sottovoce.tee import boot
@@ -67,14 +66,6 @@ def tries(settings: Settings, path: Path) -> Mapping[str, Callable[[], object]]:
     }
 
 
-def _refusal(check: Callable[[], object]) -> Outcome:
-    try:
-        check()
-    except SottovoceError as error:
-        return Outcome(stopped_by=frozenset({error.code}))
-    return Outcome(stopped_by=frozenset())
-
-
 @contextmanager
 def _renamed(world: "World") -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="sottovoce-attack-") as folder:
@@ -98,7 +89,7 @@ def _live(lab: "Lab") -> Iterator[Result]:
     world = lab.world
     settings = parse_settings((world.folder / "settings" / "predictor-1.json").read_bytes())
     for tried, check in tries(settings, world.model.path).items():
-        yield Result(tries=tried, wanted=frozenset({_CODE}), outcome=_refusal(check))
+        yield Result(tries=tried, wanted=frozenset({_CODE}), outcome=refusal(check))
     with ExitStack() as stack:
         machines = ("predictor-1", *world.orchestrators)
         outcome = lab.change(machines, lambda: stack.enter_context(_renamed(world)))

@@ -11,6 +11,7 @@ launched on it, and the right to enter things in the log. The chip's key itself 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sottovoce.attacks.workshop import NO_WORKSHOP, Workshop
 from sottovoce.attest.binding import report_data, session_leaf
 from sottovoce.attest.evidence import Backend, Batch, Endorsements, Evidence, Logged, Platform
 from sottovoce.attest.nvidia.evidence import ARCHITECTURES, DeviceEvidence
@@ -71,6 +72,7 @@ class Stage:
         gpus, gpu_manifests: two accelerators of the vendor whose root the device pins, and that vendor's manifests (XML).
         earlier: evidence that a genuine CVM of `machine` has shown on a connection that is over.
         concurrent: evidence that it shows on a connection that is open now.
+        workshop: what images are built of.
     """
 
     now: int
@@ -87,6 +89,7 @@ class Stage:
     gpu_manifests: tuple[bytes, ...]
     earlier: Callable[[], bytes]
     concurrent: Callable[[], bytes]
+    workshop: Workshop = NO_WORKSHOP
 
     @property
     def chip(self) -> SimulatedChip:

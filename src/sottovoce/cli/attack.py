@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from sottovoce.attacks.attack import Attack, Result
     from sottovoce.attacks.lab import Lab
+    from sottovoce.attacks.workshop import Workshop
 
 __all__ = ["attack"]
 
@@ -25,13 +27,34 @@ _SHOWN: Final = 5
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "every", is_flag=True, help="Every attack.")
 @click.option("--list", "listed", is_flag=True, help="Only say which attacks there are.")
+@click.option(
+    "--boot",
+    is_flag=True,
+    help="Boot images in an emulator too, with what the host has changed: minutes more.",
+)
+@click.option(
+    "--programs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="For --boot: where the emulator's programs are, as for `image boot`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, help="With --list: as a table for the documentation.")
-def attack(*, names: tuple[str, ...], every: bool, listed: bool, as_json: bool, markdown: bool) -> None:
+def attack(
+    *,
+    names: tuple[str, ...],
+    every: bool,
+    listed: bool,
+    boot: bool,
+    programs: Path | None,
+    as_json: bool,
+    markdown: bool,
+) -> None:
     """Start a world of parties, attack it with the keys that each attack assumes, and stop it again.
 
     The device is the unmodified client. One line an attack: row of the threat list, name, who could do it, what was tried, what
     stopped it, outcome. The exit code is 0 only if each was stopped for the reason named, and for no other.
+
+    Attacks on images need Debian's packages, which are fetched the first time (50 MB). What cannot be done here says so.
     """
     from sottovoce.attacks import NAMES, find
 
@@ -45,7 +68,7 @@ def attack(*, names: tuple[str, ...], every: bool, listed: bool, as_json: bool, 
     attacks = [find(name) for name in (names or NAMES)]
     if listed:
         _list(attacks, as_json=as_json, markdown=markdown)
-    elif not _run(attacks, as_json=as_json):
+    elif not _run(attacks, _workshop(attacks, programs, boot=boot), as_json=as_json):
         raise click.exceptions.Exit(1)
 
 
@@ -81,7 +104,30 @@ def _described(one: "Attack") -> dict[str, Any]:
     }
 
 
-def _run(attacks: "list[Attack]", *, as_json: bool) -> bool:
+def _workshop(attacks: "list[Attack]", programs: Path | None, *, boot: bool) -> "Workshop":
+    """What images are built of and booted with, as far as these attacks need any."""
+    from dataclasses import replace
+
+    from sottovoce.attacks.workshop import Workshop
+    from sottovoce.cli.model import default_folder
+    from sottovoce.core.errors import SottovoceError
+    from sottovoce.image.lock import Lock
+    from sottovoce.simulator.programs import provided
+
+    cache = default_folder().parent
+    needed = boot or any(one.needs_image for one in attacks)
+    workshop = Workshop.here(cache / "packages", ask=needed)
+    if not boot or workshop.missing:
+        return workshop
+    lock = workshop.project / "deploy/emulator.lock"
+    try:
+        found = provided(programs, lambda: Lock.parse(lock.read_bytes()), cache)
+    except (SottovoceError, OSError) as error:
+        return replace(workshop, unbooted=str(error))
+    return replace(workshop, programs=found, unbooted="")
+
+
+def _run(attacks: "list[Attack]", workshop: "Workshop", *, as_json: bool) -> bool:
     """Run them; whether each was stopped for the reason named."""
     document: list[dict[str, Any]] = []
     tell = _silent if as_json else click.echo
@@ -89,7 +135,7 @@ def _run(attacks: "list[Attack]", *, as_json: bool) -> bool:
         click.echo(
             "SIMULATED HARDWARE, in a world that is started for this and stopped at the end.", err=True
         )
-    with _lab(attacks) as lab:
+    with _lab(attacks, workshop) as lab:
         for one in attacks:
             results = list(one.run(lab)) if one.runs else []
             document.append(_row(one, results))
@@ -108,6 +154,9 @@ def _run(attacks: "list[Attack]", *, as_json: bool) -> bool:
             for text in (_STOPPED, _NOT_STOPPED, _ELSEWHERE)
         }
         click.echo(", ".join(f"{count} {text}" for text, count in counts.items() if count))
+        unrun = sum(bool(trial["not_run"]) for row in document for trial in row["trials"])
+        if unrun:
+            click.echo(f"Of those that were run, {unrun} things tried were not: see above.")
     return good
 
 
@@ -120,23 +169,36 @@ def _row(one: "Attack", results: "list[Result]") -> dict[str, Any]:
         outcome = _ELSEWHERE
     else:
         # An attack of which nothing was tried has not been stopped.
-        outcome = _STOPPED if results and all(result.is_stopped for result in results) else _NOT_STOPPED
+        tried = [result for result in results if not result.not_run]
+        outcome = _STOPPED if tried and all(result.is_stopped for result in tried) else _NOT_STOPPED
     return {**_described(one), "outcome": outcome, "trials": [result.to_json() for result in results]}
 
 
 def _lines(one: "Attack", results: "list[Result]", outcome: str) -> Iterator[str]:
     stopped = sorted({check for result in results for check in result.outcome.stopped_by})
-    count = f" ({sum(result.is_stopped for result in results)} of {len(results)})" if results else ""
+    tried = [result for result in results if not result.not_run]
+    left = f"; {len(results) - len(tried)} not run here" if len(tried) < len(results) else ""
+    count = f" ({sum(result.is_stopped for result in tried)} of {len(tried)}{left})" if results else ""
     what = ", ".join(stopped) if one.runs else one.tested
     yield " | ".join((one.row, one.name, one.who, one.tries, what or "nothing", f"{outcome}{count}"))
-    for result in [result for result in results if not result.is_stopped][:_SHOWN]:
+    said = Counter(
+        f"{', '.join(sorted(result.outcome.stopped_by))}: {result.outcome.says}"
+        for result in tried
+        if result.is_stopped and result.outcome.says
+    )
+    unrun = Counter(f"not run here: {result.not_run}" for result in results if result.not_run)
+    for words, times in (*said.items(), *unrun.items()):
+        yield f"    {words}{f' ({times})' if times > 1 else ''}"
+    for result in [result for result in tried if not result.is_stopped][:_SHOWN]:
         found = ", ".join(sorted(result.outcome.stopped_by)) or "nothing"
         wanted = ", ".join(sorted(result.wanted))
-        yield f"    {result.tries}: stopped by {found}, wanted {wanted}; {result.outcome.read} bytes read"
+        says = f" ({result.outcome.says})" if result.outcome.says else ""
+        reason = f" ({result.reason})" if result.reason else ""
+        yield f"    {result.tries}: stopped by {found}{says}, wanted {wanted}{reason}; {result.outcome.read} bytes read"
 
 
 @contextmanager
-def _lab(attacks: "list[Attack]") -> "Iterator[Lab]":
+def _lab(attacks: "list[Attack]", workshop: "Workshop") -> "Iterator[Lab]":
     """A world under attack, in which evidence that nothing is wrong with is believed.
 
     Raises:
@@ -151,7 +213,7 @@ def _lab(attacks: "list[Attack]") -> "Iterator[Lab]":
         open_world(Path(name) / "world", small=True) as world,
     ):
         world.start()
-        with Lab(world, Path(name), now=time.time()) as lab:
+        with Lab(world, Path(name), now=time.time(), workshop=workshop) as lab:
             lab.prepare(attacks)
             control = lab.show(CONTROL)
             if not control.read:
