@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 
-.PHONY: demo test test-image check unit fuzz mutate eval bench docs setup peers clean
+.PHONY: demo test test-image check unit fuzz mutate eval bench bench-image docs setup peers clean
 
 demo: setup
 	@$(BIN)/sottovoce demo
@@ -51,6 +51,10 @@ docs: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Images: how long they take to build and to boot, and their sizes; `--fresh` also from nothing.
+bench-image: setup
+	$(BIN)/python -m benchmarks.image
 
 setup: $(VENV)/.ready
 

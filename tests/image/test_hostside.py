@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from image.test_tampering import PATIENCE, found_programs, made_with
+from emulator_kit import PATIENCE, found_programs, made_with
 from sottovoce.edge.hostside import PAPERS, Config, HostSide
 from sottovoce.simulator.configs import encode_settings
 from sottovoce.simulator.emulator import Launch, Programs
@@ -29,12 +29,13 @@ def programs() -> Programs:
 @pytest.fixture(scope="module")
 def files(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an orchestrator's image, and the table of hashes that SEV-SNP would put into memory."""
-    folder = tmp_path_factory.mktemp("image")
-    image = made_with(encode_settings(settings_of(EvidenceWorld(), "orchestrator")))
-    for name, data in image.files().items():
-        (folder / name).write_bytes(data)
+    made, folder = (
+        made_with(encode_settings(settings_of(EvidenceWorld(), "orchestrator"))),
+        tmp_path_factory.mktemp("image"),
+    )
+    made.write(folder)
     (folder / "table").write_bytes(Launch.read(folder).booted.table())
-    (folder / "place").write_text(f"{image.firmware.hashes:#x}")
+    (folder / "place").write_text(f"{made.image.firmware.hashes:#x}")
     return folder
 
 

@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-import model_kit
-from image.test_tampering import found_programs, made_with
+from emulator_kit import counts, found_programs, made_with, small
 from sottovoce.device.answers import Done, Line
 from sottovoce.device.chats import import_chat
 from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
-from sottovoce.simulator.models import SMALL, ModelFile
-from sottovoce.simulator.world import World, dump_emulated
+from sottovoce.simulator.world import World
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 MACHINE = "orchestrator-1"
@@ -31,27 +29,15 @@ MACHINE = "orchestrator-1"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     programs = found_programs()
-    path = model_kit.small_model()
-    model = ModelFile(name=SMALL.name, path=path, sha256=SMALL.sha256, bytes=SMALL.bytes)
-    world = World(tmp_path_factory.mktemp("world"), model=model)
-    made = made_with(world.settings_document("orchestrator"))
+    world = World(tmp_path_factory.mktemp("world"), model=small())
     folder = tmp_path_factory.mktemp("image")
-    for name, data in made.files().items():
-        (folder / name).write_bytes(data)
+    made_with(world.settings_document("orchestrator")).write(folder)
     world.boot_image(MACHINE, folder, programs=Path(programs.vsock).parent)
     try:
         world.start()
         yield world
     finally:
         world.stop()
-
-
-def counts(world: World, wanted: dict[str, bytes], place: Path) -> dict[str, int]:
-    """Copies of each in the machine's memory."""
-    dump_emulated(world.folder, MACHINE, place)
-    memory = place.read_bytes()
-    place.unlink()
-    return {name: memory.count(word) for name, word in wanted.items()}
 
 
 def say(what: str, found: dict[str, int]) -> None:
@@ -100,7 +86,9 @@ def test_nothing_of_a_session_is_left(world: World, tmp_path: Path, monkeypatch:
                     if isinstance(event, Line | Done) and not held:
                         secrets_of = {f"key: {name}": key for name, key in keys.items()}
                         held.update(
-                            await asyncio.to_thread(counts, world, wanted | secrets_of, tmp_path / "held")
+                            await asyncio.to_thread(
+                                counts, world, MACHINE, wanted | secrets_of, tmp_path / "held"
+                            )
                         )
                     if isinstance(event, Line):
                         told += event.text
@@ -115,6 +103,8 @@ def test_nothing_of_a_session_is_left(world: World, tmp_path: Path, monkeypatch:
     # The machine is told of the end when the device has left; its processes end within moments.
     found = wanted | {f"key: {name}": key for name, key in keys.items()}
     until = time.monotonic() + 120
-    while any((left := counts(world, found, tmp_path / "left")).values()) and time.monotonic() < until:
+    while (
+        any((left := counts(world, MACHINE, found, tmp_path / "left")).values()) and time.monotonic() < until
+    ):
         time.sleep(2)
     assert left == dict.fromkeys(found, 0), held

@@ -6,28 +6,20 @@ QEMU and vhost-device-vsock are those in the folder that SOTTOVOCE_TEST_EMULATOR
 fetched; where that cannot be had, the tests are skipped, and say so.
 """
 
-import os
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
-from sottovoce.core.errors import UnavailableError
-from sottovoce.image.build import Image, build, materials
-from sottovoce.image.lock import Lock
+from emulator_kit import PATIENCE, PROJECT, found_programs, made_with
+from image.test_volume import DISKS, VOLUMES
 from sottovoce.simulator.configs import encode_settings
 from sottovoce.simulator.emulator import Emulator, Launch, Programs
-from sottovoce.simulator.programs import provided
 from sottovoce.simulator.testing import EvidenceWorld, settings_of
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
-PROJECT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sottovoce"
-PATIENCE = 240.0
-"""Seconds until a machine that should say something is given up: under emulation, beside other tests."""
 
 
 @dataclass
@@ -39,32 +31,10 @@ class Built:
     speaks_after: float = 0.0
 
 
-def found_programs() -> Programs:
-    """The emulator's programs; the test is skipped, and says so, where they cannot be had."""
-    given = os.environ.get("SOTTOVOCE_TEST_EMULATOR")
-    try:
-        place = provided(Path(given) if given else None, lambda: locked("emulator"), CACHE)
-        return Programs.find([place] if place else [])
-    except UnavailableError as error:
-        pytest.skip(f"no emulator: {error} ({error.hint})")
-
-
-def locked(what: str) -> Lock:
-    return Lock.parse((PROJECT / f"deploy/{what}.lock").read_bytes())
-
-
-def made_with(settings: bytes) -> Image:
-    """The image of a CVM; the test is skipped, and says so, where what it is made of cannot be had."""
-    try:
-        return build(materials(locked("image"), CACHE / "packages", PROJECT / "src"), settings)
-    except UnavailableError as error:
-        pytest.skip(f"no image: {error} ({error.hint})")
-
-
 @pytest.fixture(scope="module")
 def built() -> Built:
     programs = found_programs()
-    made = made_with(encode_settings(settings_of(EvidenceWorld(), "guard")))
+    made = made_with(encode_settings(settings_of(EvidenceWorld(), "guard"))).image
     launch = Launch(
         kernel=made.kernel,
         initrd=made.initrd,
@@ -175,5 +145,5 @@ def test_a_host_with_other_wiring_or_without_papers(built: Built) -> None:
 
 def test_the_page_names_them_all() -> None:
     page = (PROJECT / "docs/image.md").read_text()
-    missing = [name for name in (*UNBOOTED, *REFUSED) if f"| {name} |" not in page]
+    missing = [name for name in (*UNBOOTED, *REFUSED, *VOLUMES, *DISKS) if f"| {name} |" not in page]
     assert missing == []

@@ -2,8 +2,11 @@
 
 import functools
 import os
+import shutil
+import subprocess
 import sys
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +17,9 @@ if TYPE_CHECKING:
 
     from sottovoce.cli.main import Context
     from sottovoce.image.build import Image
-    from sottovoce.image.lock import Lock
+    from sottovoce.image.files import Files
     from sottovoce.image.manifest import Manifest
-    from sottovoce.tee.settings import Model
+    from sottovoce.image.project import Built
 
 __all__ = ["image"]
 
@@ -31,7 +34,7 @@ _SHOWN: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Project:
+class _Given:
     """What images are built from."""
 
     lock_file: Path
@@ -41,7 +44,7 @@ class _Project:
 
 
 def _from_project(command: "Callable[..., None]") -> "Callable[..., None]":
-    """Options that say what images are built from; the command gets them as `project`."""
+    """Options that say what images are built from; the command gets them as `given`."""
 
     @click.option("--lock", "lock_file", type=_FILE, default=_LOCK, show_default=True)
     @click.option(
@@ -65,8 +68,8 @@ def _from_project(command: "Callable[..., None]") -> "Callable[..., None]":
     def with_project(
         *args: object, lock_file: Path, engine_lock: Path, source: Path, model: Path | None, **rest: object
     ) -> None:
-        project = _Project(lock_file=lock_file, engine_lock=engine_lock, source=source, model=model)
-        command(*args, project=project, **rest)
+        given = _Given(lock_file=lock_file, engine_lock=engine_lock, source=source, model=model)
+        command(*args, given=given, **rest)
 
     return with_project
 
@@ -134,13 +137,13 @@ def lock(project: Path, of: str, out: Path | None) -> None:
 @click.argument("settings", type=_FILE)
 @_from_project
 @click.option("--out", type=_FOLDER, required=True, help="Where the image's files are put.")
-def build(settings: Path, project: _Project, out: Path) -> None:
+def build(settings: Path, given: _Given, out: Path) -> None:
     """Build the image of the CVM that the document SETTINGS describes.
 
     The files, manifest.json with the launch digests, and sbom.json; for a predictor also the volume with its model. The same source, locks and settings give the same bytes.
     """
-    made = _built(_read(settings), project)
-    _write(out, made)
+    made = _built(_read(settings), given)
+    made.write(out)
     digests = len(made.manifest.digests)
     click.echo(
         f"{made.manifest.role}: {len(made.image.initrd) / 1e6:.1f} MB, {digests} launch digests in {out}"
@@ -166,7 +169,12 @@ def measure(manifest: Path) -> None:
 @image.command()
 @click.argument("manifest", type=_FILE)
 @_from_project
-def rebuild(manifest: Path, project: _Project) -> None:
+@click.option(
+    "--diffoscope",
+    is_flag=True,
+    help="Show how the files inside differ, by the program of that name (diffoscope.org).",
+)
+def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
     """Build a published image anew from the source here, and say that it is equal, or what differs.
 
     Where the image's files are beside MANIFEST, the files inside it that differ are named.
@@ -176,13 +184,13 @@ def rebuild(manifest: Path, project: _Project) -> None:
     from sottovoce.image.manifest import Manifest
 
     published = Manifest.parse(_read(manifest))
-    made = _built(base64.b64decode(published.settings), project, like=published)
+    made = _built(base64.b64decode(published.settings), given, like=published)
     if found := made.manifest.differences(published):
         click.echo("Another image:")
         for line in found:
             click.echo(f"  {line}")
         if (manifest.parent / "initrd").exists():
-            _compare(made.image, _image(manifest.parent))
+            _compare(made.image, _image(manifest.parent), diffoscope=diffoscope)
         sys.exit(_DIFFERS)
     click.echo(f"Equal: {len(published.artifacts)} files and {len(published.digests)} launch digests.")
 
@@ -212,7 +220,7 @@ def rebuild(manifest: Path, project: _Project) -> None:
 )
 @click.pass_obj
 def boot(
-    context: "Context", project: _Project, roles: tuple[str, ...], programs: Path | None, emulator_lock: Path
+    context: "Context", given: _Given, roles: tuple[str, ...], programs: Path | None, emulator_lock: Path
 ) -> None:
     """Boot images in emulators, among the other parties, until Ctrl-C: the research environment.
 
@@ -229,7 +237,7 @@ def boot(
     with parties.open_world(context.world, small=True) as world:
         for role in roles:
             folder = world.folder / "images" / f"{role}-1"
-            _write(folder, _built(world.settings_document(role), project))
+            _built(world.settings_document(role, processors=1), given).write(folder)
             world.boot_image(f"{role}-1", folder, programs=programs)
         with parties.running(out, world, context.home):
             parties.show_parties(out, world)
@@ -273,32 +281,6 @@ def _emulator(given: Path | None, lock_file: Path) -> Path | None:
         return provided(given, lambda: Lock.parse(_read(lock_file)), _cache(), progress=progress)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Built:
-    """An image, and what is published with it; `model` is what its volume is made of."""
-
-    image: "Image"
-    manifest: "Manifest"
-    lock: "Lock"
-    engine: "Lock | None"
-    model: Path | None
-
-
-def _write(folder: Path, made: _Built) -> None:
-    from sottovoce.image import verity
-    from sottovoce.image.build import sbom
-
-    folder.mkdir(parents=True, exist_ok=True)
-    described = {
-        "sbom.json": sbom(made.lock, made.image, engine=made.engine),
-        "manifest.json": made.manifest.encode(),
-    }
-    for name, data in (made.image.files() | described).items():
-        (folder / name).write_bytes(data)
-    if made.model is not None and made.image.volume is not None:
-        verity.write(made.model, made.image.volume.name, folder / "volume")
-
-
 def _image(folder: Path) -> "Image":
     """The image whose files are in `folder`."""
     from sottovoce.image.build import Image
@@ -312,56 +294,54 @@ def _image(folder: Path) -> "Image":
     )
 
 
-def _compare(ours: "Image", theirs: "Image") -> None:
+def _compare(ours: "Image", theirs: "Image", *, diffoscope: bool) -> None:
     here, there = ours.contents(), theirs.contents()
     differ = [path for path in sorted({*here, *there}) if here.get(path) != there.get(path)]
     click.echo(f"Files inside that differ: {len(differ)}")
     for path in differ[:_SHOWN]:
         what = "only here" if path not in there else "only there" if path not in here else "other content"
         click.echo(f"  {path}: {what}")
+    if diffoscope:
+        _explain(
+            {path: here[path] for path in differ if path in here},
+            {path: there[path] for path in differ if path in there},
+        )
 
 
-def _built(settings: bytes, project: _Project, *, like: "Manifest | None" = None) -> _Built:
-    from sottovoce.image import verity
-    from sottovoce.image.build import COMMAND_LINE, build, materials, own_code, tables
+def _explain(here: "Files", there: "Files") -> None:
+    """Have diffoscope show how these files differ."""
+    from sottovoce.core.errors import UnavailableError
+    from sottovoce.image.files import write
+
+    program = shutil.which("diffoscope")
+    if program is None:
+        raise UnavailableError(
+            "diffoscope is not installed here",
+            party="builder",
+            hint="Debian: apt-get install diffoscope-minimal",
+        )
+    with tempfile.TemporaryDirectory() as place:
+        for name, files in (("there", there), ("here", here)):
+            (Path(place) / name).mkdir()
+            write(files, Path(place) / name)
+        said = subprocess.run(  # noqa: S603 - found above
+            [program, "--text", "-", "there", "here"], cwd=place, stdout=subprocess.PIPE, check=False
+        ).stdout
+    click.echo(said.decode("utf-8", "replace"))
+
+
+def _built(settings: bytes, given: _Given, *, like: "Manifest | None" = None) -> "Built":
+    from sottovoce.cli.model import default_folder
     from sottovoce.image.lock import Lock
-    from sottovoce.image.manifest import Manifest
+    from sottovoce.image.project import Project
     from sottovoce.tee.settings import parse_settings
 
-    parsed = parse_settings(settings)
-    wanted = Lock.parse(_read(project.lock_file))
-    engine, model, volume = None, None, None
-    if parsed.model is not None:
-        model = _model(parsed.model, project.model)
-        engine = Lock.parse(_read(project.engine_lock))
-        volume = verity.measure(model, parsed.model.name)
-    line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, tables(volume))
-    made_of = materials(wanted, _cache() / "packages", project.source, engine=engine)
-    made = build(made_of, settings, command_line=line, acpi=acpi, volume=volume)
-    manifest = Manifest.of(
-        made,
-        role=parsed.role,
-        settings=settings,
-        acpi=acpi,
-        lock=wanted,
-        engine=engine,
-        code=own_code(project.source),
+    model = parse_settings(settings).model
+    project = Project(
+        lock=Lock.parse(_read(given.lock_file)),
+        engine=Lock.parse(_read(given.engine_lock)) if model else None,
+        source=given.source,
+        cache=_cache() / "packages",
     )
-    return _Built(image=made, manifest=manifest, lock=wanted, engine=engine, model=model)
-
-
-def _model(wanted: "Model", given: Path | None) -> Path:
-    """The file of the settings' model."""
-    from sottovoce.cli.model import default_folder
-    from sottovoce.core.errors import ConfigError
-    from sottovoce.simulator.configs import PURPOSE
-    from sottovoce.simulator.models import describe
-
-    path = given or default_folder() / f"{wanted.name}.gguf"
-    if not path.exists():
-        raise ConfigError(
-            "the settings' model is not here", hint="`sottovoce model fetch`, or name it with --model"
-        )
-    if replace(describe(path), name=wanted.name).digest(PURPOSE) != wanted.digest:
-        raise ConfigError("the model is not the one in the settings")
-    return path
+    file = given.model or default_folder() / f"{model.name}.gguf" if model else None
+    return project.build(settings, model=file, like=like)

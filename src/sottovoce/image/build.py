@@ -72,15 +72,16 @@ _DEVICES: Final = (
 _DISK: Final = (("pci", "1af4", "1042"), ("virtio", "1af4", "0002"))
 """The disk with the volume."""
 _DESCRIBING: Final = tuple((name, "") for name in ("APIC", "FACP", "FACS", "HPET", "MCFG", "WAET"))
-# QEMU 10.0's for the machine that `simulator/emulator.py` starts, with one processor.
+# QEMU 10.0's for the machines that `simulator/emulator.py` starts, with one processor. The table also says where memory ends.
 TABLES: Final = (
     *_DESCRIBING,
-    ("DSDT", "3b81cfbf67ecda2699c78cc4e29fd07a3ac0c47c92ed350114f20afa4d52b61e"),
+    ("DSDT", "3b81cfbf67ecda2699c78cc4e29fd07a3ac0c47c92ed350114f20afa4d52b61e"),  # 512 MiB
 )
 """ACPI tables that the host may give: of those that only describe any, of those with code these."""
 DISK_TABLES: Final = (
     *_DESCRIBING,
-    ("DSDT", "1595559bcc649987d4527ce2d35b7756fab08c6ae0b76df27d29c18090284981"),
+    ("DSDT", "11c8ca5653f89db16fb7308233718eefaec88aa81d7aa18f0808d940a5cd5c2f"),  # 1,024 MiB
+    ("DSDT", "93fefa94b9a34d5500a8af5096587603df54f0a2d70c8a7be2c63bd79b11e9bc"),  # 2,560 MiB
 )
 """The same of a machine with a disk."""
 _LEVEL: Final = 9

@@ -150,8 +150,8 @@ class Configs:
             programs=self.programs,
         )
 
-    def settings(self, role: str) -> Settings:
-        """The measured settings of `role`."""
+    def settings(self, role: str, *, processors: int | None = None) -> Settings:
+        """The measured settings of `role`, on this machine or on one with so many processors."""
         state, root, model = self._state, self._state.vendor.root, self._model
         return Settings(
             role=cast("Any", role),  # a value of MACHINES
@@ -162,7 +162,7 @@ class Configs:
             log=LogSettings(origin=state.log.verifier.name, key=str(state.log.verifier)),
             witnesses=[str(key.verifier) for key in state.witnesses.values()],
             quorum=len(state.witnesses),
-            threads=min(os.cpu_count() or 1, 8) if role == "predictor" else 1,
+            threads=min(processors or os.cpu_count() or 1, 8) if role == "predictor" else 1,
             model=Model(name=model.name, digest=model.digest(PURPOSE), bytes=model.bytes, purpose=PURPOSE)
             if role == "predictor"
             else None,

@@ -35,9 +35,8 @@ __all__ = ["Emulator", "Launch", "Programs", "dump"]
 
 PROCESSOR: Final = "EPYC-Milan"
 """The type whose digest the simulated processor reports: the emulated one has no type with SEV-SNP."""
-MEMORY: Final = 512
-"""MiB of a machine without a model."""
-_WORK: Final = 128
+MEMORY: Final[Mapping[int, int]] = {0: 512, 256: 1024, 1280: 2560}
+"""A volume's most MiB, and the MiB that the machine gets for it."""
 _BACK_ENDS: Final = 9100
 _OLDEST: Final = 10
 """Major version of QEMU; 7.2 changes the kernel's header, so that its hash is another one."""
@@ -124,10 +123,18 @@ class Launch:
 
     @property
     def memory(self) -> int:
-        """MiB that the machine gets: what a CVM needs, and for a model twice its size and some for what it works with."""
-        if self.volume is None:
-            return MEMORY
-        return MEMORY + _WORK + 2 * (self.volume.stat().st_size >> 20)
+        """MiB that the machine gets. There are three sizes, as what the host says of its devices (ACPI) also says where memory ends.
+
+        Raises:
+            ConfigError: the volume is larger than any has room for.
+        """
+        volume = self.volume.stat().st_size >> 20 if self.volume else 0
+        for most, memory in MEMORY.items():
+            if volume <= most:
+                return memory
+        raise ConfigError(
+            "the model is larger than an emulated machine takes", hint="`image boot` is for small ones"
+        )
 
     def measurement(self) -> bytes:
         """The launch digest of these bytes, 48 bytes: what a processor would report that has launched them.

@@ -54,6 +54,8 @@ __all__ = ["MACHINES", "PARTIES", "Change", "World", "dump_emulated"]
 
 _RELEASE_LEFT: Final = 7 * 86400
 """Seconds; a release is entered anew when less of its life is left."""
+_PROCESSES, _EMULATED = 180.0, 1500.0
+"""Seconds that parties may take until they serve."""
 _FIRST: Final = (
     "log",
     "witness-1",
@@ -115,9 +117,9 @@ class World:
         """Party → process id, while it runs."""
         return self._parties.pids
 
-    def settings_document(self, role: str) -> bytes:
-        """The measured settings of the CVMs of `role`, which an image for this world has in it."""
-        return encode_settings(self._configs.settings(role))
+    def settings_document(self, role: str, *, processors: int | None = None) -> bytes:
+        """The measured settings of the CVMs of `role`, which an image for this world has in it; on this machine or on one with so many processors."""
+        return encode_settings(self._configs.settings(role, processors=processors))
 
     def boot_image(self, name: str, folder: Path, *, programs: Path | None = None) -> None:
         """From the next start on the machine `name` boots the image in `folder`, in an emulator; others of its role are left out."""
@@ -262,7 +264,11 @@ class World:
         self.progress("publishing what the CVMs run")
         self._publish(now)
         self.progress("the CVMs load")
-        self._parties.wait_ready()
+        self._wait_ready()
+
+    def _wait_ready(self, names: list[str] | None = None) -> None:
+        # Under emulation a predictor takes minutes to read its prompts.
+        self._parties.wait_ready(names, timeout=_EMULATED if self._configs.images else _PROCESSES)
 
     def _launch(self, name: str, change: Change, sock: socket.socket) -> None:
         configs = self._configs
@@ -295,7 +301,7 @@ class World:
             self._parties.stop_one(name)
         self._launch(name, change or Change(), bind(self._state.ports[name]))
         if wait:
-            self._parties.wait_ready([name])
+            self._wait_ready([name])
 
     def reload(self, name: str) -> None:
         """Have issuer or gateway read its key folder again, without a pause."""

@@ -13,6 +13,7 @@ from sottovoce.cli.image import _emulator, image
 from sottovoce.core.errors import ConfigError
 from sottovoce.image import build as module
 from sottovoce.image import engine
+from sottovoce.image import project as projects
 from sottovoce.image.build import Image, Materials, own_code
 from sottovoce.image.files import regular
 from sottovoce.image.lock import Lock
@@ -46,7 +47,7 @@ class Project:
             (place / "src/sottovoce" / name).mkdir(parents=True)
         (place / "src/sottovoce/tee/init.py").write_text("init")
         monkeypatch.chdir(place)
-        monkeypatch.setattr(module, "materials", self.materials)
+        monkeypatch.setattr(projects, "materials", self.materials)
         monkeypatch.setattr(module, "compiled", dict)  # the interpreter is none
 
     def materials(self, lock: Lock, cache: Path, source: Path, *, engine: Lock | None = None) -> Materials:
@@ -104,6 +105,23 @@ def test_a_changed_line_of_source_is_named(project: Project) -> None:
     # With the manifest alone it can be said that it differs, and not where.
     shutil.copy(project.place / "out/manifest.json", project.place / "alone.json")
     assert "Files inside" not in project.run("rebuild", "alone.json", status=1).output
+
+
+def test_how_it_differs_is_shown_by_a_tool_for_that(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.build()
+    (project.place / "src/sottovoce/tee/init.py").write_text("init # changed")
+    tools = project.place / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools))
+    done = CliRunner().invoke(image, ["rebuild", "out/manifest.json", "--diffoscope"])
+    assert "diffoscope is not installed here" in str(done.exception)
+    (tools / "diffoscope").write_text('#!/bin/sh\nPATH=/usr/bin:/bin exec diff -r "$3" "$4"\n')
+    (tools / "diffoscope").chmod(0o755)
+    said = project.run("rebuild", "out/manifest.json", "--diffoscope", status=1).output
+    assert "< init" in said
+    assert "> init # changed" in said
 
 
 def test_another_lock_is_another_image(project: Project) -> None:
