@@ -218,9 +218,20 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
     show_default=True,
     help="Which of Debian's packages these are.",
 )
+@click.option(
+    "--traffic",
+    type=_FOLDER,
+    help="Write down what goes over each connection of the machines, a file for each way.",
+)
 @click.pass_obj
 def boot(
-    context: "Context", given: _Given, roles: tuple[str, ...], programs: Path | None, emulator_lock: Path
+    context: "Context",
+    *,
+    given: _Given,
+    roles: tuple[str, ...],
+    programs: Path | None,
+    emulator_lock: Path,
+    traffic: Path | None,
 ) -> None:
     """Boot images in emulators, among the other parties, until Ctrl-C: the research environment.
 
@@ -238,7 +249,7 @@ def boot(
         for role in roles:
             folder = world.folder / "images" / f"{role}-1"
             _built(world.settings_document(role, processors=1), given).write(folder)
-            world.boot_image(f"{role}-1", folder, programs=programs)
+            world.boot_image(f"{role}-1", folder, programs=programs, traffic=traffic)
         with parties.running(out, world, context.home):
             parties.show_parties(out, world)
             out.print("\nIn another terminal:\n", style="bold")

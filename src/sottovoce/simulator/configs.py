@@ -107,6 +107,8 @@ class Configs:
         """Machine → the folder of the image that it boots, in an emulator, in place of a process."""
         self.programs = ""
         """Where the emulator's programs are, if not on PATH."""
+        self.traffic = ""
+        """The folder in which emulated machines' connections are written down, if they are."""
 
     @property
     def machines(self) -> dict[str, str]:
@@ -148,6 +150,7 @@ class Configs:
             report_delay=self._report_delay,
             image=str(self.images.get(name, "")),
             programs=self.programs,
+            traffic=str(Path(self.traffic) / name) if self.traffic and name in self.images else "",
         )
 
     def settings(self, role: str, *, processors: int | None = None) -> Settings:

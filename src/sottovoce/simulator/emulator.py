@@ -11,6 +11,7 @@ simulated chip's: it proves nothing to anybody, and every verdict over it says t
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -44,6 +45,8 @@ _START: Final = 30.0
 _STOP: Final = 5.0
 _PIECE: Final = 64 * 1024
 _VERSION: Final = re.compile(r"version (\d+)\.")
+Taker = Callable[[bytes], object]
+"""What is called with each piece of what was said."""
 HINT: Final = "docs/image.md says which packages have it"
 
 
@@ -150,6 +153,7 @@ class Emulator:
     """One emulated machine.
 
     `back_ends` are addresses of its CVM's back ends, by role; `papers` gets the channel on which the CVM asks for papers and reports, `log` what it writes.
+    In the folder `traffic`, if there is to be one, is what goes over each connection with a device and a back end, a file for each way.
     """
 
     def __init__(
@@ -160,8 +164,10 @@ class Emulator:
         papers: Callable[[socket.socket], object] = lambda channel: channel.close(),
         log: Callable[[bytes], object] = lambda _: None,
         back_ends: Mapping[str, tuple[str, int]] | None = None,
+        traffic: Path | None = None,
     ) -> None:
         self._launch = launch
+        self._traffic = Traffic(traffic)
         self._programs = programs
         self._papers = papers
         self._log = log
@@ -198,7 +204,7 @@ class Emulator:
             self._listen(PAPERS, self._papers)
             self._listen(LOG, self._take_log)
             for at, role in enumerate(sorted(self._back_ends)):
-                self._listen(_BACK_ENDS + at, _forward_to(self._back_ends[role]))
+                self._listen(_BACK_ENDS + at, self._forward_to(role))
             self._run(
                 self._programs.vsock,
                 "--vm",
@@ -297,9 +303,20 @@ class Emulator:
             except UnavailableError:
                 sock.close()
                 return
-            _join(sock, inside)
+            _join(sock, inside, *self._traffic.connection("device"))
 
         accepting(listener, carry)
+
+    def _forward_to(self, role: str) -> Callable[[socket.socket], object]:
+        def serve(sock: socket.socket) -> None:
+            try:
+                other = socket.create_connection(self._back_ends[role])
+            except OSError:
+                sock.close()
+                return
+            _join(other, sock, *self._traffic.connection(role))
+
+        return serve
 
     @property
     def console(self) -> str:
@@ -410,33 +427,54 @@ def _give(sock: socket.socket, data: bytes) -> None:
         sock.sendall(data)
 
 
-def _forward_to(address: tuple[str, int]) -> Callable[[socket.socket], object]:
-    def serve(sock: socket.socket) -> None:
-        try:
-            other = socket.create_connection(address)
-        except OSError:
-            sock.close()
-            return
-        _join(sock, other)
+class Traffic:
+    """Where connections are written down: nowhere, if there is no folder."""
 
-    return serve
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._count = itertools.count(1)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def connection(self, who: str) -> tuple[Taker, Taker]:
+        """What takes the bytes of the next connection: those to the CVM, those from it."""
+        if self._folder is None:
+            return _nothing, _nothing
+        name = self._folder / f"{next(self._count):04}-{who}"
+        return _writes(name.with_name(f"{name.name}-to-cvm")), _writes(
+            name.with_name(f"{name.name}-from-cvm")
+        )
 
 
-def _join(one: socket.socket, other: socket.socket) -> None:
-    """Carry bytes both ways until both ends have said their last."""
-    with contextlib.suppress(OSError):
-        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    back = threading.Thread(target=_carry, args=(other, one), daemon=True)
+def _nothing(_: bytes) -> None:
+    pass
+
+
+def _writes(path: Path) -> Taker:
+    def take(data: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(data)
+
+    return take
+
+
+def _join(outside: socket.socket, inside: socket.socket, to: Taker, of: Taker) -> None:
+    """Carry bytes both ways until both ends have said their last; `to` also gets those to the CVM, `of` those from it."""
+    for one in (outside, inside):
+        with contextlib.suppress(OSError):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    back = threading.Thread(target=_carry, args=(inside, outside, of), daemon=True)
     back.start()
-    _carry(one, other)
+    _carry(outside, inside, to)
     back.join()
-    one.close()
-    other.close()
+    outside.close()
+    inside.close()
 
 
-def _carry(source: socket.socket, sink: socket.socket) -> None:
+def _carry(source: socket.socket, sink: socket.socket, take: Taker) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(_PIECE):
+            take(data)
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

@@ -64,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Folder of an image: its very bytes are booted in an emulated machine, with the settings that are in it."""
     programs: str = ""
     """Folder with the emulator's programs; those on PATH if empty."""
+    traffic: str = ""
+    """Folder for what goes over each connection of an emulated machine; nothing is written down if empty."""
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -172,7 +174,14 @@ def _emulate(config: Config, sock: socket.socket, ready: Callable[[], None]) -> 
         signal.signal(number, lambda *_: over.set())
     programs = Programs.find([Path(config.programs)] if config.programs else [])
     back_ends = {role: _address(value) for role, value in config.wiring.items()}
-    with Emulator(launch, programs, papers=serve, log=_Passing(ready), back_ends=back_ends) as machine:
+    with Emulator(
+        launch,
+        programs,
+        papers=serve,
+        log=_Passing(ready),
+        back_ends=back_ends,
+        traffic=Path(config.traffic) if config.traffic else None,
+    ) as machine:
         # For whoever wants to look into it.
         papers_at = Path(config.bundle)
         papers_at.mkdir(parents=True, exist_ok=True)

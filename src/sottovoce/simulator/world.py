@@ -121,10 +121,16 @@ class World:
         """The measured settings of the CVMs of `role`, which an image for this world has in it; on this machine or on one with so many processors."""
         return encode_settings(self._configs.settings(role, processors=processors))
 
-    def boot_image(self, name: str, folder: Path, *, programs: Path | None = None) -> None:
-        """From the next start on the machine `name` boots the image in `folder`, in an emulator; others of its role are left out."""
+    def boot_image(
+        self, name: str, folder: Path, *, programs: Path | None = None, traffic: Path | None = None
+    ) -> None:
+        """From the next start on the machine `name` boots the image in `folder`, in an emulator; others of its role are left out.
+
+        What goes over its connections is written into a folder of its name in `traffic`, if that is given.
+        """
         self._configs.images[name] = folder
         self._configs.programs = str(programs or "")
+        self._configs.traffic = str(traffic.absolute()) if traffic else ""
 
     def _names(self) -> list[str]:
         """The parties that are started."""

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,10 @@ QEMU = """
         for line in lines:
             asked = json.loads(line)
             if asked["execute"] == "pmemsave":
-                open(asked["arguments"]["filename"], "w").write("memory")
+                open(asked["arguments"]["filename"], "w").write(f"memory of {asked['arguments']['size'] >> 20}")
+            size = int(after("-m")[:-1]) << 20
             print(json.dumps({"event": "STOP"}), file=lines, flush=True)
-            print(json.dumps({"error": {}} if "broken" in after("-append") else {"return": {}}), file=lines, flush=True)
+            print(json.dumps({"error": {}} if "broken" in after("-append") else {"return": {"base-memory": size}}), file=lines, flush=True)
 """
 
 
@@ -159,6 +161,48 @@ def test_connections_to_the_guest(programs: Callable[..., Path]) -> None:
     assert all(process.poll() is not None for process in processes)
 
 
+def test_its_connections_written_down(programs: Callable[..., Path], tmp_path: Path) -> None:
+    traffic = tmp_path / "traffic"
+    with echo() as there:
+        machine = emulator(programs, "stay", back_ends={"guard": there.getsockname()}, traffic=traffic)
+        with machine, socket.create_server(("127.0.0.1", 0)) as listener:
+            while "ready" not in machine.console:
+                assert not machine.wait(0.01)
+            machine.serve(listener)
+            with socket.create_connection(listener.getsockname()) as sock:
+                sock.sendall(b"hello")
+                sock.shutdown(socket.SHUT_WR)
+                while sock.recv(100):
+                    pass
+    found = {path.name: path.read_bytes() for path in traffic.iterdir()}
+    assert found == {
+        "0001-guard-from-cvm": b"hello",
+        "0001-guard-to-cvm": b"hello",
+        "0002-device-from-cvm": b"HELLO",
+        "0002-device-to-cvm": b"hello",
+    }
+
+
+def sparse(path: Path, size: int) -> Path:
+    """A file that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def test_a_volume_is_its_one_disk_and_says_how_much_memory_it_gets(tmp_path: Path) -> None:
+    for size, memory in ((1 << 20, 1024), (256 << 20, 1024), (1100 << 20, 2560)):
+        launch = replace(LAUNCH, volume=sparse(tmp_path / "a,b", size))
+        assert launch.memory == memory
+        words = " ".join(Emulator(launch, Programs(qemu="q", vsock="v"))._words(tmp_path))
+        assert f"-m {memory}M" in words
+        assert f"readonly=on,file={tmp_path}/a,,b -device virtio-blk-pci," in words
+    with pytest.raises(ConfigError, match="larger"):
+        _ = replace(LAUNCH, volume=sparse(tmp_path / "large", 4 << 30)).memory
+    assert LAUNCH.memory == 512
+    assert "virtio-blk" not in " ".join(Emulator(LAUNCH, Programs(qemu="q", vsock="v"))._words(tmp_path))
+
+
 def test_its_memory(programs: Callable[..., Path], tmp_path: Path) -> None:
     with echo() as there:
         for line in ("stay", "stay broken"):
@@ -167,7 +211,7 @@ def test_its_memory(programs: Callable[..., Path], tmp_path: Path) -> None:
                     assert not machine.wait(0.01), (machine._place / "qemu-system-x86_64.log").read_text()
                 if line == "stay":
                     machine.dump(tmp_path / "dump")
-                    assert (tmp_path / "dump").read_text() == "memory"
+                    assert (tmp_path / "dump").read_text() == "memory of 512"
                 else:
                     with pytest.raises(UnavailableError):
                         machine.dump(tmp_path / "other")
