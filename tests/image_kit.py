@@ -1,10 +1,13 @@
-"""Firmware for tests (what a build of OVMF says at its end, around nothing that runs), and Debian packages."""
+"""Firmware for tests (what a build of OVMF says at its end, around nothing that runs), Debian packages, and what a kernel says of itself."""
 
 import io
 import lzma
 import struct
 import tarfile
 from uuid import UUID
+
+from sottovoce.image.files import File, regular
+from sottovoce.image.kernel import DEMANDED
 
 PAGE = 4096
 METADATA = UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
@@ -133,3 +136,8 @@ def read_cpio(data: bytes) -> dict[str, tuple[dict[str, int], bytes]]:
 def cpio_files(data: bytes) -> dict[str, tuple[int, bytes]]:
     """Modes and contents, by path."""
     return {name: (fields["mode"], content) for name, (fields, content) in read_cpio(data).items()}
+
+
+def kernel_config() -> File:
+    """How a kernel was built that has all that an image demands."""
+    return regular("".join(f"CONFIG_{option}=y\n" for option in ("MORE", *DEMANDED)).encode())

@@ -20,7 +20,7 @@ from sottovoce.simulator.testing import EvidenceWorld, settings_of
 from sottovoce.tee.features.prompts import prompts_digest
 from sottovoce.tee.volume import BLOCK
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 NAME = "no-model"
 CONTENT = b"GGUF" + b"".join(hashlib.sha256(at.to_bytes(4)).digest() for at in range(50_000))
 

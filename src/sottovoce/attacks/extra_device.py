@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sottovoce.attacks.attack import HOST, Attack, Outcome, Result
-from sottovoce.attacks.booted import PID_1, boots
+from sottovoce.attacks.booted import ONE_PORT, PID_1, boots, scan
 from sottovoce.attacks.shown import EXPECTED, Change, device, looks
 from sottovoce.simulator.emulator import Launch
 from sottovoce.simulator.world import MACHINES
@@ -61,7 +61,6 @@ _BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
     ),
     "a controller for USB": (lambda one: replace(one, devices=("-device", "qemu-xhci")), "unexpected device"),
 }
-_ONE_PORT: Final = "one-port"
 _LISTENS: Final = "0A"
 """The state of a socket that takes connections (linux/tcp_states.h)."""
 _UNIX_LISTENS: Final = "00010000"
@@ -105,7 +104,7 @@ def ports(cvm: Iterable[int], port: int) -> Outcome:
     found = listening(_family(cvm))
     right = {f"tcp 0100007F:{port:04X}"}
     says = f"sockets that others can reach: {len(found)}"
-    return Outcome(stopped_by=frozenset({_ONE_PORT} if found == right else ()), says=says)
+    return Outcome(stopped_by=frozenset({ONE_PORT} if found == right else ()), says=says)
 
 
 def _children(pid: int) -> set[int]:
@@ -117,10 +116,11 @@ def _live(lab: "Lab") -> Iterator[Result]:
     for name in MACHINES:
         yield Result(
             tries=f"every port of {name}, but the one that it needs",
-            wanted=frozenset({_ONE_PORT}),
+            wanted=frozenset({ONE_PORT}),
             outcome=ports(_children(lab.world.pids[name]), lab.world.port(name)),
         )
     yield from boots(lab.workshop, _BOOTED)
+    yield from scan(lab.workshop)
 
 
 ATTACK: Final = Attack(
@@ -128,6 +128,6 @@ ATTACK: Final = Attack(
     row="22",
     who=HOST,
     tries="a device more at launch, on each bus, and a second one of a kind that is expected; a port that nobody needs",
-    stopped_by=("refused.premises", _ONE_PORT, PID_1),
+    stopped_by=("refused.premises", ONE_PORT, PID_1),
     live=_live,
 )

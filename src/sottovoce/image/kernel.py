@@ -10,10 +10,28 @@ from sottovoce.core.errors import UsageError
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import File, Files
 
-__all__ = ["Kernel", "Module"]
+__all__ = ["DEMANDED", "Kernel", "Module"]
+
+DEMANDED: Final = (
+    # The guest of SEV-SNP, and how it asks for reports.
+    "AMD_MEM_ENCRYPT", "SEV_GUEST", "TSM_REPORTS", "UNACCEPTED_MEMORY",
+    # What the image's way of doing things stands on.
+    "BLK_DEV_DM", "DM_VERITY", "MODULE_SIG", "SECCOMP_FILTER", "SECURITY_LANDLOCK", "SECURITY_LOCKDOWN_LSM", "SECURITY_LOCKDOWN_LSM_EARLY", "SECURITY_YAMA", "VIRTIO_VSOCKETS",
+    # Memory that is new is empty, as the command line has it for memory that is freed.
+    "INIT_ON_ALLOC_DEFAULT_ON",
+    # What keeps a fault in the kernel from being of use.
+    "FORTIFY_SOURCE", "HARDENED_USERCOPY", "LEGACY_VSYSCALL_NONE", "RANDOMIZE_BASE", "RANDOMIZE_KSTACK_OFFSET_DEFAULT", "RANDOMIZE_MEMORY", "SLAB_FREELIST_HARDENED", "SLAB_FREELIST_RANDOM",
+    "STACKPROTECTOR_STRONG", "STRICT_DEVMEM", "STRICT_KERNEL_RWX", "STRICT_MODULE_RWX", "VMAP_STACK",
+    # Processors that guess across a border.
+    "CPU_MITIGATIONS", "MITIGATION_IBPB_ENTRY", "MITIGATION_RETPOLINE", "MITIGATION_SPECTRE_BHI", "MITIGATION_SRSO", "MITIGATION_UNRET_ENTRY", "MITIGATION_VMSCAPE",
+    # Random numbers where no host gives any.
+    "CRYPTO_JITTERENTROPY",
+)  # fmt: skip
+"""Options that a kernel must have been built with (CONFIG_…), in it or as modules."""
 
 _IMAGE: Final = re.compile(r"boot/vmlinuz-([0-9A-Za-z.+~-]+)")
 _MODULE: Final = re.compile(r"usr/lib/modules/[^/]+/kernel/(?:.*/)?([^/]+)\.ko\.xz")
+_OPTION: Final = re.compile(r"CONFIG_([A-Z0-9_]+)=[ym]")
 _BUILT_IN: Final = re.compile(r"usr/lib/modules/[^/]+/modules\.builtin")
 _NEEDS: Final = re.compile(rb"\0depends=([^\0]*)\0")
 _LARGEST: Final = 64 * 1024 * 1024
@@ -51,11 +69,12 @@ class Kernel:
         """The kernel of a package.
 
         Raises:
-            PackageError: there is none in it, or more than one.
+            PackageError: there is none in it, or more than one; or it lacks something that an image demands.
         """
         images = [(found[1], file) for path, file in files.items() if (found := _IMAGE.fullmatch(path))]
         if len(images) != 1:
             raise PackageError("the package does not hold one kernel")
+        _demand(files, images[0][0])
         modules = {
             _plain(found[1]): file for path, file in files.items() if (found := _MODULE.fullmatch(path))
         }
@@ -90,6 +109,14 @@ class Kernel:
         for needed in module.needs:
             self._add(needed, loaded, (*above, name))
         loaded[name] = module
+
+
+def _demand(files: Files, release: str) -> None:
+    config = files.get(f"boot/config-{release}")
+    lines = config.content.decode("ascii", "replace").splitlines() if config else []
+    found = {option[1] for line in lines if (option := _OPTION.fullmatch(line))}
+    if missing := [option for option in DEMANDED if option not in found]:
+        raise PackageError(f"the kernel is built without {', '.join(missing)}")
 
 
 def _plain(name: str) -> str:

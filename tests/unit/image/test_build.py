@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import zstandard
 
-from image_kit import cpio_files, elf, firmware
+from image_kit import cpio_files, elf, firmware, kernel_config
 from sottovoce.core.errors import ConfigError, UsageError
 from sottovoce.image.build import COMMAND_LINE, TABLES, Materials, build, own_code, sbom
 from sottovoce.image.files import Files, link, program, regular
@@ -45,6 +45,7 @@ def kernel() -> Kernel:
     return Kernel.of(
         {
             "boot/vmlinuz-6.12.1": regular(b"kernel" * 100),
+            "boot/config-6.12.1": kernel_config(),
             f"{base}/vsock.ko.xz": regular(module()),
             f"{base}/vmw_vsock_virtio_transport.ko.xz": regular(module("vsock")),
             f"{base}/tsm.ko.xz": regular(module()),

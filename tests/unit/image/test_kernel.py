@@ -4,6 +4,7 @@ import lzma
 
 import pytest
 
+from image_kit import kernel_config
 from sottovoce.core.errors import UsageError
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import File, regular
@@ -19,7 +20,7 @@ def module(needs: str) -> File:
 def files() -> dict[str, File]:
     return {
         "boot/vmlinuz-6.12.1-cloud": regular(b"kernel"),
-        "boot/config-6.12.1-cloud": regular(b""),
+        "boot/config-6.12.1-cloud": kernel_config(),
         f"{BASE}/modules.builtin": regular(b"kernel/fs/ext4/ext4.ko\nkernel/drivers/char/tpm/tpm-crb.ko\n"),
         f"{BASE}/kernel/fs/erofs/erofs.ko.xz": module("libcrc32c,ext4"),
         f"{BASE}/kernel/lib/libcrc32c.ko.xz": module(""),
@@ -61,6 +62,17 @@ def test_a_package_without_a_kernel_and_one_with_two() -> None:
     for found in ({}, files() | {"boot/vmlinuz-6.12.2": regular(b"")}):
         with pytest.raises(PackageError, match="one kernel"):
             Kernel.of(found)
+
+
+@pytest.mark.parametrize("missing", ["DM_VERITY", "STRICT_DEVMEM", "MITIGATION_SRSO"])
+def test_a_kernel_that_lacks_what_an_image_stands_on(missing: str) -> None:
+    where = "boot/config-6.12.1-cloud"
+    said = f"# CONFIG_{missing} is not set\n".encode()
+    lacking = regular(files()[where].content.replace(f"CONFIG_{missing}=y\n".encode(), said))
+    with pytest.raises(PackageError, match=f"without {missing}$"):
+        Kernel.of(files() | {where: lacking})
+    with pytest.raises(PackageError, match=r"without AMD_MEM_ENCRYPT, "):
+        Kernel.of({path: file for path, file in files().items() if path != where})
 
 
 @pytest.mark.parametrize("content", [b"", b"no xz", lzma.compress(b"\x7fELF")[:-5]])
