@@ -12,7 +12,7 @@ from sottovoce.simulator.emulator import Launch
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["ATTACK", "CHANGES"]
+__all__ = ["ATTACK", "BOOTED", "CHANGES"]
 
 _CODE: Final = b"SSDT with code of the host's"
 CHANGES: Final[Mapping[str, Change]] = {
@@ -28,7 +28,7 @@ CHANGES: Final[Mapping[str, Change]] = {
     "a table of no known name": (table("EVIL", content=b"EVIL"), "ACPI table: EVIL"),
     "a table whose name is none": (table("A\nB", content=b""), "ACPI table: of no name"),
 }
-_BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
+BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
     "one table of code more": (
         lambda one: replace(one, devices=("-acpitable", "sig=SSDT,data=/dev/null")),
         "an unexpected ACPI table: SSDT",
@@ -42,7 +42,7 @@ _BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
 
 def _live(lab: "Lab") -> Iterator[Result]:
     yield from looks(CHANGES)
-    yield from boots(lab.workshop, _BOOTED)
+    yield from boots(lab.workshop, BOOTED)
 
 
 ATTACK: Final = Attack(

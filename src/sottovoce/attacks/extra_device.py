@@ -14,7 +14,7 @@ from sottovoce.simulator.world import MACHINES
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["ATTACK", "CHANGES", "listening", "ports"]
+__all__ = ["ATTACK", "BOOTED", "CHANGES", "listening", "ports"]
 
 _KINDS: Final = {
     "a network card": ("pci", "1af4", "1041"),
@@ -51,7 +51,7 @@ CHANGES: Final[Mapping[str, Change]] = {
     **{f"a device on {bus}": (device(bus, "1af4", "1053"), f"on the bus {bus}") for bus in _EMPTY},
     **{tries: (device("pci", "1af4", number), "number cannot be read") for tries, number in _ODD.items()},
 }
-_BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
+BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
     "a network card": (lambda one: replace(one, devices=("-device", "virtio-net-pci")), "unexpected device"),
     "a disk on NVMe": (
         lambda one: replace(
@@ -119,7 +119,7 @@ def _live(lab: "Lab") -> Iterator[Result]:
             wanted=frozenset({ONE_PORT}),
             outcome=ports(_children(lab.world.pids[name]), lab.world.port(name)),
         )
-    yield from boots(lab.workshop, _BOOTED)
+    yield from boots(lab.workshop, BOOTED)
     yield from scan(lab.workshop)
 
 

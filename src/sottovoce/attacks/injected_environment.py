@@ -11,23 +11,26 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sottovoce.attacks.attack import HOST, Attack, Outcome, Result
+from sottovoce.attacks.booted import PID_1, boots
 from sottovoce.attacks.host import Attempt, Given, Host, settings_of
 from sottovoce.attacks.shown import lines, looks
 from sottovoce.core import canonical
 from sottovoce.core.errors import UnavailableError
+from sottovoce.simulator.emulator import Launch
 from sottovoce.simulator.measure import code_root
 from sottovoce.simulator.processes import bind
 
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["ATTACK", "documents", "hostile", "planted"]
+__all__ = ["ATTACK", "BOOTED", "documents", "hostile", "planted"]
 
 _MACHINE: Final = "guard-1"
 _GRAMMAR: Final = "an unknown name or a value outside its grammar"
@@ -35,6 +38,12 @@ _FORM: Final = "not a canonical document"
 _EMPTY, _ISOLATED = "empty-environment", "isolated-interpreter"
 """What stops it where nothing is refused: the CVM has no variable, and its interpreter reads none."""
 _LINES: Final = ("LD_PRELOAD=/host/code.so", "PYTHONPATH=/host", "OPENSSL_CONF=/host/openssl.cnf")
+BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
+    "the same three, with a table of hashes that fits": (
+        lambda one: replace(one, command_line=" ".join([one.command_line, *_LINES])),
+        "the kernel's command line is not the image's",
+    ),
+}
 _PLANTED: Final = """
 import os
 with open({marker!r}, "a") as file:
@@ -182,6 +191,7 @@ def _live(lab: "Lab") -> Iterator[Result]:
         outcome=interpreter(host, settings),
     )
     yield from looks(lines(_LINES))
+    yield from boots(lab.workshop, BOOTED)
 
 
 ATTACK: Final = Attack(
@@ -189,6 +199,6 @@ ATTACK: Final = Attack(
     row="13",
     who=HOST,
     tries="variables for the CVM's environment: in its settings, in what starts it, in the kernel's command line",
-    stopped_by=("config", _EMPTY, _ISOLATED, "refused.premises"),
+    stopped_by=("config", _EMPTY, _ISOLATED, "refused.premises", PID_1),
     live=_live,
 )

@@ -17,7 +17,7 @@ from sottovoce.simulator.emulator import Launch
 if TYPE_CHECKING:
     from sottovoce.attacks.lab import Lab
 
-__all__ = ["ATTACK", "CHANGES", "LINES"]
+__all__ = ["ATTACK", "BOOTED", "CHANGES", "LINES"]
 
 _REASON: Final = "command line is not the image's"
 _MITIGATIONS: Final = "mitigations=auto,nosmt"
@@ -52,7 +52,7 @@ CHANGES: Final[Mapping[str, Change]] = {
         if not text.startswith(f"{COMMAND_LINE} ")
     },
 }
-_BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
+BOOTED: Final[Mapping[str, tuple[Callable[[Launch], Launch], str]]] = {
     "mitigations=off, with a table of hashes that fits": (
         lambda one: replace(one, command_line=f"{one.command_line} mitigations=off"),
         _REASON,
@@ -67,7 +67,7 @@ def _started(text: str) -> Callable[[Built], Image]:
 def _live(lab: "Lab") -> Iterator[Result]:
     yield from looks(CHANGES)
     yield from measured(lab, {f"the image launched {tries}": _started(text) for tries, text in LINES.items()})
-    yield from boots(lab.workshop, _BOOTED)
+    yield from boots(lab.workshop, BOOTED)
 
 
 ATTACK: Final = Attack(

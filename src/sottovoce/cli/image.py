@@ -196,6 +196,41 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
 
 
 @image.command()
+@click.argument("manifest", type=_FILE)
+@click.option(
+    "--artifact",
+    "artifacts",
+    multiple=True,
+    type=_FILE,
+    help="The log entry of the model, and that of the prompts.",
+)
+@click.option("--security-version", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1, 21), default=21, show_default=True, help="How long devices accept it."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def release(manifest: Path, artifacts: tuple[Path, ...], security_version: int, days: int, out: Path) -> None:
+    """Make the log entry of the image of MANIFEST, with its launch digests, for two people to sign.
+
+    Then: `sottovoce log sign` twice, and `sottovoce log publish`.
+    """
+    import time
+
+    from sottovoce.image.manifest import Manifest
+    from sottovoce.tlog.artifactentries import ArtifactEntry
+
+    now = int(time.time())
+    made = Manifest.parse(_read(manifest)).release(
+        [ArtifactEntry.parse(_read(path)) for path in artifacts],
+        security_version=security_version,
+        issued=now,
+        expires=now + days * 86400,
+    )
+    out.write_bytes(made.encode())
+    click.echo(f"{made.role} {made.version}: {len(made.measurements)} launch digests, {days} days, in {out}")
+
+
+@image.command()
 @_from_project
 @click.option(
     "--role",

@@ -14,11 +14,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from sottovoce.core import canonical
-from sottovoce.core.errors import DecodeError
+from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.image.build import Image
 from sottovoce.image.files import Files, archive
 from sottovoce.image.lock import Lock
+from sottovoce.tee.settings import parse_settings
 from sottovoce.tee.volume import Volume
+from sottovoce.tlog.artifactentries import ArtifactEntry
+from sottovoce.tlog.entries import Release
 
 __all__ = ["Manifest", "source_digest"]
 
@@ -89,6 +92,35 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def encode(self) -> bytes:
         """The manifest as canonical JSON."""
         return canonical.encode(msgspec.to_builtins(self))
+
+    def release(
+        self, artifacts: Sequence[ArtifactEntry], *, security_version: int, issued: int, expires: int
+    ) -> Release:
+        """The log entry that has devices accept this image, signed by nobody yet; `artifacts` are those of its settings, `issued` and `expires` unix seconds.
+
+        Raises:
+            ConfigError: the settings are none, or name other artifacts.
+            DecodeError: a release cannot live so long.
+        """
+        settings = parse_settings(base64.b64decode(self.settings))
+        named = {settings.model.digest} if settings.model else set()
+        if {one.digest for one in artifacts} != named | ({settings.prompts} if settings.prompts else set()):
+            raise ConfigError(
+                "the artifacts are not those of the image's settings",
+                hint="`sottovoce log artifact` makes an entry of each",
+            )
+        return Release(
+            role=self.role,
+            version=settings.version,
+            security_version=security_version,
+            platform=settings.platform,
+            measurements=tuple(sorted(set(self.digests.values()))),
+            vmpl=0,
+            artifacts=tuple(one.listed() for one in artifacts),
+            accelerators=(),
+            issued=issued,
+            expires=expires,
+        )
 
     def differences(self, other: "Manifest") -> list[str]:
         """What another image has otherwise, in words: empty for the same image."""

@@ -24,6 +24,9 @@ from sottovoce.simulator.configs import encode_settings
 from sottovoce.simulator.models import describe
 from sottovoce.simulator.programs import PACKAGES
 from sottovoce.simulator.testing import EvidenceWorld, settings_of
+from sottovoce.thirdparty.artifacts import read_tree
+from sottovoce.tlog.artifactentries import ArtifactEntry
+from sottovoce.tlog.entries import Release
 from unit.image import test_build
 
 LOCK = Lock(
@@ -219,6 +222,35 @@ def test_a_predictor_has_its_engine_and_a_volume(project: Project) -> None:
     assert any(name.endswith("llama_cpp/__init__.py") for name in files)
     said = project.run("rebuild", "out/manifest.json", "--model", "model.gguf").output
     assert said == "Equal: 4 files and 21 launch digests.\n"
+
+
+def test_a_release_of_it_can_be_signed(project: Project) -> None:
+    project.build()
+    said = project.run("release", "out/manifest.json", "--days", "7", "--out", "release.json").output
+    assert said == "guard 0.1.0: 21 launch digests, 7 days, in release.json\n"
+    made = Release.parse((project.place / "release.json").read_bytes())
+    manifest = json.loads((project.place / "out/manifest.json").read_bytes())
+    assert set(made.measurements) == set(manifest["digests"].values())
+    assert (made.role, made.platform, made.security_version) == ("guard", "simulated-snp", 1)
+    assert made.expires - made.issued == 7 * 86400
+
+
+def test_a_release_names_the_artifacts_of_the_settings(project: Project) -> None:
+    predictor(project)
+    project.run("build", "settings.json", "--model", "model.gguf", "--out", "out")
+    entries = []
+    for name, file in (("small", "model.gguf"), ("other", "settings.json")):
+        tree = read_tree(project.place / file)
+        entry = ArtifactEntry.of(tree, name=name, purpose="inference", public=False)
+        (project.place / f"{name}.json").write_bytes(entry.encode())
+        entries.append(entry)
+    words = ["release", "out/manifest.json", "--out", "release.json", "--artifact"]
+    for wrong in (words[:-1], [*words, "other.json"], [*words, "small.json", "--artifact", "other.json"]):
+        done = CliRunner().invoke(image, wrong)
+        assert "not those of the image's settings" in str(done.exception)
+    project.run(*words, "small.json")
+    made = Release.parse((project.place / "release.json").read_bytes())
+    assert made.artifacts == (entries[0].listed(),)
 
 
 def test_a_model_that_is_another_or_missing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
