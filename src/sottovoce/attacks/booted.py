@@ -93,7 +93,7 @@ def _control(workshop: "Workshop") -> None:
 @contextlib.contextmanager
 def _machine(
     workshop: "Workshop", change: Callable[[Launch], Launch]
-) -> Iterator[tuple[Emulator, list[object]]]:
+) -> Iterator[tuple[Emulator, list[socket.socket]]]:
     """A machine that is started with the image, changed so, and what its CVM has asked its host for."""
     image = built(workshop).image
     launch = Launch(
@@ -103,13 +103,17 @@ def _machine(
         firmware=image.firmware.data,
     )
     programs = Programs.find([workshop.programs] if workshop.programs else [])
-    asked: list[object] = []
+    asked: list[socket.socket] = []
     nobody = dict.fromkeys(("guard", "predictor"), ("127.0.0.1", 1))
     with Emulator(change(launch), programs, papers=asked.append, back_ends=nobody) as machine:
-        yield machine, asked
+        try:
+            yield machine, asked
+        finally:
+            for channel in asked:
+                channel.close()
 
 
-def _await(machine: Emulator, asked: list[object]) -> bool:
+def _await(machine: Emulator, asked: list[socket.socket]) -> bool:
     """Wait until a CVM has been started in it, or it ends; whether either came."""
     deadline = time.monotonic() + _PATIENCE
     while not asked and time.monotonic() < deadline:
