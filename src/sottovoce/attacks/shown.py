@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.attacks.attack import Result, refusal
-from sottovoce.image.build import COMMAND_LINE
-from sottovoce.image.machines import EMULATED
+from sottovoce.image.build import COMMAND_LINE, TABLES
 from sottovoce.tee.premises import Premises, require
 
 __all__ = ["EXPECTED", "LINE", "Change", "Shown", "device", "line", "lines", "looks", "table"]
@@ -26,7 +25,7 @@ EXPECTED: Final = Premises(
     command_line=LINE,
     devices=_DEVICES,
     # The image's own list; only the machine whose code it names is another one.
-    acpi=tuple((name, digest and hashlib.sha256(_CODE).hexdigest()) for name, digest in EMULATED.acpi),
+    acpi=tuple((name, digest and hashlib.sha256(_CODE).hexdigest()) for name, digest in TABLES),
 )
 
 
