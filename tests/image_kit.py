@@ -141,3 +141,29 @@ def cpio_files(data: bytes) -> dict[str, tuple[int, bytes]]:
 def kernel_config() -> File:
     """How a kernel was built that has all that an image demands."""
     return regular("".join(f"CONFIG_{option}=y\n" for option in ("MORE", *DEMANDED)).encode())
+
+
+def stub(room: int = 0x400) -> bytes:
+    """A program of UEFI's with one section, whose headers have so many bytes in all."""
+    begin, optional = 0x80, 240
+    head = bytearray(room)
+    head[:2] = b"MZ"
+    struct.pack_into("<I", head, 0x3C, begin)
+    struct.pack_into("<4sHHIIIHH", head, begin, b"PE\0\0", 0x8664, 1, 0, 0, 0, optional, 0x206)
+    struct.pack_into("<H", head, begin + 24, 0x20B)
+    struct.pack_into("<II", head, begin + 24 + 32, 0x1000, 0x200)
+    struct.pack_into("<II", head, begin + 24 + 56, 0x2000, room)
+    struct.pack_into("<I", head, begin + 24 + 108, 16)
+    struct.pack_into(
+        "<8sIIII12sI",
+        head,
+        begin + 24 + optional,
+        b".text",
+        0x123,
+        0x1000,
+        0x200,
+        room,
+        bytes(12),
+        0x60000020,
+    )
+    return bytes(head) + b"\xc3" * 0x200

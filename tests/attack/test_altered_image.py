@@ -8,13 +8,14 @@ import pytest
 
 from attack_kit import REQUEST, MemoryStage
 from image_kit import elf
-from sottovoce.attacks import altered_image, images, other_command_line
+from sottovoce.attacks import altered_image, images, other_command_line, workshop
 from sottovoce.attacks.altered_image import BITS, byte_changed, package_swapped
 from sottovoce.attacks.attack import Result
 from sottovoce.attacks.images import Built, digest, trial
 from sottovoce.attacks.workshop import NO_WORKSHOP, Workshop
 from sottovoce.attest.verdict import Checklist, Status
 from sottovoce.cli import attack as command
+from sottovoce.core.errors import UnavailableError
 from sottovoce.image import build as building
 from sottovoce.image import packages, wheels
 from sottovoce.image.build import Image, build
@@ -131,6 +132,22 @@ def test_without_packages_it_says_so(tmp_path: Path) -> None:
     here = Workshop.here(tmp_path, ask=False)
     assert here.missing == here.unbooted == "the image's packages are not here"
     assert here.has_lock
+
+
+def test_where_packages_cannot_be_fetched_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object) -> None:
+        raise UnavailableError("the mirror of Debian's packages does not answer", party="mirror")
+
+    monkeypatch.setattr(workshop, "fetch", nobody)
+    here = Workshop.here(tmp_path, ask=True)
+    assert here.missing == here.unbooted == "the mirror of Debian's packages does not answer"
+
+
+def test_without_the_project_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop, "code_root", lambda: tmp_path / "src")
+    here = Workshop.here(tmp_path, ask=True)
+    assert here.missing == here.unbooted == "an image is built in the project's own folder"
+    assert not here.has_lock
 
 
 def test_without_a_workshop_nothing_is_entered() -> None:

@@ -14,7 +14,8 @@ from sottovoce.attacks import changed_tables, extra_device, injected_environment
 from sottovoce.attacks.attack import refusal
 from sottovoce.attacks.extra_device import listening, ports
 from sottovoce.attacks.shown import EXPECTED, Change, Shown, lines, looks
-from sottovoce.image.build import COMMAND_LINE, TABLES
+from sottovoce.image.build import COMMAND_LINE
+from sottovoce.image.machines import EMULATED
 from sottovoce.tee import premises
 from sottovoce.tee.premises import Premises
 
@@ -34,7 +35,7 @@ def shown(tmp_path: Path) -> Shown:
 def test_what_is_expected(shown: Shown) -> None:
     shown.look()
     assert EXPECTED.command_line.endswith(COMMAND_LINE)
-    assert [name for name, _ in EXPECTED.acpi] == [name for name, _ in TABLES]
+    assert [name for name, _ in EXPECTED.acpi] == [name for name, _ in EMULATED.acpi]
     # Nothing of the list says more than an image's could.
     assert Premises.parse(msgspec.json.encode(EXPECTED)) == EXPECTED
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from sottovoce.attacks.attack import Result, refusal
-from sottovoce.image.build import COMMAND_LINE, TABLES
+from sottovoce.image.build import COMMAND_LINE
+from sottovoce.image.machines import EMULATED
 from sottovoce.tee.premises import Premises, require
 
 __all__ = ["EXPECTED", "LINE", "Change", "Shown", "device", "line", "lines", "looks", "table"]
@@ -25,7 +26,7 @@ EXPECTED: Final = Premises(
     command_line=LINE,
     devices=_DEVICES,
     # The image's own list; only the machine whose code it names is another one.
-    acpi=tuple((name, digest and hashlib.sha256(_CODE).hexdigest()) for name, digest in TABLES),
+    acpi=tuple((name, digest and hashlib.sha256(_CODE).hexdigest()) for name, digest in EMULATED.acpi),
 )
 
 

@@ -116,7 +116,10 @@ def _workshop(attacks: "list[Attack]", programs: Path | None, *, boot: bool) -> 
 
     cache = default_folder().parent
     needed = boot or any(one.needs_image for one in attacks)
-    workshop = Workshop.here(cache / "packages", ask=needed)
+    workshop = Workshop.here(cache / "packages", ask=False)
+    if needed and workshop.has_lock and workshop.missing:
+        click.echo("Debian's packages for an image are fetched, once (50 MB).", err=True)
+        workshop = Workshop.here(cache / "packages", ask=True)
     if not boot or workshop.missing:
         return workshop
     lock = workshop.project / "deploy/emulator.lock"

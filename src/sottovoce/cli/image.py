@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sottovoce.cli.main import Context
     from sottovoce.image.build import Image
     from sottovoce.image.files import Files
+    from sottovoce.image.machines import Machine
     from sottovoce.image.manifest import Manifest
     from sottovoce.image.project import Built
 
@@ -136,13 +137,20 @@ def lock(project: Path, of: str, out: Path | None) -> None:
 @image.command()
 @click.argument("settings", type=_FILE)
 @_from_project
+@click.option(
+    "--machine",
+    type=_FILE,
+    help="What the machine's host gives it (docs/image.md)  [default: the emulated one]",
+)
 @click.option("--out", type=_FOLDER, required=True, help="Where the image's files are put.")
-def build(settings: Path, given: _Given, out: Path) -> None:
+def build(settings: Path, given: _Given, machine: Path | None, out: Path) -> None:
     """Build the image of the CVM that the document SETTINGS describes.
 
     The files, manifest.json with the launch digests, and sbom.json; for a predictor also the volume with its model. The same source, locks and settings give the same bytes.
     """
-    made = _built(_read(settings), given)
+    from sottovoce.image.machines import Machine
+
+    made = _built(_read(settings), given, machine=Machine.parse(_read(machine)) if machine else None)
     made.write(out)
     digests = len(made.manifest.digests)
     click.echo(
@@ -153,17 +161,37 @@ def build(settings: Path, given: _Given, out: Path) -> None:
 @image.command()
 @click.argument("manifest", type=_FILE)
 def measure(manifest: Path) -> None:
-    """Compute the launch digests of the image beside MANIFEST from its files, and compare them with it."""
+    """Compute what is measured of the image beside MANIFEST from its files, and compare it: launch digests, and the registers of a TPM where UEFI starts it as one program."""
     from sottovoce.image.manifest import Manifest
+    from sottovoce.image.uki import registers
 
     published, made = Manifest.parse(_read(manifest)), _image(manifest.parent)
-    found = made.digests()
-    for name, digest in found.items():
-        click.echo(
-            f"{name:<16} {digest} {'' if published.digests.get(name) == digest else 'NOT AS PUBLISHED'}".rstrip()
-        )
-    if found != published.digests:
+    measured = {str(number): value.hex() for number, value in registers(made).items()}
+    differs = False
+    for label, found, wanted in (
+        ("", made.digests(), published.digests),
+        ("PCR ", measured, published.registers),
+    ):
+        for name, digest in found.items():
+            same = wanted.get(name) == digest
+            click.echo(f"{label + name:<16} {digest} {'' if same else 'NOT AS PUBLISHED'}".rstrip())
+        differs = differs or found != wanted
+    if differs:
         sys.exit(_DIFFERS)
+
+
+@image.command()
+@click.argument("manifest", type=_FILE)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("BOOTX64.EFI"), show_default=True
+)
+def uki(manifest: Path, out: Path) -> None:
+    r"""Make of the image beside MANIFEST one program that UEFI starts, for a disk: a unified kernel image, \EFI\BOOT\BOOTX64.EFI."""
+    from sottovoce.image.uki import unified
+
+    made = unified(_image(manifest.parent))
+    out.write_bytes(made)
+    click.echo(f"{len(made) / 1e6:.1f} MB in {out}")
 
 
 @image.command()
@@ -337,6 +365,7 @@ def _image(folder: Path) -> "Image":
         initrd=_read(folder / "initrd"),
         command_line=_read(folder / "command-line").decode("utf-8", "replace"),
         firmware=Firmware.parse(_read(folder / "firmware")),
+        stub=_read(folder / "stub"),
     )
 
 
@@ -376,7 +405,9 @@ def _explain(here: "Files", there: "Files") -> None:
     click.echo(said.decode("utf-8", "replace"))
 
 
-def _built(settings: bytes, given: _Given, *, like: "Manifest | None" = None) -> "Built":
+def _built(
+    settings: bytes, given: _Given, *, machine: "Machine | None" = None, like: "Manifest | None" = None
+) -> "Built":
     from sottovoce.cli.model import default_folder
     from sottovoce.image.lock import Lock
     from sottovoce.image.project import Project
@@ -390,4 +421,4 @@ def _built(settings: bytes, given: _Given, *, like: "Manifest | None" = None) ->
         cache=_cache() / "packages",
     )
     file = given.model or default_folder() / f"{model.name}.gguf" if model else None
-    return project.build(settings, model=file, like=like)
+    return project.build(settings, model=file, machine=machine, like=like)

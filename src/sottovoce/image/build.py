@@ -8,7 +8,6 @@ A model is not in it: it is in a volume, whose root the image holds. Nothing of 
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,25 +25,22 @@ from sottovoce.image.firmware import Firmware
 from sottovoce.image.kernel import Kernel
 from sottovoce.image.launch import PROCESSORS, Booted, launch_digest
 from sottovoce.image.lock import Lock
+from sottovoce.image.machines import Machine, emulated
 from sottovoce.image.packages import fetch
 from sottovoce.image.userland import SITE, userland
 from sottovoce.image.wheels import fetch_wheels, unpack_wheel
 from sottovoce.tee.init import ETC, MODULES
-from sottovoce.tee.premises import Premises
 from sottovoce.tee.volume import Volume
 
 __all__ = [
     "COMMAND_LINE",
     "COUNTS",
-    "DISK_TABLES",
-    "TABLES",
     "Image",
     "Materials",
     "build",
     "materials",
     "own_code",
     "sbom",
-    "tables",
 ]
 
 COMMAND_LINE: Final = (
@@ -54,36 +50,12 @@ COMMAND_LINE: Final = (
 """Measured. Freed memory is zeroed; nobody reads the kernel's memory; modules are Debian's; processors do not guess across a border."""
 COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of processors whose digests a release publishes."""
-_ADDED: Final = "initrd=initrd "
-"""What the firmware puts before the line for the kernel, when it has checked it (OVMF, `OvmfPkg/Library/GenericQemuLoadImageLib`)."""
 _MODULES: Final = ("vmw_vsock_virtio_transport", "tsm", "sev-guest")
 _DISK_MODULES: Final = ("virtio_blk", "dm-verity")
 _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 """The packages of ours that a CVM holds."""
 _FIRMWARE: Final = "usr/share/ovmf/OVMF.amdsev.fd"
-_DEVICES: Final = (
-    ("pci", "8086", "29c0"),  # host bridge of QEMU's q35
-    ("pci", "8086", "2918"),  # its ISA bridge
-    ("pci", "8086", "2922"),  # its SATA controller, for which the image has no driver
-    ("pci", "8086", "2930"),  # its SMBus, likewise
-    ("pci", "1af4", "1053"),  # sockets to the host
-    ("virtio", "1af4", "0013"),
-)
-_DISK: Final = (("pci", "1af4", "1042"), ("virtio", "1af4", "0002"))
-"""The disk with the volume."""
-_DESCRIBING: Final = tuple((name, "") for name in ("APIC", "FACP", "FACS", "HPET", "MCFG", "WAET"))
-# QEMU 10.0's for the machines that `simulator/emulator.py` starts, with one processor. The table also says where memory ends.
-TABLES: Final = (
-    *_DESCRIBING,
-    ("DSDT", "3b81cfbf67ecda2699c78cc4e29fd07a3ac0c47c92ed350114f20afa4d52b61e"),  # 512 MiB
-)
-"""ACPI tables that the host may give: of those that only describe any, of those with code these."""
-DISK_TABLES: Final = (
-    *_DESCRIBING,
-    ("DSDT", "11c8ca5653f89db16fb7308233718eefaec88aa81d7aa18f0808d940a5cd5c2f"),  # 1,024 MiB
-    ("DSDT", "93fefa94b9a34d5500a8af5096587603df54f0a2d70c8a7be2c63bd79b11e9bc"),  # 2,560 MiB
-)
-"""The same of a machine with a disk."""
+STUB: Final = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _LEVEL: Final = 9
 _LARGEST: Final = 2 * 1024 * 1024 * 1024
 _INIT: Final = f"""#!/usr/bin/python3.11 -IBS
@@ -102,6 +74,8 @@ class Materials:
     site: Files = field(repr=False)
     kernel: Kernel
     firmware: Firmware
+    stub: bytes = field(repr=False)
+    """What starts the kernel where UEFI starts one program (`image/uki.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +86,7 @@ class Image:
     initrd: bytes = field(repr=False)
     command_line: str
     firmware: Firmware
+    stub: bytes = field(repr=False)
     volume: Volume | None = None
     """What the image says of the volume with its model, which is beside it."""
 
@@ -149,6 +124,7 @@ class Image:
             "initrd": self.initrd,
             "command-line": self.command_line.encode(),
             "firmware": self.firmware.data,
+            "stub": self.stub,
         }
 
 
@@ -167,9 +143,11 @@ def materials(lock: Lock, cache: Path, source: Path, *, engine: Lock | None = No
         for one, files in zip(lock.packages, unpacked, strict=True)
         if one.name.startswith("linux-image-")
     ]
-    firmware = [files[_FIRMWARE].content for files in unpacked if _FIRMWARE in files]
-    if len(kernels) != 1 or len(firmware) != 1:
-        raise PackageError("the lock does not name one kernel and one firmware")
+    firmware, stubs = (
+        [files[path].content for files in unpacked if path in files] for path in (_FIRMWARE, STUB)
+    )
+    if (len(kernels), len(firmware), len(stubs)) != (1, 1, 1):
+        raise PackageError("the lock does not name one kernel, one firmware and one stub")
     site: dict[str, File] = {}
     for data in fetch_wheels(lock.wheels, cache):
         site |= unpack_wheel(data)
@@ -183,6 +161,7 @@ def materials(lock: Lock, cache: Path, source: Path, *, engine: Lock | None = No
         site=site | own_code(source),
         kernel=Kernel.of(kernels[0]),
         firmware=Firmware.parse(firmware[0]),
+        stub=stubs[0],
     )
 
 
@@ -211,19 +190,15 @@ def build(
     settings: bytes,
     *,
     command_line: str = COMMAND_LINE,
-    acpi: Sequence[tuple[str, str]] | None = None,
+    machine: Machine | None = None,
     volume: Volume | None = None,
 ) -> Image:
-    """The image of one CVM. `settings` is its measured settings document; `acpi` are the tables that it expects; `volume` is that with its model, if it has one.
+    """The image of one CVM. `settings` is its measured settings document; `machine` is the one that it is for, an emulated one if None; `volume` is that with its model, if it has one.
 
     Raises:
         PackageError, UsageError: the materials do not make an image.
     """
-    premises = Premises(
-        command_line=_ADDED + command_line,
-        devices=_DEVICES + (_DISK if volume else ()),
-        acpi=tuple(acpi if acpi is not None else tables(volume)),
-    )
+    premises = (machine or emulated(volume)).premises(command_line)
     found = compiled(userland(made_of.packages, made_of.site))
     for number, module in enumerate(made_of.kernel.load(_MODULES + (_DISK_MODULES if volume else ()))):
         found[f"{MODULES}/{number:02}-{module.name}.ko"] = regular(module.content)
@@ -241,13 +216,9 @@ def build(
         initrd=packed,
         command_line=command_line,
         firmware=made_of.firmware,
+        stub=made_of.stub,
         volume=volume,
     )
-
-
-def tables(volume: Volume | None) -> tuple[tuple[str, str], ...]:
-    """The ACPI tables that an image with or without a volume expects of the emulated machine."""
-    return DISK_TABLES if volume else TABLES
 
 
 def sbom(lock: Lock, image: Image, *, engine: Lock | None = None) -> bytes:

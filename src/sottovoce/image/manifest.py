@@ -1,6 +1,7 @@
 """What is published of an image, so that anybody can rebuild it and compute its launch digests.
 
-    {"format": "sottovoce-image", "version": 1, "role", "command_line", "settings": base64, "acpi": [[signature, sha256], ...],
+    {"format": "sottovoce-image", "version": 1, "role", "command_line", "settings": base64,
+     "machine": what it is for (`image/machines.py`), "registers": {PCR: hex, ...} of a machine with a TPM that UEFI starts (`image/uki.py`),
      "volume": {"name", "size", "root"} or null, "lock": SHA-256 of the lock file, "engine": that of the engine's or "", "source": SHA-256 of our own code, "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
 
 Canonical JSON. The settings are public: they hold no secret, as each of them is measured.
@@ -18,6 +19,8 @@ from sottovoce.core.errors import ConfigError, DecodeError
 from sottovoce.image.build import Image
 from sottovoce.image.files import Files, archive
 from sottovoce.image.lock import Lock
+from sottovoce.image.machines import Machine
+from sottovoce.image.uki import registers
 from sottovoce.tee.settings import parse_settings
 from sottovoce.tee.volume import Volume
 from sottovoce.tlog.artifactentries import ArtifactEntry
@@ -37,13 +40,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     role: str
     command_line: str
     settings: str
-    acpi: tuple[tuple[str, str], ...]
+    machine: Machine
     volume: Volume | None
     lock: str
     engine: str
     source: str
     artifacts: dict[str, str]
     digests: dict[str, str]
+    registers: dict[str, str]
 
     @classmethod
     def of(
@@ -52,7 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         *,
         role: str,
         settings: bytes,
-        acpi: Sequence[tuple[str, str]],
+        machine: Machine,
         lock: Lock,
         engine: Lock | None = None,
         code: Files,
@@ -64,13 +68,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             role=role,
             command_line=image.command_line,
             settings=base64.b64encode(settings).decode(),
-            acpi=tuple(acpi),
+            machine=machine,
             volume=image.volume,
             lock=hashlib.sha256(lock.to_toml()).hexdigest(),
             engine=hashlib.sha256(engine.to_toml()).hexdigest() if engine else "",
             source=source_digest(code),
             artifacts={name: hashlib.sha256(data).hexdigest() for name, data in image.files().items()},
             digests=image.digests(),
+            registers={str(number): value.hex() for number, value in registers(image).items()},
         )
 
     @classmethod
@@ -126,10 +131,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """What another image has otherwise, in words: empty for the same image."""
         found = [
             f"{name}: {_short(getattr(self, name))} here, {_short(getattr(other, name))} there"
-            for name in ("role", "command_line", "settings", "acpi", "volume", "lock", "engine", "source")
+            for name in ("role", "command_line", "settings", "machine", "volume", "lock", "engine", "source")
             if getattr(self, name) != getattr(other, name)
         ]
-        for kind in ("artifacts", "digests"):
+        for kind in ("artifacts", "digests", "registers"):
             found += _differences(kind, getattr(self, kind), getattr(other, kind))
         return found
 

@@ -7,8 +7,9 @@ from typing import Final
 
 from sottovoce.core.errors import ConfigError
 from sottovoce.image import verity
-from sottovoce.image.build import COMMAND_LINE, Image, build, materials, own_code, sbom, tables
+from sottovoce.image.build import COMMAND_LINE, Image, build, materials, own_code, sbom
 from sottovoce.image.lock import Lock
+from sottovoce.image.machines import Machine, emulated
 from sottovoce.image.manifest import Manifest
 from sottovoce.tee.settings import Model, parse_settings
 from sottovoce.tlog.artifacts import artifact_digest
@@ -69,8 +70,15 @@ class Project:
             cache=cache,
         )
 
-    def build(self, settings: bytes, *, model: Path | None = None, like: Manifest | None = None) -> Built:
-        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; with command line and tables `like` a published one.
+    def build(
+        self,
+        settings: bytes,
+        *,
+        model: Path | None = None,
+        machine: Machine | None = None,
+        like: Manifest | None = None,
+    ) -> Built:
+        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; for a `machine`, or an emulated one, or with command line and machine `like` a published one.
 
         Raises:
             ConfigError: the settings are none, or the model or the engine's lock is missing or not that of the settings.
@@ -81,14 +89,15 @@ class Project:
         if parsed.model is not None:
             engine, file = self._embedded(parsed.model, model)
             volume = verity.measure(file, parsed.model.name)
-        line, acpi = (like.command_line, like.acpi) if like else (COMMAND_LINE, tables(volume))
+        line = like.command_line if like else COMMAND_LINE
+        machine = like.machine if like else machine or emulated(volume)
         made_of = materials(self.lock, self.cache, self.source, engine=engine)
-        image = build(made_of, settings, command_line=line, acpi=acpi, volume=volume)
+        image = build(made_of, settings, command_line=line, machine=machine, volume=volume)
         manifest = Manifest.of(
             image,
             role=parsed.role,
             settings=settings,
-            acpi=acpi,
+            machine=machine,
             lock=self.lock,
             engine=engine,
             code=own_code(self.source),

@@ -36,6 +36,7 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
             "libssl3",
             "libstdc++6",
             "python3.11-minimal",
+            "systemd-boot-efi",
             "zlib1g",
         ),
         USERLAND,
@@ -44,7 +45,7 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "ovmf-amdsev": ("sid",),
 }
 """What an image is made of, and the suites in which it is looked for; the newest is taken. Of Debian 12 the interpreter (our wheels are for it), of 13 the kernel (12's has no
-SEV guest), of sid the only firmware that measures a kernel."""
+SEV guest), of sid the only firmware that measures a kernel. Of systemd-boot-efi the stub alone."""
 _KERNEL: Final = "linux-image-cloud-amd64"
 _WHEELS: Final = ("cffi", "cryptography", "h11", "msgspec", "pyopenssl")
 """Of the project's distributions those that a CVM imports, and with them what they need."""

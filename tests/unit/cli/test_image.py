@@ -14,7 +14,7 @@ from sottovoce.core.errors import ConfigError
 from sottovoce.image import build as module
 from sottovoce.image import engine
 from sottovoce.image import project as projects
-from sottovoce.image.build import Image, Materials, own_code
+from sottovoce.image.build import Materials, own_code
 from sottovoce.image.files import regular
 from sottovoce.image.lock import Lock
 from sottovoce.image.packages import Package, Source
@@ -58,7 +58,7 @@ class Project:
         code = own_code(source)
         # What comes of compiling is another matter: `tests/unit/image/test_engine.py`.
         site = code | ({"llama_cpp/__init__.py": regular(b"")} if engine else {})
-        return Materials(packages=one.packages, site=site, kernel=one.kernel, firmware=one.firmware)
+        return replace(one, site=site)
 
     def run(self, *words: str, status: int = 0) -> Result:
         done = CliRunner().invoke(image, list(words))
@@ -78,21 +78,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def test_built_measured_and_rebuilt(project: Project) -> None:
     out = project.build()
     names = {path.name for path in out.iterdir()}
-    assert names == {"kernel", "initrd", "command-line", "firmware", "manifest.json", "sbom.json"}
+    assert names == {"kernel", "initrd", "command-line", "firmware", "stub", "manifest.json", "sbom.json"}
     manifest = json.loads((out / "manifest.json").read_bytes())
     assert manifest["role"] == "guard"
     assert manifest["digests"]["EPYC-Genoa/4"] in project.run("measure", "out/manifest.json").output
-    assert project.run("rebuild", "out/manifest.json").output == "Equal: 4 files and 21 launch digests.\n"
+    assert project.run("rebuild", "out/manifest.json").output == "Equal: 5 files and 21 launch digests.\n"
 
 
-@pytest.mark.parametrize("name", ["kernel", "initrd", "command-line", "firmware"])
-def test_one_changed_byte_is_another_digest(project: Project, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "others"), [("kernel", 23), ("initrd", 24), ("command-line", 24), ("firmware", 21), ("stub", 1)]
+)
+def test_one_changed_byte_is_another_digest(project: Project, name: str, others: int) -> None:
     path = project.build() / name
     data = bytearray(path.read_bytes())
     data[10] ^= 1
     path.write_bytes(data)
     said = project.run("measure", "out/manifest.json", status=1).output
-    assert said.count("NOT AS PUBLISHED") == 21
+    assert said.count("NOT AS PUBLISHED") == others
 
 
 def test_a_changed_line_of_source_is_named(project: Project) -> None:
@@ -212,16 +214,12 @@ def test_a_predictor_has_its_engine_and_a_volume(project: Project) -> None:
     assert manifest["volume"] == {"name": "small", "size": len(MODEL), "root": root}
     assert len(manifest["engine"]) == 64
     assert root in (out / "sbom.json").read_text()
-    files = Image(
-        kernel=b"",
-        initrd=(out / "initrd").read_bytes(),
-        command_line="",
-        firmware=test_build.materials().firmware,
-    ).contents()
+    whole = module.build(test_build.materials(), b"")
+    files = replace(whole, initrd=(out / "initrd").read_bytes()).contents()
     assert json.loads(files["etc/sottovoce/volume.json"].content) == manifest["volume"]
     assert any(name.endswith("llama_cpp/__init__.py") for name in files)
     said = project.run("rebuild", "out/manifest.json", "--model", "model.gguf").output
-    assert said == "Equal: 4 files and 21 launch digests.\n"
+    assert said == "Equal: 5 files and 21 launch digests.\n"
 
 
 def test_a_release_of_it_can_be_signed(project: Project) -> None:

@@ -4,20 +4,22 @@ import json
 import lzma
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 import zstandard
 
-from image_kit import cpio_files, elf, firmware, kernel_config
+from image_kit import cpio_files, elf, firmware, kernel_config, stub
 from sottovoce.core.errors import ConfigError, UsageError
-from sottovoce.image.build import COMMAND_LINE, TABLES, Materials, build, own_code, sbom
+from sottovoce.image.build import COMMAND_LINE, Materials, build, own_code, sbom
 from sottovoce.image.files import Files, link, program, regular
 from sottovoce.image.firmware import Firmware
 from sottovoce.image.kernel import Kernel
 from sottovoce.image.launch import Booted
 from sottovoce.image.lock import Lock
+from sottovoce.image.machines import EMULATED
 from sottovoce.image.packages import Package
 from sottovoce.image.userland import PYTHON, SITE
 from sottovoce.image.wheels import Wheel
@@ -44,7 +46,7 @@ def kernel() -> Kernel:
     base = "usr/lib/modules/6.12.1/kernel"
     return Kernel.of(
         {
-            "boot/vmlinuz-6.12.1": regular(b"kernel" * 100),
+            "boot/vmlinuz-6.12.1": regular(stub() + b"kernel" * 100),
             "boot/config-6.12.1": kernel_config(),
             f"{base}/vsock.ko.xz": regular(module()),
             f"{base}/vmw_vsock_virtio_transport.ko.xz": regular(module("vsock")),
@@ -63,6 +65,7 @@ def materials(debian: Files = DEBIAN) -> Materials:
         site={"h11/__init__.py": regular(b"h11"), "sottovoce/tee/init.py": regular(b"init")},
         kernel=kernel(),
         firmware=Firmware.parse(firmware()),
+        stub=stub(),
     )
 
 
@@ -92,7 +95,7 @@ def test_what_is_in_it() -> None:
     # What is measured, and what the kernel then has: the firmware names the RAM disk.
     assert image.command_line == COMMAND_LINE
     assert premises.command_line == f"initrd=initrd {COMMAND_LINE}"
-    assert premises.acpi == TABLES
+    assert premises.acpi == EMULATED.acpi
     assert found["init"][1].startswith(b"#!/usr/bin/python3.11 -IBS\n")
     compile(found["init"][1], "init", "exec")
 
@@ -118,7 +121,7 @@ def test_anything_else_is_another_image() -> None:
         build(materials(patched), SETTINGS),
         build(materials(), SETTINGS + b" "),
         build(materials(), SETTINGS, command_line=COMMAND_LINE.replace("nosmt", "auto")),
-        build(materials(), SETTINGS, acpi=[("DSDT", "ab" * 32)]),
+        build(materials(), SETTINGS, machine=msgspec.structs.replace(EMULATED, acpi=(("DSDT", "ab" * 32),))),
     ]
     found = {image.digests()["EPYC-Milan/1"] for image in (good, *others)}
     assert len(found) == 5
@@ -145,7 +148,7 @@ def test_a_kernel_without_a_module_that_is_needed() -> None:
     bare = Kernel("6.12.1", b"", {}, frozenset())
     one = materials()
     with pytest.raises(UsageError, match="no module"):
-        build(Materials(packages=one.packages, site=one.site, kernel=bare, firmware=one.firmware), SETTINGS)
+        build(replace(one, kernel=bare), SETTINGS)
 
 
 def test_the_list_of_what_is_in_it() -> None:
@@ -167,6 +170,7 @@ def test_the_list_of_what_is_in_it() -> None:
         "initrd",
         "command-line",
         "firmware",
+        "stub",
     ]
     assert found["components"][1]["purl"] == "pkg:pypi/typing-extensions@4.16.0"
     assert all(len(one["hashes"][0]["content"]) == 64 for one in found["components"])

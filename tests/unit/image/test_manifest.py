@@ -9,6 +9,7 @@ from sottovoce.core.errors import DecodeError
 from sottovoce.image.build import Image, build
 from sottovoce.image.files import File, regular
 from sottovoce.image.lock import Lock
+from sottovoce.image.machines import EMULATED
 from sottovoce.image.manifest import Manifest, source_digest
 from unit.image.test_build import SETTINGS, materials
 
@@ -21,7 +22,7 @@ def manifest(image: Image | None = None, code: dict[str, File] = CODE) -> Manife
         image or build(materials(), SETTINGS),
         role="guard",
         settings=SETTINGS,
-        acpi=[("DSDT", "ab" * 32)],
+        machine=EMULATED,
         lock=LOCK,
         code=code,
     )
@@ -30,7 +31,13 @@ def manifest(image: Image | None = None, code: dict[str, File] = CODE) -> Manife
 def test_read_back_as_written() -> None:
     one = manifest()
     assert Manifest.parse(one.encode()) == one
-    assert json.loads(one.encode())["artifacts"].keys() == {"kernel", "initrd", "command-line", "firmware"}
+    assert json.loads(one.encode())["artifacts"].keys() == {
+        "kernel",
+        "initrd",
+        "command-line",
+        "firmware",
+        "stub",
+    }
     assert one.differences(manifest()) == []
 
 
