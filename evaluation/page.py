@@ -196,8 +196,9 @@ def page() -> str:
     parts = [
         f"""# How good the answers are
 
-Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md). The model's words are those
-of 28 November 2026, with prompts read 64 tokens at a time; since then it is 128, which rounds otherwise: of 45 headlines asked again 26 were the same. They are to be asked anew.
+Measured with the embedded default model by `make eval`, which is deterministic on one kind of processor; the set and how it is judged: [evaluation/README.md](../evaluation/README.md). The model's words in
+summaries are of 29 November 2026; those about drafts, attacks and the plain prompt of 28 November, when prompts were read 64 tokens at a time; since then it is 128, which rounds otherwise (of 129 answers asked again 70 were the same), as
+does another number of threads (here two). They are to be asked anew.
 The rules, the prompts and the weights were made with the chats and drafts called `dev`; what is reported is measured with the others, of
 which only totals were seen meanwhile. One exception: when the headlines of the test chats were judged, half of them said what no message did; that a headline ends at the first word
 that no message has was decided after that, so the share of unsupported statements is not measured on chats that nobody had seen.{answers}
