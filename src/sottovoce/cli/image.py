@@ -142,15 +142,26 @@ def lock(project: Path, of: str, out: Path | None) -> None:
     type=_FILE,
     help="What the machine's host gives it (docs/image.md)  [default: the emulated one]",
 )
+@click.option(
+    "--commit",
+    default="",
+    help="The commit of the source, in hex: the manifest names it for whoever rebuilds the image.",
+)
 @click.option("--out", type=_FOLDER, required=True, help="Where the image's files are put.")
-def build(settings: Path, given: _Given, machine: Path | None, out: Path) -> None:
+def build(settings: Path, given: _Given, machine: Path | None, commit: str, out: Path) -> None:
     """Build the image of the CVM that the document SETTINGS describes.
 
     The files, manifest.json with the launch digests, and sbom.json; for a predictor also the volume with its model. The same source, locks and settings give the same bytes.
     """
-    from sottovoce.image.machines import Machine
+    import re
 
-    made = _built(_read(settings), given, machine=Machine.parse(_read(machine)) if machine else None)
+    from sottovoce.image.machines import Machine
+    from sottovoce.image.manifest import COMMIT
+
+    if not re.match(COMMIT, commit):
+        raise click.BadParameter("a commit has 40 or 64 digits, in hex", param_hint="--commit")
+    listed = Machine.parse(_read(machine)) if machine else None
+    made = _built(_read(settings), given, machine=listed, commit=commit)
     made.write(out)
     digests = len(made.manifest.digests)
     click.echo(
@@ -214,7 +225,9 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
     published = Manifest.parse(_read(manifest))
     made = _built(base64.b64decode(published.settings), given, like=published)
     if found := made.manifest.differences(published):
-        click.echo("Another image:")
+        click.echo(
+            f"Another image than that of commit {published.commit}:" if published.commit else "Another image:"
+        )
         for line in found:
             click.echo(f"  {line}")
         if (manifest.parent / "initrd").exists():
@@ -406,7 +419,12 @@ def _explain(here: "Files", there: "Files") -> None:
 
 
 def _built(
-    settings: bytes, given: _Given, *, machine: "Machine | None" = None, like: "Manifest | None" = None
+    settings: bytes,
+    given: _Given,
+    *,
+    machine: "Machine | None" = None,
+    commit: str = "",
+    like: "Manifest | None" = None,
 ) -> "Built":
     from sottovoce.cli.model import default_folder
     from sottovoce.image.lock import Lock
@@ -421,4 +439,4 @@ def _built(
         cache=_cache() / "packages",
     )
     file = given.model or default_folder() / f"{model.name}.gguf" if model else None
-    return project.build(settings, model=file, machine=machine, like=like)
+    return project.build(settings, model=file, machine=machine, commit=commit, like=like)

@@ -2,7 +2,7 @@
 
     {"format": "sottovoce-image", "version": 1, "role", "command_line", "settings": base64,
      "machine": what it is for (`image/machines.py`), "registers": {PCR: hex, ...} of a machine with a TPM that UEFI starts (`image/uki.py`),
-     "volume": {"name", "size", "root"} or null, "lock": SHA-256 of the lock file, "engine": that of the engine's or "", "source": SHA-256 of our own code, "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
+     "volume": {"name", "size", "root"} or null, "lock": SHA-256 of the lock file, "engine": that of the engine's or "", "source": SHA-256 of our own code, "commit": its commit or "", "artifacts": {file: SHA-256}, "digests": {"EPYC-Milan/1": hex, ...}}
 
 Canonical JSON. The settings are public: they hold no secret, as each of them is measured.
 """
@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -26,8 +27,9 @@ from sottovoce.tee.volume import Volume
 from sottovoce.tlog.artifactentries import ArtifactEntry
 from sottovoce.tlog.entries import Release
 
-__all__ = ["Manifest", "source_digest"]
+__all__ = ["COMMIT", "Manifest", "source_digest"]
 
+COMMIT = r"\A([0-9a-f]{40}|[0-9a-f]{64})?\Z"
 _FORMAT = "sottovoce-image"
 _VERSION = 1
 
@@ -45,6 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lock: str
     engine: str
     source: str
+    commit: Annotated[str, msgspec.Meta(pattern=COMMIT)]
     artifacts: dict[str, str]
     digests: dict[str, str]
     registers: dict[str, str]
@@ -60,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         lock: Lock,
         engine: Lock | None = None,
         code: Files,
+        commit: str = "",
     ) -> "Manifest":
         """The manifest of an image that was made of these."""
         return cls(
@@ -73,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             lock=hashlib.sha256(lock.to_toml()).hexdigest(),
             engine=hashlib.sha256(engine.to_toml()).hexdigest() if engine else "",
             source=source_digest(code),
+            commit=commit,
             artifacts={name: hashlib.sha256(data).hexdigest() for name, data in image.files().items()},
             digests=image.digests(),
             registers={str(number): value.hex() for number, value in registers(image).items()},

@@ -76,9 +76,10 @@ class Project:
         *,
         model: Path | None = None,
         machine: Machine | None = None,
+        commit: str = "",
         like: Manifest | None = None,
     ) -> Built:
-        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; for a `machine`, or an emulated one, or with command line and machine `like` a published one.
+        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; for a `machine`, or an emulated one, or with command line and machine `like` a published one. `commit` is the source's.
 
         Raises:
             ConfigError: the settings are none, or the model or the engine's lock is missing or not that of the settings.
@@ -101,6 +102,7 @@ class Project:
             lock=self.lock,
             engine=engine,
             code=own_code(self.source),
+            commit=like.commit if like else commit,
         )
         described = sbom(self.lock, image, engine=engine)
         return Built(image=image, manifest=manifest, described=described, model=model if volume else None)

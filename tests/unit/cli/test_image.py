@@ -112,6 +112,43 @@ def test_a_changed_line_of_source_is_named(project: Project) -> None:
     assert "Files inside" not in project.run("rebuild", "alone.json", status=1).output
 
 
+def test_the_commit_is_for_whoever_rebuilds_it(project: Project) -> None:
+    commit = "0123456789abcdef" * 2 + "01234567"
+    project.run("build", "settings.json", "--commit", commit, "--out", "out")
+    assert "Equal" in project.run("rebuild", "out/manifest.json").output
+    (project.place / "src/sottovoce/tee/init.py").write_text("init # changed")
+    assert f"of commit {commit}:" in project.run("rebuild", "out/manifest.json", status=1).output
+    for wrong in ("HEAD", commit[:-1], commit.upper(), commit + "\n"):
+        done = project.run("build", "settings.json", "--commit", wrong, "--out", "other", status=2)
+        assert "40 or 64 digits" in done.output
+        assert not (project.place / "other").exists()
+
+
+def test_an_image_for_another_machine(project: Project) -> None:
+    listed = '{"prefix":"","devices":[["pci","1234","5678"]],"acpi":[["DSDT","%s"]]}' % ("ab" * 32)
+    (project.place / "machine.json").write_text(listed)
+    project.run("build", "settings.json", "--machine", "machine.json", "--out", "out")
+    manifest = json.loads((project.place / "out/manifest.json").read_bytes())
+    assert manifest["machine"] == json.loads(listed)
+    assert "Equal" in project.run("rebuild", "out/manifest.json").output
+    for wrong in ("{}", listed.replace("ab" * 32, ""), listed.replace('"prefix":""', '"prefix":1')):
+        (project.place / "machine.json").write_text(wrong)
+        words = ["build", "settings.json", "--machine", "machine.json", "--out", "other"]
+        assert isinstance(CliRunner().invoke(image, words).exception, ConfigError)
+
+
+def test_one_program_of_it(project: Project) -> None:
+    out = project.build()
+    assert "MB in program.efi" in project.run("uki", "out/manifest.json", "--out", "program.efi").output
+    made = (project.place / "program.efi").read_bytes()
+    assert made.startswith(b"MZ")
+    assert (out / "initrd").read_bytes() in made
+    said = project.run("measure", "out/manifest.json").output
+    registers = json.loads((out / "manifest.json").read_bytes())["registers"]
+    assert set(registers) == {"4", "9", "11"}
+    assert all(f"PCR {number:<12} {value}" in said for number, value in registers.items())
+
+
 def test_how_it_differs_is_shown_by_a_tool_for_that(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
