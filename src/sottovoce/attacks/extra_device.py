@@ -34,7 +34,21 @@ _KINDS: Final = {
     "a balloon's driver": ("virtio", "1af4", "0005"),
     "files of the host's, by their driver": ("virtio", "1af4", "0009"),
 }
-_EMPTY: Final = ("usb", "scsi", "nvme", "i2c", "spi", "thunderbolt")
+_EMPTY: Final = (
+    "usb",
+    "scsi",
+    "nvme",
+    "i2c",
+    "spi",
+    "thunderbolt",
+    "vmbus",
+    "xen",
+    "cxl",
+    "dax",
+    "auxiliary",
+    "mmc",
+    "a-bus-of-no-known-name",
+)
 _ODD: Final = {"a number too long": "1053f", "a number that is none": "sock", "no number": ""}
 CHANGES: Final[Mapping[str, Change]] = {
     **{

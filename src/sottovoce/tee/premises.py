@@ -25,8 +25,17 @@ __all__ = ["Premises", "PremisesRefused", "require"]
 
 _LISTED: Final = ("pci", "virtio")
 """Buses whose devices have numbers of a vendor and of a kind: each must be on the list."""
-_EMPTY: Final = ("usb", "scsi", "nvme", "i2c", "spi", "thunderbolt")
-"""Buses on which an image expects nothing."""
+_OWN: Final = frozenset(
+    {
+        # The kernel's own, and what stands for processors and memory.
+        "clockevents", "clocksource", "container", "cpu", "event_source", "machinecheck", "memory", "memory_tiering", "node", "workqueue",
+        # What tables of the host describe, and those of them with code have digests; and what hangs on a device that is on the list.
+        "acpi", "pci_express", "platform", "pnp", "serial-base", "serio",
+    }
+)  # fmt: skip
+"""Buses that may have any devices. On all others, known or not, an image expects nothing."""
+_DATA: Final = "data"
+"""A folder of what tables point at: error records, none of which is code."""
 _CODE: Final = ("DSDT", "SSDT")
 _NUMBER: Final = re.compile(r"(?:0x)?([0-9a-f]{4})\n?")
 _LARGEST: Final = 16 * 1024 * 1024
@@ -82,10 +91,11 @@ def _command_line(premises: Premises, proc: Path) -> None:
 
 def _devices(premises: Premises, sysfs: Path) -> None:
     expected = Counter(premises.devices)
-    for bus in (*_LISTED, *_EMPTY):
-        folder = sysfs / "bus" / bus / "devices"
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if bus in _EMPTY:
+    buses = sysfs / "bus"
+    for path in sorted(buses.iterdir()) if buses.is_dir() else ():
+        bus, folder = path.name, path / "devices"
+        for entry in sorted(folder.iterdir()) if bus not in _OWN and folder.is_dir() else ():
+            if bus not in _LISTED:
                 raise PremisesRefused(f"a device on the bus {bus}, where none is expected")
             one = (bus, _id(entry / "vendor"), _id(entry / "device"))
             if not expected[one]:
@@ -107,8 +117,8 @@ def _acpi(premises: Premises, sysfs: Path) -> None:
     allowed = set(premises.acpi)
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            # Tables that were loaded by others, or by the kernel later.
-            if path.name == "dynamic" and any(path.iterdir()):
+            # `dynamic`: tables that were loaded by others, or by the kernel later.
+            if path.name != _DATA and any(path.iterdir()):
                 raise PremisesRefused("an ACPI table that was added at run time")
             continue
         # Several of one kind are numbered.

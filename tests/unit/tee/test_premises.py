@@ -41,6 +41,11 @@ class Host:
         (folder / "vendor").write_text(vendor + "\n")
         (folder / "device").write_text(device + "\n")
 
+    def table(self, name: str, content: bytes) -> None:
+        path = self.tables / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
     def look(self) -> None:
         require(PREMISES, proc=self.proc, sysfs=self.sysfs)
 
@@ -51,6 +56,16 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_what_is_expected(host: Host) -> None:
+    host.look()
+
+
+def test_what_the_kernel_makes_itself_is_no_device_of_the_hosts(host: Host) -> None:
+    # As the image's kernel shows it in the emulated machine.
+    for bus in ("acpi", "cpu", "memory", "platform", "pnp", "serial-base", "serio", "workqueue"):
+        (host.sysfs / "bus" / bus / "devices" / "one").mkdir(parents=True)
+    for bus in ("auxiliary", "dax", "isa", "xen"):
+        (host.sysfs / "bus" / bus / "devices").mkdir(parents=True)
+    (host.tables / "data/BERT").write_bytes(b"")
     host.look()
 
 
@@ -88,11 +103,18 @@ CHANGES: dict[str, tuple[Callable[[Host], object], str]] = {
     "a stick": (lambda host: host.device("usb", "1-1", "0x8086", "0x29c0"), "bus usb"),
     "a disk": (lambda host: host.device("scsi", "0:0:0:0", "0x8086", "0x29c0"), "bus scsi"),
     "a disk on nvme": (lambda host: host.device("nvme", "nvme0", "0x8086", "0x29c0"), "bus nvme"),
+    "a host's own bus": (lambda host: host.device("vmbus", "a", "0x1414", "0x0001"), "bus vmbus"),
+    "memory of another machine": (lambda host: host.device("cxl", "mem0", "0x8086", "0x29c0"), "bus cxl"),
+    "a bus of no known name": (
+        lambda host: host.device("next-year", "a", "0x8086", "0x29c0"),
+        "bus next-year",
+    ),
     "other code": (lambda host: (host.tables / "DSDT").write_bytes(DSDT + b"!"), "table: DSDT"),
     "more code": (lambda host: (host.tables / "SSDT1").write_bytes(b"SSDT"), "table: SSDT"),
     "a table of no use": (lambda host: (host.tables / "WPBT").write_bytes(b"WPBT"), "table: WPBT"),
     "a table with an odd name": (lambda host: (host.tables / "A\nB").write_bytes(b""), "of no name"),
     "code at run time": (lambda host: (host.tables / "dynamic/SSDT9").write_bytes(DSDT), "run time"),
+    "code in another folder": (lambda host: host.table("more/SSDT", DSDT), "run time"),
 }
 
 

@@ -104,6 +104,11 @@ def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
         check(path)
 
 
+def test_a_file_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ArtifactMismatchError, match="not the one in the settings"):
+        check(Path("/dev/zero"))
+
+
 def as_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the check an ordinary file is a disk."""
     monkeypatch.setattr("stat.S_ISBLK", lambda _mode: True)
