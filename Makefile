@@ -11,11 +11,12 @@ VOPRF_PEER := tests/peers/voprf_peer/target/release/voprf-peer
 demo: setup
 	@$(BIN)/sottovoce demo
 
-test: setup peers check docs unit
+test: setup peers check docs unit test-image
 
-# A real image in an emulator, and every change to it that a host can make. `test` does this too; it takes about five minutes (docs/image.md).
+# Real images in an emulator, and every change to them that a host can make (docs/image.md): two machines at a time, each of which keeps one core busy.
 test-image: setup
-	$(BIN)/python -m pytest tests/image
+	@$(BIN)/sottovoce model fetch --small
+	$(BIN)/pytest -n 2 --dist loadfile tests/image
 
 check: setup
 	$(BIN)/ruff check .
@@ -25,7 +26,7 @@ check: setup
 
 unit: setup
 	@$(BIN)/sottovoce model fetch --small
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/image
 
 fuzz: setup
 	$(BIN)/python -m fuzz --runs 1000000

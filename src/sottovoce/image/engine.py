@@ -5,6 +5,7 @@
 What was compiled is kept beside the packages, under the digest of all that it is made of.
 """
 
+import fcntl
 import hashlib
 import io
 import os
@@ -101,13 +102,16 @@ def compile_engine(lock: Lock, cache: Path) -> Engine:
     made_of = hashlib.sha256(lock.to_toml() + "\n".join((*_FLAGS, *_COMPILED)).encode()).hexdigest()
     kept = cache / f"engine-{made_of}.cpio"
     source = _source(lock, cache)
-    try:
-        libraries = read_archive(kept.read_bytes())
-    except (OSError, DecodeError):
-        libraries = _compiled(lock, cache, source)
-        staged = kept.with_suffix(f".{os.getpid()}")
-        staged.write_bytes(archive(libraries))
-        staged.replace(kept)
+    # Of two that want it at once the second waits for the first.
+    with kept.with_suffix(".lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            libraries = read_archive(kept.read_bytes())
+        except (OSError, DecodeError):
+            libraries = _compiled(lock, cache, source)
+            staged = kept.with_suffix(".new")
+            staged.write_bytes(archive(libraries))
+            staged.replace(kept)
     binding = {path: regular(source[path].content) for path in _BINDING}
     # What else the package would load with itself is not there.
     binding["llama_cpp/__init__.py"] = regular(b"")

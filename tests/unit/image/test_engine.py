@@ -3,6 +3,8 @@
 import hashlib
 import io
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,25 @@ def test_compiled_once(workshop: Workshop) -> None:
     kept.write_bytes(kept.read_bytes()[:50])
     assert compile_engine(workshop.lock, workshop.cache) == first
     assert len(workshop.compiled) == 2
+
+
+def test_of_two_at_once_one_compiles(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    compile_once = workshop.compile
+
+    def slowly(lock: Lock, cache: Path, source: Files) -> dict[str, File]:
+        begun.set()
+        assert go_on.wait(10)
+        return compile_once(lock, cache, source)
+
+    monkeypatch.setattr(engine, "_compiled", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(compile_engine, workshop.lock, workshop.cache)
+        assert begun.wait(10)
+        second = pool.submit(compile_engine, workshop.lock, workshop.cache)
+        go_on.set()
+        assert first.result(10) == second.result(10)
+    assert len(workshop.compiled) == 1
 
 
 def test_another_lock_or_other_flags_are_compiled_anew(
