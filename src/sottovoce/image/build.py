@@ -99,10 +99,15 @@ class Image:
         """What is in the initial RAM disk.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: it cannot be read, or is larger than an image's.
         """
         try:
-            opened = zstandard.ZstdDecompressor().decompress(self.initrd, max_output_size=_LARGEST)
+            if zstandard.frame_content_size(self.initrd) > _LARGEST:
+                raise DecodeError("the initial RAM disk is larger than an image's")
+            # The kernel would unpack what follows, too.
+            opened = zstandard.ZstdDecompressor().decompress(
+                self.initrd, max_output_size=_LARGEST, allow_extra_data=False
+            )
         except zstandard.ZstdError:
             raise DecodeError("the initial RAM disk cannot be unpacked") from None
         return read_archive(opened)

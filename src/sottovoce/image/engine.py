@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sottovoce.core.errors import DecodeError, UnavailableError
+from sottovoce.core.errors import DecodeError, UnavailableError, UsageError
 from sottovoce.image.debs import PackageError, unpack
 from sottovoce.image.files import File, Files, archive, link, program, read_archive, regular, write
 from sottovoce.image.lock import Lock
@@ -108,6 +109,8 @@ def compile_engine(lock: Lock, cache: Path) -> Engine:
         try:
             libraries = read_archive(kept.read_bytes())
         except (OSError, DecodeError):
+            libraries = {}
+        if libraries.keys() != {_LLAMA, *_LIBRARIES}:
             libraries = _compiled(lock, cache, source)
             staged = kept.with_suffix(".new")
             staged.write_bytes(archive(libraries))
@@ -133,9 +136,11 @@ def _source(lock: Lock, cache: Path) -> dict[str, File]:
                 _, _, path = member.name.partition("/")
                 inside = path.removeprefix(_VENDOR)
                 wanted = path in _BINDING or (inside != path and inside.startswith(_COMPILED))
+                if wanted and ".." in path.split("/"):
+                    raise PackageError("the engine's source has a path that leads out of it")
                 if wanted and member.isreg() and (content := packed.extractfile(member)):
                     found[path] = regular(content.read())
-    except (tarfile.TarError, EOFError, OSError, ValueError):
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError):
         raise PackageError("the engine's source cannot be read") from None
     if not {*_BINDING, f"{_VENDOR}CMakeLists.txt"} <= found.keys():
         raise PackageError("the engine's source is not one")
@@ -157,20 +162,35 @@ def _compiled(lock: Lock, cache: Path, source: Files) -> dict[str, File]:
     # Something is read from there, and nobody may make a device.
     system["dev/null"] = File(0o100666)
     with tempfile.TemporaryDirectory(prefix="sottovoce-engine-") as place:
-        root = Path(place)
-        write(system, root)
-        (root / "tmp").mkdir()
-        (root / _BUILD_AT).mkdir(parents=True)
+        root = Path(place).resolve()
+        _furnish(root, system)
         _inside(root, f"/{_CMAKE_AT}/bin/cmake", f"-S/{_SOURCE_AT}", f"-B/{_BUILD_AT}", *_FLAGS)
         _inside(root, "/usr/bin/ninja", "-C", f"/{_BUILD_AT}", "llama")
-        return {name: program(content) for name, content in _results(root / _BUILD_AT / "bin")}
+        return {name: program(content) for name, content in _results(root)}
 
 
-def _results(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _furnish(root: Path, system: Files) -> None:
+    try:
+        write(system, root)
+        for name in ("tmp", _BUILD_AT):
+            (root / name).mkdir(parents=True, exist_ok=True)
+    except UsageError:
+        raise PackageError("the packages of the engine's lock do not go together") from None
+    except OSError:
+        raise UnavailableError(
+            "the compiler cannot be unpacked", party="builder", hint=f"is there room in {root.parent}?"
+        ) from None
+
+
+def _results(root: Path) -> Iterator[tuple[str, bytes]]:
     for name in (_LLAMA, *_LIBRARIES):
         try:
-            yield name, (folder / name).read_bytes()
-        except OSError:
+            # A link that led out would bring a file of this machine into the image.
+            found = (root / _BUILD_AT / "bin" / name).resolve(strict=True)
+            if not found.is_relative_to(root):
+                raise FileNotFoundError
+            yield name, found.read_bytes()
+        except (OSError, RuntimeError):
             raise PackageError(f"the engine's source does not give {name}") from None
 
 

@@ -83,10 +83,10 @@ def archive(files: Files) -> bytes:
 
 
 def read_archive(data: bytes) -> dict[str, File]:
-    """The files of an archive, to compare it with another one.
+    """The files of an archive, to compare it with another one. Whoever made it may be anybody.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: it is none, has a path or a link that an image's has not, a path twice, or something behind its end.
     """
     found: dict[str, File] = {}
     at = 0
@@ -102,26 +102,30 @@ def read_archive(data: bytes) -> dict[str, File]:
         content = data[begin : begin + size]
         if len(content) != size:
             raise DecodeError("the archive of an image is cut off")
-        if name == _END:
-            return found
-        found[name] = File(mode, content, (major, minor))
         at = begin + size + -size % 4
+        if name == _END:
+            if at < len(data):
+                raise DecodeError("something follows the archive of an image")
+            return found
+        if not _is_path(name) or name in found or (stat.S_ISLNK(mode) and not _is_target(content)):
+            raise DecodeError("the archive of an image has a path that is none")
+        found[name] = File(mode, content, (major, minor))
 
 
 def write(files: Files, place: Path) -> None:
-    """Write regular files and links below the folder `place`, which somebody trusts to be empty.
+    """Write regular files and links below the folder `place`, which somebody trusts to be empty, and nothing elsewhere.
 
     Raises:
+        UsageError: a path is not one of an image, or stands below something that is no directory.
         OSError: it cannot be written.
     """
-    # Links come last, so that nothing is written through one.
-    for path, file in sorted(files.items(), key=lambda one: stat.S_ISLNK(one[1].mode)):
+    place.mkdir(parents=True, exist_ok=True)
+    # What is above a path is a directory, and no link: nothing is written through one.
+    for path, file in sorted(_with_parents(files).items()):
         there = place / path
         if stat.S_ISDIR(file.mode):
-            there.mkdir(parents=True, exist_ok=True)
-            continue
-        there.parent.mkdir(parents=True, exist_ok=True)
-        if stat.S_ISLNK(file.mode):
+            there.mkdir(exist_ok=True)
+        elif stat.S_ISLNK(file.mode):
             there.symlink_to(file.content.decode())
         else:
             there.write_bytes(file.content)
@@ -131,14 +135,24 @@ def write(files: Files, place: Path) -> None:
 def _with_parents(files: Files) -> dict[str, File]:
     found = dict(files)
     for path in files:
-        steps = path.split("/")
-        if not path.isprintable() or len(path) > _LONGEST or any(step in ("", ".", "..") for step in steps):
+        if not _is_path(path):
             raise UsageError("a file of the image has a path that is none")
+        steps = path.split("/")
         for end in range(1, len(steps)):
             above = found.setdefault("/".join(steps[:end]), directory())
             if not stat.S_ISDIR(above.mode):
                 raise UsageError("a file of the image stands below something that is no directory")
     return found
+
+
+def _is_path(path: str) -> bool:
+    steps = path.split("/")
+    return path.isprintable() and len(path) <= _LONGEST and not any(step in ("", ".", "..") for step in steps)
+
+
+def _is_target(content: bytes) -> bool:
+    text = content.decode("utf-8", "replace")
+    return bool(text) and text.isprintable() and text.encode() == content
 
 
 def _entry(inode: int, path: str, file: File) -> bytes:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sottovoce.core.errors import UnavailableError
+from sottovoce.core.errors import UnavailableError, UsageError
 from sottovoce.image.debs import PackageError, unpack
 from sottovoce.image.files import File, Files, program, write
 from sottovoce.image.lock import Lock
@@ -119,7 +119,7 @@ def unpacked(
         progress(done, whole)
     try:
         _put(place, _files(packages))
-    except OSError:
+    except (OSError, UsageError):
         raise UnavailableError(
             "the emulator cannot be unpacked", party="emulator", hint=f"is there room in {place.parent}?"
         ) from None

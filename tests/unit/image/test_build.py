@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from image_kit import cpio_files, elf, firmware, kernel_config, stub
-from sottovoce.core.errors import ConfigError, UsageError
+from sottovoce.core.errors import ConfigError, DecodeError, UsageError
 from sottovoce.image.build import COMMAND_LINE, Materials, build, own_code, sbom
 from sottovoce.image.files import Files, link, program, regular
 from sottovoce.image.firmware import Firmware
@@ -179,3 +179,13 @@ def test_the_list_of_what_is_in_it() -> None:
     assert sbom(lock, build(materials(), SETTINGS)) == sbom(lock, image)
     changed = msgspec.structs.replace(lock, wheels=())
     assert sbom(changed, image) != sbom(lock, image)
+
+
+def test_a_ram_disk_of_somebodys() -> None:
+    image = build(materials(), SETTINGS)
+    assert "init" in image.contents()
+    # It says that it is a petabyte; behind it stands another one; or it is none.
+    petabyte = (0xFD2FB528).to_bytes(4, "little") + b"\xe0" + (1 << 50).to_bytes(8, "little") + b"\1\0\0"
+    for other in (petabyte, image.initrd * 2, image.initrd[:-1], b""):
+        with pytest.raises(DecodeError):
+            replace(image, initrd=other).contents()

@@ -13,7 +13,7 @@ from sottovoce.core.errors import UnavailableError
 from sottovoce.image import engine
 from sottovoce.image.debs import PackageError
 from sottovoce.image.engine import compile_engine
-from sottovoce.image.files import File, Files, archive, program
+from sottovoce.image.files import File, Files, archive, link, program, regular
 from sottovoce.image.lock import Lock
 from sottovoce.image.packages import Source, StaleLockError
 
@@ -85,11 +85,12 @@ def test_compiled_once(workshop: Workshop) -> None:
     first = compile_engine(workshop.lock, workshop.cache)
     assert compile_engine(workshop.lock, workshop.cache) == first
     assert len(workshop.compiled) == 1
-    # What was kept and is damaged is compiled again.
+    # What was kept and is damaged, or not all of it, is compiled again.
     (kept,) = workshop.cache.glob("engine-*.cpio")
-    kept.write_bytes(kept.read_bytes()[:50])
-    assert compile_engine(workshop.lock, workshop.cache) == first
-    assert len(workshop.compiled) == 2
+    for times, damaged in ((2, kept.read_bytes()[:50]), (3, archive({}))):
+        kept.write_bytes(damaged)
+        assert compile_engine(workshop.lock, workshop.cache) == first
+        assert len(workshop.compiled) == times
 
 
 def test_of_two_at_once_one_compiles(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +131,8 @@ def without(name: str) -> bytes:
         b"",
         b"no archive",
         packed(SOURCE)[:60],
+        packed(SOURCE)[:30] + b"\xff" * 8 + packed(SOURCE)[38:],
+        packed(SOURCE | {"vendor/llama.cpp/src/../../../../etc/evil": b"outside"}),
         without("llama_cpp/llama_cpp.py"),
         without("vendor/llama.cpp/CMakeLists.txt"),
     ],
@@ -172,6 +175,31 @@ def test_nothing_is_compiled_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(UnavailableError, match="cannot be compiled here"):
         engine._inside(root_of(tmp_path), "/bin/compiler")
+
+
+def test_a_result_that_leads_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "of-this-machine").write_bytes(b"secret")
+    root = tmp_path / "root"
+    place = root / "build/out/bin"
+    place.mkdir(parents=True)
+    (place / "real").write_bytes(b"library")
+    for name in ("libllama.so", "libggml.so.0", "libggml-base.so.0", "libggml-cpu.so.0"):
+        (place / name).symlink_to("real")
+    assert [content for _, content in engine._results(root)] == [b"library"] * 4
+    (place / "libggml.so.0").unlink()
+    for target in (str(tmp_path / "of-this-machine"), "../../../../of-this-machine", "libggml.so.0"):
+        (place / "libggml.so.0").symlink_to(target)
+        with pytest.raises(PackageError, match=r"does not give libggml\.so\.0"):
+            list(engine._results(root))
+        (place / "libggml.so.0").unlink()
+
+
+def test_packages_that_do_not_go_together(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="do not go together"):
+        engine._furnish(tmp_path, {"usr/lib": link("/etc"), "usr/lib/file": regular(b"")})
+    (tmp_path / "usr").write_bytes(b"in the way")
+    with pytest.raises(UnavailableError, match="cannot be unpacked"):
+        engine._furnish(tmp_path, {"usr/lib/file": regular(b"")})
 
 
 def test_an_archive_is_what_is_kept(workshop: Workshop) -> None:

@@ -10,7 +10,17 @@ import pytest
 from image_kit import read_cpio
 from sottovoce.core.errors import DecodeError, UsageError
 from sottovoce.image import files as module
-from sottovoce.image.files import File, archive, device, directory, link, program, read_archive, regular
+from sottovoce.image.files import (
+    File,
+    archive,
+    device,
+    directory,
+    link,
+    program,
+    read_archive,
+    regular,
+    write,
+)
 
 FILES = {
     "usr/bin/python3.11": program(b"\x7fELF"),
@@ -85,6 +95,54 @@ def test_no_repr_shows_a_file() -> None:
 def test_read_back() -> None:
     found = read_archive(archive(FILES))
     assert {path: found[path] for path in FILES} == FILES
+
+
+def entries(*files: tuple[str, File]) -> bytes:
+    """An archive that somebody has made with other tools, of whatever paths."""
+    parts = [module._entry(number, path, file) for number, (path, file) in enumerate(files, 1)]
+    return b"".join([*parts, module._entry(0, "TRAILER!!!", File(0))])
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a/../../outside", "a//b", ".", "", "a\nb"])
+def test_an_archive_of_somebodys_with_a_path_that_leads_out(path: str) -> None:
+    with pytest.raises(DecodeError, match="path"):
+        read_archive(entries((path, regular(b"x"))))
+
+
+def test_an_archive_of_somebodys_that_hides_something() -> None:
+    one = entries(("a", regular(b"x")))
+    assert read_archive(one) == {"a": regular(b"x")}
+    # The kernel would unpack these, the last one above the others.
+    with pytest.raises(DecodeError, match="follows"):
+        read_archive(one + one)
+    with pytest.raises(DecodeError, match="path"):
+        read_archive(entries(("a", regular(b"x")), ("a", regular(b"y"))))
+    for target in (b"", b"a\0b", b"\xff"):
+        with pytest.raises(DecodeError, match="path"):
+            read_archive(entries(("a", File(stat.S_IFLNK | 0o777, target))))
+
+
+def test_written(tmp_path: Path) -> None:
+    place = tmp_path / "a/place"
+    write({path: file for path, file in FILES.items() if path != "dev/console"}, place)
+    assert (place / "usr/lib/text").read_bytes() == b"hello"
+    assert (place / "usr/bin/python3.11").stat().st_mode & 0o777 == 0o555
+    assert (place / "bin").readlink() == Path("usr/bin")
+
+
+def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
+    out, place = tmp_path / "out", tmp_path / "place"
+    out.mkdir()
+    for files in (
+        {"../out/x": regular(b"")},
+        {f"{out}/x": regular(b"")},
+        {"a": link(str(out)), "a/x": regular(b"")},
+        {"a": link(str(out)), "a/x": link("somewhere")},
+        {"a": link(str(out)), "a/b/x": regular(b"")},
+    ):
+        with pytest.raises(UsageError):
+            write(files, place)
+        assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("cut", [10, 120, 300])
