@@ -216,10 +216,12 @@ def uki(manifest: Path, out: Path) -> None:
 def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
     """Build a published image anew from the source here, and say that it is equal, or what differs.
 
-    Where the image's files are beside MANIFEST, the files inside it that differ are named.
+    Where the image's files are beside MANIFEST, they are compared, too, and the files inside that differ are named.
     """
     import base64
+    import hashlib
 
+    from sottovoce.image.machines import emulated
     from sottovoce.image.manifest import Manifest
 
     published = Manifest.parse(_read(manifest))
@@ -233,7 +235,19 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
         if (manifest.parent / "initrd").exists():
             _compare(made.image, _image(manifest.parent), diffoscope=diffoscope)
         sys.exit(_DIFFERS)
+    beside = {name: manifest.parent / name for name in published.artifacts}
+    if others := [
+        name
+        for name, path in beside.items()
+        if path.exists() and hashlib.sha256(_read(path)).hexdigest() != published.artifacts[name]
+    ]:
+        click.echo(f"The manifest's image is this one, but beside it is another {', '.join(others)}.")
+        sys.exit(_DIFFERS)
     click.echo(f"Equal: {len(published.artifacts)} files and {len(published.digests)} launch digests.")
+    if published.machine != emulated(published.volume):
+        click.echo(
+            "It is for another machine than the emulated one: what its host may give is in the manifest."
+        )
 
 
 @image.command()

@@ -109,10 +109,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """The log entry that has devices accept this image, signed by nobody yet; `artifacts` are those of its settings, `issued` and `expires` unix seconds.
 
         Raises:
-            ConfigError: the settings are none, or name other artifacts.
+            ConfigError: the settings are none, for another role, or name other artifacts.
             DecodeError: a release cannot live so long.
         """
         settings = parse_settings(base64.b64decode(self.settings))
+        if settings.role != self.role:
+            raise ConfigError("the image's settings are for another role than its manifest")
         named = {settings.model.digest} if settings.model else set()
         if {one.digest for one in artifacts} != named | ({settings.prompts} if settings.prompts else set()):
             raise ConfigError(
@@ -136,9 +138,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """What another image has otherwise, in words: empty for the same image."""
         found = [
             f"{name}: {_short(getattr(self, name))} here, {_short(getattr(other, name))} there"
-            for name in ("role", "command_line", "settings", "machine", "volume", "lock", "engine", "source")
+            for name in ("role", "settings", "machine", "volume", "lock", "engine", "source")
             if getattr(self, name) != getattr(other, name)
         ]
+        if self.command_line != other.command_line:
+            words = self.command_line.split(), other.command_line.split()
+            ours, theirs = (" ".join(one for one in words[at] if one not in words[1 - at]) for at in (0, 1))
+            found.append(f"command_line: {ours or '-'} here, {theirs or '-'} there")
         for kind in ("artifacts", "digests", "registers"):
             found += _differences(kind, getattr(self, kind), getattr(other, kind))
         return found

@@ -35,7 +35,7 @@ class Built:
         """Write what is published into `folder`: the image's files, `manifest.json`, `sbom.json`, and the volume.
 
         Raises:
-            ConfigError: the volume cannot be written.
+            ConfigError: the volume cannot be written, or the model has changed since it was measured.
             OSError: another file cannot.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,9 @@ class Built:
         for name, data in (self.image.files() | described).items():
             (folder / name).write_bytes(data)
         if self.model is not None and self.image.volume is not None:
-            verity.write(self.model, self.image.volume.name, folder / VOLUME)
+            written = verity.write(self.model, self.image.volume.name, folder / VOLUME)
+            if written != self.image.volume:
+                raise ConfigError("the model has changed while the image was built")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Project:
         commit: str = "",
         like: Manifest | None = None,
     ) -> Built:
-        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; for a `machine`, or an emulated one, or with command line and machine `like` a published one. `commit` is the source's.
+        """The image of the CVM that the document `settings` describes, whose model, if it has one, is in the file `model`; for a `machine`, or an emulated one, or for that which a published one, `like`, is for. `commit` is the source's.
 
         Raises:
             ConfigError: the settings are none, or the model or the engine's lock is missing or not that of the settings.
@@ -90,10 +92,9 @@ class Project:
         if parsed.model is not None:
             engine, file = self._embedded(parsed.model, model)
             volume = verity.measure(file, parsed.model.name)
-        line = like.command_line if like else COMMAND_LINE
         machine = like.machine if like else machine or emulated(volume)
         made_of = materials(self.lock, self.cache, self.source, engine=engine)
-        image = build(made_of, settings, command_line=line, machine=machine, volume=volume)
+        image = build(made_of, settings, command_line=COMMAND_LINE, machine=machine, volume=volume)
         manifest = Manifest.of(
             image,
             role=parsed.role,

@@ -31,6 +31,10 @@ _PE32_PLUS: Final = 0x20B
 _SIZE, _CHECKSUM, _CERTIFICATES = 56, 64, 144
 """Places in the optional header: the size in memory, and what a signature leaves out."""
 _PAGE: Final = 4096
+_HIGHEST: Final = (1 << 32) - (1 << 20)
+"""Addresses have 32 bits, and what is behind the last one is rounded up."""
+_ALIGNED: Final = 1 << 20
+"""No program of UEFI's is aligned to more, in memory."""
 _REGISTER: Final = 32
 _STARTS: Final = b"Calling EFI Application from Boot Option"
 _SEPARATOR: Final = bytes(4)
@@ -74,11 +78,13 @@ def unified(image: Image) -> bytes:
     if table + len(added) * _NEW.size > headers.length:
         raise PackageError("the stub has no room for more sections")
     made = bytearray(stub + bytes(-len(stub) % headers.file))
-    address = max(one.address + one.size for one in sections(stub))
+    address = max((one.address + one.size for one in sections(stub)), default=headers.length)
     for number, (name, content) in enumerate(added.items()):
         # Each on a page of its own: the stub hands them on where they are.
         address = _up(address, max(headers.memory, _PAGE))
         stored = content + bytes(-len(content) % headers.file)
+        if address + len(content) > _HIGHEST:
+            raise PackageError("the stub has no room for more sections")
         head = (name.encode(), len(content), address, len(stored), len(made), bytes(12), _DATA)
         _NEW.pack_into(made, table + number * _NEW.size, *head)
         made += stored
@@ -121,6 +127,8 @@ def authenticode(program: bytes) -> bytes:
     for one in sorted(sections(program), key=lambda one: one.place):
         digest.update(program[one.place : one.place + one.stored])
         hashed += one.stored
+    if hashed + headers.signature > len(program):
+        raise PackageError("the signature of a program of UEFI's is longer than the program")
     digest.update(program[hashed : len(program) - headers.signature])
     return digest.digest()
 
@@ -164,7 +172,8 @@ def _headers(program: bytes) -> _Headers:
         magic = begin = 0
     if magic != _PE32_PLUS or program[:2] != b"MZ" or program[begin : begin + 4] != b"PE\0\0":
         raise PackageError("this is no program of UEFI's")
-    if optional + size + count * _NEW.size > length or not 0 < file <= length <= len(program):
+    fits = 0 < file <= length <= len(program) and 0 < memory <= _ALIGNED
+    if optional + size + count * _NEW.size > length or not fits:
         raise PackageError("the headers of a program of UEFI's are damaged")
     return _Headers(begin, optional, optional + size, count, memory, file, length, signature)
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -112,6 +113,26 @@ def test_a_changed_line_of_source_is_named(project: Project) -> None:
     assert "Files inside" not in project.run("rebuild", "alone.json", status=1).output
 
 
+def test_another_command_line_is_not_that_of_the_source(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(projects, "COMMAND_LINE", module.COMMAND_LINE.replace("nosmt ", " ") + " debug")
+        project.build()
+    said = project.run("rebuild", "out/manifest.json", status=1).output
+    assert "  command_line: mitigations=auto,nosmt here, mitigations=auto, debug there\n" in said
+
+
+@pytest.mark.parametrize("name", ["kernel", "command-line", "stub"])
+def test_another_file_beside_the_manifest_is_named(project: Project, name: str) -> None:
+    path = project.build() / name
+    path.write_bytes(path.read_bytes() + b"x")
+    said = project.run("rebuild", "out/manifest.json", status=1).output
+    assert f"beside it is another {name}." in said
+    path.unlink()
+    assert "Equal" in project.run("rebuild", "out/manifest.json").output
+
+
 def test_the_commit_is_for_whoever_rebuilds_it(project: Project) -> None:
     commit = "0123456789abcdef" * 2 + "01234567"
     project.run("build", "settings.json", "--commit", commit, "--out", "out")
@@ -130,7 +151,9 @@ def test_an_image_for_another_machine(project: Project) -> None:
     project.run("build", "settings.json", "--machine", "machine.json", "--out", "out")
     manifest = json.loads((project.place / "out/manifest.json").read_bytes())
     assert manifest["machine"] == json.loads(listed)
-    assert "Equal" in project.run("rebuild", "out/manifest.json").output
+    said = project.run("rebuild", "out/manifest.json").output
+    assert "Equal" in said
+    assert "for another machine" in said
     for wrong in ("{}", listed.replace("ab" * 32, ""), listed.replace('"prefix":""', '"prefix":1')):
         (project.place / "machine.json").write_text(wrong)
         words = ["build", "settings.json", "--machine", "machine.json", "--out", "other"]
@@ -286,6 +309,28 @@ def test_a_release_names_the_artifacts_of_the_settings(project: Project) -> None
     project.run(*words, "small.json")
     made = Release.parse((project.place / "release.json").read_bytes())
     assert made.artifacts == (entries[0].listed(),)
+
+
+def test_a_release_is_for_the_role_of_its_settings(project: Project) -> None:
+    path = project.build() / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"role":"guard"', b'"role":"orchestrator"'))
+    done = CliRunner().invoke(image, ["release", "out/manifest.json", "--out", "release.json"])
+    assert "for another role" in str(done.exception)
+    assert not (project.place / "release.json").exists()
+
+
+def test_a_model_that_changes_while_the_image_is_built(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor(project)
+
+    def materials(*words: Any, **more: Any) -> Materials:
+        (project.place / "model.gguf").write_bytes(MODEL[:-1] + b"x")
+        return project.materials(*words, **more)
+
+    monkeypatch.setattr(projects, "materials", materials)
+    words = ["build", "settings.json", "--model", "model.gguf", "--out", "out"]
+    assert "has changed" in str(CliRunner().invoke(image, words).exception)
 
 
 def test_a_model_that_is_another_or_missing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

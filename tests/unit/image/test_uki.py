@@ -1,7 +1,4 @@
-"""An image as one program of UEFI's, and the registers that a TPM has then.
-
-The registers of `BOOTED` are what swtpm 0.7 had in it when OVMF 2022.11 had started such a program, made of these parts, in QEMU 10.0, up to PID 1's first word.
-"""
+"""An image as one program of UEFI's, and the registers that a TPM has then: by other programs' words, where they are installed. A TPM's own are in `tests/image/test_registers.py`."""
 
 import hashlib
 import shutil
@@ -135,3 +132,30 @@ def test_what_is_no_program(data: bytes) -> None:
 def test_a_stub_without_room() -> None:
     with pytest.raises(PackageError, match="room"):
         unified(replace(image(), stub=stub(0x200)))
+
+
+OPTIONAL = 0x80 + 24
+ALIGNED, SIGNATURE = OPTIONAL + 32, OPTIONAL + 148
+
+
+def with_number(at: int, number: int) -> bytes:
+    """The stub, with another number in its headers."""
+    made = bytearray(stub())
+    struct.pack_into("<I", made, at, number)
+    return bytes(made)
+
+
+def test_a_stub_with_odd_numbers() -> None:
+    (size,) = struct.unpack_from("<H", stub(), 0x80 + 20)
+    for odd in (
+        with_number(ALIGNED, 0),
+        with_number(ALIGNED, 0xFFFF_FFFF),
+        # The first section's address.
+        with_number(OPTIONAL + size + 12, 0xFFFF_F000),
+        with_number(SIGNATURE, 0xFFFF_FFF0),
+    ):
+        with pytest.raises(PackageError):
+            registers(replace(image(), stub=odd, kernel=pe()))
+    bare = bytearray(stub())
+    struct.pack_into("<H", bare, 0x80 + 6, 0)
+    assert len(sections(unified(replace(image(), stub=bytes(bare))))) == 3
