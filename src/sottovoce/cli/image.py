@@ -1,5 +1,6 @@
 """`sottovoce image`: CVM images, built and measured by anybody."""
 
+import contextlib
 import functools
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sottovoce.cli.main import Context
     from sottovoce.image.build import Image
@@ -89,6 +90,18 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read", hint="run this in the project's own folder") from None
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> "Iterator[None]":
+    from sottovoce.core.errors import ConfigError
+
+    try:
+        yield
+    except OSError:
+        raise ConfigError(
+            f"{path} cannot be written", hint="is there room, and may you write there?"
+        ) from None
+
+
 @click.group()
 def image() -> None:
     """Build the image of a CVM, measure it, and compare it with a published one."""
@@ -130,7 +143,8 @@ def lock(project: Path, of: str, out: Path | None) -> None:
     else:
         found = Lock(packages=debian_packages(programs.PACKAGES), wheels=())
     out = out or _LOCK.with_name(f"{of}.lock")
-    out.write_bytes(found.to_toml())
+    with _writing(out):
+        out.write_bytes(found.to_toml())
     click.echo(f"{len(found.packages)} packages and {len(found.wheels)} wheels in {out}")
 
 
@@ -162,7 +176,8 @@ def build(settings: Path, given: _Given, machine: Path | None, commit: str, out:
         raise click.BadParameter("a commit has 40 or 64 digits, in hex", param_hint="--commit")
     listed = Machine.parse(_read(machine)) if machine else None
     made = _built(_read(settings), given, machine=listed, commit=commit)
-    made.write(out)
+    with _writing(out):
+        made.write(out)
     digests = len(made.manifest.digests)
     click.echo(
         f"{made.manifest.role}: {len(made.image.initrd) / 1e6:.1f} MB, {digests} launch digests in {out}"
@@ -201,7 +216,8 @@ def uki(manifest: Path, out: Path) -> None:
     from sottovoce.image.uki import unified
 
     made = unified(_image(manifest.parent))
-    out.write_bytes(made)
+    with _writing(out):
+        out.write_bytes(made)
     click.echo(f"{len(made) / 1e6:.1f} MB in {out}")
 
 
@@ -281,7 +297,8 @@ def release(manifest: Path, artifacts: tuple[Path, ...], security_version: int, 
         issued=now,
         expires=now + days * 86400,
     )
-    out.write_bytes(made.encode())
+    with _writing(out):
+        out.write_bytes(made.encode())
     click.echo(f"{made.role} {made.version}: {len(made.measurements)} launch digests, {days} days, in {out}")
 
 
@@ -338,7 +355,9 @@ def boot(
     with parties.open_world(context.world, small=True) as world:
         for role in roles:
             folder = world.folder / "images" / f"{role}-1"
-            _built(world.settings_document(role, processors=1), given).write(folder)
+            made = _built(world.settings_document(role, processors=1), given)
+            with _writing(folder):
+                made.write(folder)
             world.boot_image(f"{role}-1", folder, programs=programs, traffic=traffic)
         with parties.running(out, world, context.home):
             parties.show_parties(out, world)
@@ -441,6 +460,7 @@ def _built(
     like: "Manifest | None" = None,
 ) -> "Built":
     from sottovoce.cli.model import default_folder
+    from sottovoce.core.errors import UnavailableError
     from sottovoce.image.lock import Lock
     from sottovoce.image.project import Project
     from sottovoce.tee.settings import parse_settings
@@ -453,4 +473,12 @@ def _built(
         cache=_cache() / "packages",
     )
     file = given.model or default_folder() / f"{model.name}.gguf" if model else None
-    return project.build(settings, model=file, machine=machine, commit=commit, like=like)
+    try:
+        return project.build(settings, model=file, machine=machine, commit=commit, like=like)
+    except OSError as error:
+        # A full disk, a cache or a source that one may not read: whichever file it is.
+        raise UnavailableError(
+            f"the image cannot be built here: {error.strerror or 'a file cannot be read or written'}",
+            party="builder",
+            hint=str(error.filename or ""),
+        ) from None

@@ -79,5 +79,9 @@ def _run(root: Path, modules: list[str]) -> None:
             party="builder",
             hint="build on a machine with an x86-64 processor",
         ) from None
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(
+            "compiling the image's modules does not come to an end", party="builder"
+        ) from None
     if done.returncode != 0:
         raise PackageError("the image's interpreter cannot compile its own library")

@@ -1,6 +1,7 @@
 """Debian packages of an image, and of the emulator, fetched by their digests and by nothing else."""
 
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -151,8 +152,14 @@ def get(url: str, most: int) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - http by design: the digest decides
             data: bytes = answer.read(most + 1)
+            if len(data) <= most and getattr(answer, "length", None):
+                # It is cut off: not what the mirror has.
+                raise OSError
             return data
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             raise FileNotFoundError from None
+        raise OSError from None
+    except http.client.HTTPException:
+        # What came is no answer, or one in pieces that is cut off.
         raise OSError from None

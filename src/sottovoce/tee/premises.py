@@ -5,10 +5,10 @@ registers alone. Devices and ACPI tables are measured by nobody: what is not on 
 
     {"command_line": text, "devices": [[bus, vendor, device], ...], "acpi": [[signature, sha256], ...]}      /etc/sottovoce/premises.json
 
-A device may be there as often as it is listed: a second one of a known kind is as strange as one of another.
+A device may be there as often as it is listed, and may be missing: a second one of a known kind is as strange as one of another.
 
-A signature without a digest ("") allows any content: for tables that only describe where memory and processors are, which the host decides anyway. Tables with code
-(DSDT, SSDT) have digests.
+A signature without a digest ("") allows any content: for tables that describe, as that of memory and processors, where the host decides anyway. Tables with code (`_CODE`) have digests. The
+kernel has read all of them before PID 1 looks; what is refused is that such a machine goes on.
 """
 
 import hashlib
@@ -36,13 +36,14 @@ _OWN: Final = frozenset(
 """Buses that may have any devices. On all others, known or not, an image expects nothing."""
 _DATA: Final = "data"
 """A folder of what tables point at: error records, none of which is code."""
-_CODE: Final = ("DSDT", "SSDT")
+_CODE: Final = ("DSDT", "SSDT", "OSDT", "PSDT", "PRMT", "EINJ", "ERST", "WDAT")
+"""Tables with code, all of which the kernel reads (ACPICA, `acpi_tb_load_namespace`), that point to code, or that say what is to be written to which register."""
 _NUMBER: Final = re.compile(r"(?:0x)?([0-9a-f]{4})\n?")
 _LARGEST: Final = 16 * 1024 * 1024
 
 
 class PremisesRefused(RefusedError):  # noqa: N818 - it says what happened
-    """The host has given something that the image does not expect, or has not given what it does."""
+    """The host has given something that the image does not expect, or what it has given cannot be looked at."""
 
     code = "refused.premises"
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sottovoce.cli.image import _emulator, image
-from sottovoce.core.errors import ConfigError
+from sottovoce.core.errors import ConfigError, SottovoceError, UnavailableError
 from sottovoce.image import build as module
 from sottovoce.image import engine
 from sottovoce.image import project as projects
@@ -367,5 +367,31 @@ def test_the_emulator_that_boot_takes(project: Project, monkeypatch: pytest.Monk
 def test_settings_that_are_none(project: Project, settings: bytes) -> None:
     (project.place / "settings.json").write_bytes(settings)
     done = CliRunner().invoke(image, ["build", "settings.json", "--out", "out"])
-    assert done.exception is not None
+    assert isinstance(done.exception, SottovoceError)
     assert not (project.place / "out").exists()
+
+
+def test_what_cannot_be_written(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.build()
+    monkeypatch.setattr("sottovoce.image.resolve.resolve", lambda _: LOCK)
+    (project.place / "uv.lock").touch()
+    for words in (
+        ["build", "settings.json", "--out", "settings.json/out"],
+        ["uki", "out/manifest.json", "--out", "settings.json/program"],
+        ["release", "out/manifest.json", "--out", "settings.json/release"],
+        ["lock", "--out", "settings.json/lock"],
+    ):
+        done = CliRunner().invoke(image, words)
+        assert isinstance(done.exception, ConfigError), done.exception
+        assert "cannot be written" in str(done.exception)
+
+
+def test_a_disk_that_is_full(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **more: object) -> Materials:
+        raise OSError(28, "No space left on device", "/cache/a.deb")
+
+    monkeypatch.setattr(projects, "materials", full)
+    done = CliRunner().invoke(image, ["build", "settings.json", "--out", "out"])
+    assert isinstance(done.exception, UnavailableError)
+    assert "No space left" in str(done.exception)
+    assert done.exception.hint == "/cache/a.deb"

@@ -14,6 +14,7 @@ from types import CodeType
 import pytest
 
 from sottovoce.core.errors import UnavailableError
+from sottovoce.image import bytecode
 from sottovoce.image.bytecode import compiled
 from sottovoce.image.debs import PackageError
 from sottovoce.image.files import Files, link, program, regular
@@ -92,3 +93,12 @@ def test_an_interpreter_that_does_not_run(userland: Files) -> None:
         compiled({**userland, f"usr/lib64/{LOADER}": program(b"no program")})
     with pytest.raises(PackageError):
         compiled({**userland, PYTHON: program(b"no program")})
+
+
+def test_an_interpreter_that_does_not_come_to_an_end(
+    userland: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytecode, "_SECONDS", 0.2)
+    monkeypatch.setattr(bytecode, "_SCRIPT", "import time; time.sleep(60)")
+    with pytest.raises(UnavailableError, match="does not come to an end"):
+        compiled(userland)

@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import HTTPServer, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -82,9 +82,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, handler: Callable[..., BaseHTTPRequestHandler] | None = None) -> Iterator[str]:
     folder.mkdir()
-    with HTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+    with HTTPServer(("127.0.0.1", 0), handler or functools.partial(Quiet, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -107,3 +107,36 @@ def test_over_http(tmp_path: Path) -> None:
             fetch(ONE, tmp_path / "two", mirror=mirror)
     with pytest.raises(UnavailableError, match="does not answer"):
         fetch(ONE, tmp_path / "two", mirror=mirror)
+
+
+class Ending(BaseHTTPRequestHandler):
+    """A mirror whose answers end too soon."""
+
+    answer = b""
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nthe",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nthe",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"",
+    ],
+)
+def test_an_answer_that_is_cut_off_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(Ending, "answer", answer)
+    with (
+        served(tmp_path / "mirror", Ending) as mirror,
+        pytest.raises(UnavailableError, match="does not answer") as found,
+    ):
+        fetch(ONE, tmp_path / "one", mirror=mirror)
+    assert not isinstance(found.value, StaleLockError)

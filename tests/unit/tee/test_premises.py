@@ -139,9 +139,10 @@ def test_several_tables_with_code_are_numbered(host: Host) -> None:
 
 def test_the_list_is_read_back_and_nothing_else_is_one() -> None:
     assert Premises.parse(msgspec.json.encode(PREMISES)) == PREMISES
-    loose = msgspec.structs.replace(PREMISES, acpi=(("SSDT", ""),))
-    with pytest.raises(ConfigError, match="any code"):
-        Premises.parse(msgspec.json.encode(loose))
+    for table in ("DSDT", "SSDT", "OSDT", "PSDT", "PRMT", "EINJ", "ERST", "WDAT"):
+        loose = msgspec.structs.replace(PREMISES, acpi=((table, ""),))
+        with pytest.raises(ConfigError, match="any code"):
+            Premises.parse(msgspec.json.encode(loose))
     for data in (b"", b"{}", b"\xff", msgspec.json.encode(PREMISES)[:-1], msgspec.json.encode({"more": 1})):
         with pytest.raises(ConfigError, match="form"):
             Premises.parse(data)
