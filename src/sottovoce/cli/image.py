@@ -213,8 +213,12 @@ def measure(manifest: Path) -> None:
 )
 def uki(manifest: Path, out: Path) -> None:
     r"""Make of the image beside MANIFEST one program that UEFI starts, for a disk: a unified kernel image, \EFI\BOOT\BOOTX64.EFI."""
+    from sottovoce.core.errors import ConfigError
+    from sottovoce.image.manifest import Manifest
     from sottovoce.image.uki import unified
 
+    if others := _others(manifest.parent, Manifest.parse(_read(manifest))):
+        raise ConfigError(f"beside the manifest is another {', '.join(others)}")
     made = unified(_image(manifest.parent))
     with _writing(out):
         out.write_bytes(made)
@@ -235,7 +239,6 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
     Where the image's files are beside MANIFEST, they are compared, too, and the files inside that differ are named.
     """
     import base64
-    import hashlib
 
     from sottovoce.image.machines import emulated
     from sottovoce.image.manifest import Manifest
@@ -251,12 +254,7 @@ def rebuild(manifest: Path, given: _Given, *, diffoscope: bool) -> None:
         if (manifest.parent / "initrd").exists():
             _compare(made.image, _image(manifest.parent), diffoscope=diffoscope)
         sys.exit(_DIFFERS)
-    beside = {name: manifest.parent / name for name in published.artifacts}
-    if others := [
-        name
-        for name, path in beside.items()
-        if path.exists() and hashlib.sha256(_read(path)).hexdigest() != published.artifacts[name]
-    ]:
+    if others := _others(manifest.parent, published):
         click.echo(f"The manifest's image is this one, but beside it is another {', '.join(others)}.")
         sys.exit(_DIFFERS)
     click.echo(f"Equal: {len(published.artifacts)} files and {len(published.digests)} launch digests.")
@@ -413,6 +411,19 @@ def _image(folder: Path) -> "Image":
         firmware=Firmware.parse(_read(folder / "firmware")),
         stub=_read(folder / "stub"),
     )
+
+
+def _others(folder: Path, published: "Manifest") -> list[str]:
+    """The files of the image that are in `folder`, and are not those of the manifest."""
+    import hashlib
+
+    return [
+        name
+        for name, digest in published.artifacts.items()
+        if "/" not in name
+        and (folder / name).exists()
+        and hashlib.sha256(_read(folder / name)).hexdigest() != digest
+    ]
 
 
 def _compare(ours: "Image", theirs: "Image", *, diffoscope: bool) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import zstandard
 
 from sottovoce.core import canonical
-from sottovoce.core.errors import ConfigError, DecodeError
+from sottovoce.core.errors import ConfigError, DecodeError, UnavailableError
 from sottovoce.image.bytecode import compiled
 from sottovoce.image.debs import PackageError, unpack
 from sottovoce.image.engine import compile_engine
@@ -57,6 +57,8 @@ _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 _FIRMWARE: Final = "usr/share/ovmf/OVMF.amdsev.fd"
 STUB: Final = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _LEVEL: Final = 9
+_ZSTANDARD: Final = (1, 5, 7)
+"""The version of the library that compresses: another one gives other bytes, and so another launch digest."""
 _LARGEST: Final = 2 * 1024 * 1024 * 1024
 _INIT: Final = f"""#!/usr/bin/python3.11 -IBS
 import sys
@@ -202,7 +204,14 @@ def build(
 
     Raises:
         PackageError, UsageError: the materials do not make an image.
+        UnavailableError: what compresses it here would give other bytes.
     """
+    if zstandard.ZSTD_VERSION != _ZSTANDARD:
+        raise UnavailableError(
+            "the Python package zstandard here is of another version, and would give other bytes",
+            party="builder",
+            hint=f"install the one with libzstd {'.'.join(map(str, _ZSTANDARD))}: zstandard 0.25.0",
+        )
     premises = (machine or emulated(volume)).premises(command_line)
     found = compiled(userland(made_of.packages, made_of.site))
     for number, module in enumerate(made_of.kernel.load(_MODULES + (_DISK_MODULES if volume else ()))):

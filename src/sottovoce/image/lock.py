@@ -67,7 +67,7 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         try:
             found = msgspec.toml.decode(data, type=cls)
-        except (msgspec.MsgspecError, UnicodeError):
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             raise LockError("the lock file is not of its form", hint=_HINT) from None
         are = map(_is_package, found.packages), map(_is_wheel, found.wheels), map(_is_source, found.sources)
         if not all(itertools.chain(*are)):

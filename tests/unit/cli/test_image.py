@@ -129,6 +129,9 @@ def test_another_file_beside_the_manifest_is_named(project: Project, name: str) 
     path.write_bytes(path.read_bytes() + b"x")
     said = project.run("rebuild", "out/manifest.json", status=1).output
     assert f"beside it is another {name}." in said
+    done = CliRunner().invoke(image, ["uki", "out/manifest.json"])
+    assert f"beside the manifest is another {name}" in str(done.exception)
+    assert not (project.place / "BOOTX64.EFI").exists()
     path.unlink()
     assert "Equal" in project.run("rebuild", "out/manifest.json").output
 

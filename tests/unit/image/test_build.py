@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from image_kit import cpio_files, elf, firmware, kernel_config, stub
-from sottovoce.core.errors import ConfigError, DecodeError, UsageError
+from sottovoce.core.errors import ConfigError, DecodeError, UnavailableError, UsageError
 from sottovoce.image.build import COMMAND_LINE, Materials, build, own_code, sbom
 from sottovoce.image.files import Files, link, program, regular
 from sottovoce.image.firmware import Firmware
@@ -189,3 +189,10 @@ def test_a_ram_disk_of_somebodys() -> None:
     for other in (petabyte, image.initrd * 2, image.initrd[:-1], b""):
         with pytest.raises(DecodeError):
             replace(image, initrd=other).contents()
+
+
+def test_nothing_is_built_that_would_have_other_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zstandard, "ZSTD_VERSION", (1, 5, 5))
+    with pytest.raises(UnavailableError, match="other bytes") as found:
+        build(materials(), SETTINGS)
+    assert "libzstd 1.5.7" in found.value.hint

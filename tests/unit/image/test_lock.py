@@ -76,6 +76,7 @@ def test_of_packages_alone() -> None:
     [
         b"",
         b"packages = 1",
+        b"packages = " + b"[" * 20_000,
         b"\xff",
         b"[[packages]]\nname = 1\n",
         Lock(packages=(ONE,), wheels=(H11,)).to_toml().replace(b"[[wheels]]", b"[[other]]"),
