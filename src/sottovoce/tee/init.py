@@ -14,7 +14,6 @@ import ctypes
 import errno
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -68,9 +67,7 @@ _CLOSING: Final = (
     ("vm/unprivileged_userfaultfd", "0"),
     ("user/max_user_namespaces", "0"),
 )
-_MAY_LACK: Final = frozenset(
-    {"kernel/yama/ptrace_scope", "vm/unprivileged_userfaultfd", "kernel/unprivileged_bpf_disabled"}
-)
+_MAY_LACK: Final = frozenset({"vm/unprivileged_userfaultfd", "kernel/unprivileged_bpf_disabled"})
 """What a kernel need not have: then there is nothing to close."""
 _LOG_FD: Final = 2
 """Where a CVM's process writes its log."""
@@ -200,7 +197,7 @@ def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> i
 
 
 def _artifacts(system: System, described: Path) -> list[str]:
-    """What `boot` is told of the artifacts: the model in the volume, where the image names one. `boot` reads all of it before anything listens."""
+    """What `boot` is told of the artifacts: the model in the volume, where the image names one. `boot` reads all of it before it answers anybody."""
     if not described.exists():
         return []
     volume = Volume.parse(_file(described))
@@ -282,8 +279,3 @@ def _child(start: Callable[[Sequence[str]], int], log: socket.socket, words: Seq
         pid, status = os.wait()
         if pid == child:
             return os.waitstatus_to_exitcode(status)
-
-
-if __name__ == "__main__":
-    run(Machine())
-    sys.exit(1)

@@ -64,7 +64,7 @@ def map_device(disk: Path, volume: Volume, *, devices: Path = Path("/dev")) -> P
     """Have the kernel offer the volume on `disk`, checked block by block; the path of what it offers.
 
     Raises:
-        OSError: there is no such disk, or the kernel does not take it: it is too small, or its first block of hashes is not the one that the image names.
+        OSError: there is no such disk, or the kernel does not take it: it is too small. Whether it is the right one is seen when it is read.
     """
     status = disk.stat()
     length, words = table(volume, f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}")

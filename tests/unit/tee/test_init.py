@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -247,6 +248,11 @@ def test_a_kernel_that_cannot_be_closed(root: Path, name: str) -> None:
     kernel = Kernel(root)
     assert f"cannot be closed ({name})" in said(kernel, never)
     assert kernel.asked[-1] == "power off"
+
+
+def test_a_kernel_in_which_ptrace_cannot_be_closed(root: Path) -> None:
+    shutil.rmtree(root / "proc/sys/kernel/yama")
+    assert "cannot be closed (kernel/yama/ptrace_scope)" in said(Kernel(root), never)
 
 
 def test_a_kernel_that_only_says_so(root: Path) -> None:
