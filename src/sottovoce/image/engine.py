@@ -207,7 +207,12 @@ def _inside(root: Path, *words: str) -> None:
     told = {"PATH": "/usr/bin", "HOME": "/tmp", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}  # noqa: S108 - inside
     try:
         done = subprocess.run(  # noqa: S603 - programs of the lock
-            [found, *enter[1:], *words], env=told, capture_output=True, timeout=_SECONDS, check=False
+            [found, *enter[1:], *words],
+            env=told,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise UnavailableError("compiling the engine does not come to an end", party="builder") from None

@@ -142,4 +142,6 @@ def _sections(data: bytes, offset: int) -> tuple[Section, ...]:
         if kind not in _KINDS or not size or address % _PAGE or size % _PAGE or address + size > TOP:
             raise FirmwareError("a section of the firmware's SNP metadata is not one that we know")
         found.append(Section(address, size, Kind(kind)))
+    if sum(one.size for one in found) > _LARGEST:
+        raise FirmwareError("the firmware's SNP metadata name more memory than a launcher fills")
     return tuple(found)

@@ -11,7 +11,18 @@ def download(requirements: str, place: Path, *options: str) -> "subprocess.Compl
     """What pip said when it was asked for these lines of requirements, each with a digest; what came is in `place`."""
     wanted = place / "requirements"
     wanted.write_text(requirements)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    # Not a file of that name in the folder where somebody happens to be.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
     command += ["--no-cache-dir", "--require-hashes", "--disable-pip-version-check", "-r", str(wanted)]
     try:
         return subprocess.run([*command, "-d", str(place), *options], check=False, capture_output=True)  # noqa: S603 - our own interpreter, our own words

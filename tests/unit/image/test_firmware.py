@@ -60,6 +60,7 @@ def section(address: int, size: int, kind: int) -> bytes:
         (firmware(described=section(0x1001, PAGE, 1)), "not one that we know"),
         (firmware(described=section(0x1000, PAGE + 1, 1)), "not one that we know"),
         (firmware(described=section(0xFFFFF000, 2 * PAGE, 1)), "not one that we know"),
+        (firmware(described=section(0x1000_0000, 65 * 1024 * 1024, 1)), "more memory"),
         (firmware(described=metadata(SECTIONS[:4])), "does not measure the hashes"),
         (firmware(described=metadata((*SECTIONS, SECTIONS[4]))), "does not measure the hashes"),
         (

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sottovoce.image import pip
 from sottovoce.image import wheels as module
 from sottovoce.image.debs import PackageError
 from sottovoce.image.packages import StaleLockError
@@ -108,3 +109,10 @@ def test_one_that_is_not_to_be_had(tmp_path: Path, came: bool, content: bytes | 
         fetch_wheels([ONE], tmp_path, download=download)
     assert "sottovoce image lock" in found.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_folder_is_not_taken_for_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    pip.download("", tmp_path)
+    assert not (tmp_path / "ran").exists()
