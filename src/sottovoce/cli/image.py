@@ -33,6 +33,7 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 _DIFFERS: Final = 1
 _SHOWN: Final = 50
+_LARGEST: Final = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,13 @@ def _read(path: Path) -> bytes:
     from sottovoce.core.errors import ConfigError
 
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
     except OSError:
         raise ConfigError(f"{path} cannot be read", hint="run this in the project's own folder") from None
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path} is larger than any file of an image")
+    return data
 
 
 @contextlib.contextmanager

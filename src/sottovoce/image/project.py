@@ -117,13 +117,16 @@ class Project:
         try:
             if model is None:
                 raise FileNotFoundError
+            size = model.stat().st_size
+            # What is of another size is not read: it may have no end.
+            if size != wanted.bytes:
+                raise ConfigError("the model is not the one in the settings")
             with model.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             raise ConfigError(
                 "the settings' model is not here", hint="`sottovoce model fetch`, or name it with --model"
             ) from None
-        size = model.stat().st_size
         if (
             artifact_digest(name=wanted.name, purpose=wanted.purpose, sha256=sha256, size=size)
             != wanted.digest

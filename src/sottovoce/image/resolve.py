@@ -65,7 +65,7 @@ def resolve(project: bytes, *, fetch: Fetch = get, mirror: str = MIRROR, keyring
 
     Raises:
         ConfigError: the project's lock has no wheel that fits, or Debian's keys are not here.
-        CryptoError: an index is not signed by Debian.
+        CryptoError: an index is not signed by Debian, or is another suite's.
         UnavailableError: the mirror does not answer, or has no such package.
     """
     return Lock(
@@ -175,6 +175,9 @@ def _index(suite: str, fetch: Fetch, mirror: str, keyring: Path) -> dict[str, li
         raise UnavailableError(f"the mirror has no suite {suite}", party="mirror") from None
     except OSError:
         raise UnavailableError("the mirror of Debian's packages does not answer", party="mirror") from None
+    # One suite's index in another's place, both signed, would be older packages.
+    if f"Codename: {suite}" not in signed.splitlines():
+        raise CryptoError(f"the index of packages at the mirror is not that of {suite}")
     line = f" {hashlib.sha256(packed).hexdigest()} {len(packed)} {_INDEX}"
     if line not in [" " + " ".join(one.split()) for one in signed.splitlines()]:
         raise CryptoError(

@@ -389,6 +389,15 @@ def test_what_cannot_be_written(project: Project, monkeypatch: pytest.MonkeyPatc
         assert "cannot be written" in str(done.exception)
 
 
+def test_a_file_without_an_end(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.cli.image._LARGEST", 100_000)
+    done = CliRunner().invoke(image, ["measure", "/dev/zero"])
+    assert "larger than any file of an image" in str(done.exception)
+    predictor(project)
+    done = CliRunner().invoke(image, ["build", "settings.json", "--model", "/dev/zero", "--out", "out"])
+    assert "the model is not the one in the settings" in str(done.exception)
+
+
 def test_a_disk_that_is_full(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **more: object) -> Materials:
         raise OSError(28, "No space left on device", "/cache/a.deb")

@@ -44,7 +44,7 @@ class Archive:
         base = ("http://m-security" if suite.endswith("-security") else "http://m") + f"/dists/{suite}"
         packed = lzma.compress("\n".join(stanzas).encode())
         self.files[f"{base}/{INDEX}"] = packed
-        release = f"SHA256:\n {hashlib.sha256(packed).hexdigest()}  {len(packed)} {INDEX}\n"
+        release = f"Origin: Debian\nCodename: {suite}\nSHA256:\n {hashlib.sha256(packed).hexdigest()}  {len(packed)} {INDEX}\n"
         self.files[f"{base}/InRelease"] = release.encode()
 
     def fetch(self, url: str, most: int) -> bytes:
@@ -89,6 +89,15 @@ def test_packages_of_others(archive: Archive) -> None:
 def test_an_index_that_is_not_the_signed_one(archive: Archive) -> None:
     archive.files[f"http://m/dists/sid/{INDEX}"] = lzma.compress(stanza("ovmf-amdsev", "9").encode())
     with pytest.raises(CryptoError, match="has signed"):
+        archive.resolve()
+
+
+def test_another_suite_in_the_place_of_the_one_asked_for(archive: Archive) -> None:
+    """Both are signed by Debian; a mirror would so have old packages taken for new ones."""
+    security, old = "http://m-security/dists/bookworm-security", "http://m/dists/bookworm"
+    for name in (INDEX, "InRelease"):
+        archive.files[f"{security}/{name}"] = archive.files[f"{old}/{name}"]
+    with pytest.raises(CryptoError, match="not that of bookworm-security"):
         archive.resolve()
 
 
