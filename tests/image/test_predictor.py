@@ -1,4 +1,4 @@
-"""A predictor's real image, with its model in a volume, among the other parties: a session through it, and what is left of that in all of its memory.
+"""The real images of all three roles, the predictor's with its model in a volume, among the other parties: a session through them, and what is left of it in all of the predictor's memory.
 
 What a session's own part of the cache looks like is computed beforehand, by the image's own interpreter and engine on this machine: the same code gives the same bytes.
 """
@@ -72,9 +72,13 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     programs, model = found_programs(), small()
     world = World(tmp_path_factory.mktemp("world"), model=model)
     settings = world.settings_document("predictor", processors=1)
-    made, folder = made_with(settings, model=model.path), tmp_path_factory.mktemp("image")
-    made.write(folder)
-    world.boot_image(MACHINE, folder, programs=Path(programs.vsock).parent)
+    made, place = made_with(settings, model=model.path), tmp_path_factory.mktemp("images")
+    for role, image in (
+        ("predictor", made),
+        *((role, made_with(world.settings_document(role))) for role in ("orchestrator", "guard")),
+    ):
+        image.write(place / role)
+        world.boot_image(f"{role}-1", place / role, programs=Path(programs.vsock).parent)
     try:
         world.start()
         yield Booted(world, made.image)

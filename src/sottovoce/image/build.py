@@ -54,6 +54,8 @@ _MODULES: Final = ("vmw_vsock_virtio_transport", "tsm", "sev-guest")
 _DISK_MODULES: Final = ("virtio_blk", "dm-verity")
 _PACKAGES: Final = ("attest", "core", "tee", "tlog")
 """The packages of ours that a CVM holds."""
+_SOURCES: Final = (".md", ".pem", ".py")
+"""What they are made of; an editor's files and links are none of them."""
 _FIRMWARE: Final = "usr/share/ovmf/OVMF.amdsev.fd"
 STUB: Final = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _LEVEL: Final = 9
@@ -183,7 +185,7 @@ def own_code(source: Path) -> dict[str, File]:
         path.relative_to(source).as_posix(): regular(path.read_bytes())
         for place in (top, *(top / name for name in _PACKAGES))
         for path in (place.glob("*") if place == top else place.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.suffix in _SOURCES and path.is_file() and not path.is_symlink()
     }
     if "sottovoce/tee/init.py" not in found:
         raise ConfigError(

@@ -28,7 +28,7 @@ from sottovoce.tee.roles import load_role
 from sottovoce.tee.sandbox import die_with_parent, swap_is_on
 from sottovoce.tee.server import Server
 from sottovoce.tee.settings import ArtifactMismatchError, Settings, parse_settings, parse_wiring
-from sottovoce.tee.volume import BLOCK
+from sottovoce.tee.volume import BLOCK, hold
 from sottovoce.tee.worker import Machine
 from sottovoce.tlog.artifacts import artifact_digest
 
@@ -94,6 +94,8 @@ def boot(arguments: argparse.Namespace) -> None:
     if settings.platform != reporter.kind:
         raise ConfigError("the settings are for another platform")
     check_artifacts(settings, artifacts)
+    if settings.model is not None:
+        hold(artifacts[settings.model.name], settings.model.bytes)
     role = load_role(settings.role)
     role.warm(settings, artifacts)
     log = EventLog(_write)

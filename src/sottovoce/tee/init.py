@@ -38,15 +38,19 @@ DISK: Final = Path("/dev/vda")
 _DOCUMENT: Final = 64 * 1024
 _TIMEOUT: Final = 60.0
 # linux/mount.h
-_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC = 1, 2, 4, 8
+_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT = 1, 2, 4, 8, 32
 _CLOSED: Final = _NO_SUID | _NO_DEV | _NO_EXEC
 _MOUNTS: Final = (
     ("proc", "/proc", _CLOSED, "hidepid=invisible"),
-    ("sysfs", "/sys", _CLOSED | _READ_ONLY, ""),
+    ("sysfs", "/sys", _CLOSED, ""),
     ("devtmpfs", "/dev", _NO_SUID | _NO_EXEC, "mode=0755"),
 )
-_LATER: Final = (("configfs", "/sys/kernel/config", _CLOSED, ""),)
-"""What needs a module."""
+_LATER: Final = (
+    ("configfs", "/sys/kernel/config", _CLOSED, ""),  # needs a module
+    ("sysfs", "/sys", _REMOUNT | _CLOSED | _READ_ONLY, ""),
+)
+_HOT: Final = ("pci", "virtio")
+"""Buses on which a host can add a device at any time, for which the kernel has drivers."""
 _CLOSING: Final = (
     # No module, no other kernel, no tracing, no program of the kernel's own, no keyboard that restarts.
     ("kernel/modules_disabled", "1"),
@@ -171,6 +175,7 @@ def _run(system: System, root: Path, start: Callable[[Sequence[str]], int]) -> i
         # The driver for SEV-SNP finds no device elsewhere.
         with _told(f"the module {path.stem} cannot be loaded", unless=errno.ENODEV):
             system.load(path.read_bytes())
+    _still(sysfs)
     _mount(system, _LATER)
     _close(proc / "sys")
     require(premises, proc=proc, sysfs=sysfs)
@@ -233,6 +238,16 @@ def _file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         raise ConfigError(f"the image has no {path.name}") from None
+
+
+def _still(sysfs: Path) -> None:
+    """From now on a device that comes gets no driver: those that are there have theirs."""
+    for bus in _HOT:
+        switch = sysfs / "bus" / bus / "drivers_autoprobe"
+        with _told(f"devices that come later cannot be kept out ({bus})"):
+            switch.write_text("0")
+            if switch.read_text().strip() != "0":
+                raise OSError
 
 
 def _close(sysctl: Path) -> None:

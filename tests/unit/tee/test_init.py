@@ -98,6 +98,9 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/null").touch()
     Kernel(tmp_path).device("1af4", "0013")
+    for bus in ("pci", "virtio"):
+        (tmp_path / "sys/bus" / bus).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/bus" / bus / "drivers_autoprobe").write_text("1\n")
     return tmp_path
 
 
@@ -125,6 +128,7 @@ def test_all_of_it_in_order(root: Path) -> None:
         "load tsm",
         "load sev_guest",
         "mount configfs",
+        "mount sysfs",
         f"listen {LISTEN}",
         f"connect {WIRING}",
         f"connect {PAPERS}",
@@ -133,6 +137,16 @@ def test_all_of_it_in_order(root: Path) -> None:
     ]
     for name, value in init._CLOSING:
         assert (root / "proc/sys" / name).read_text() == value
+    for bus in ("pci", "virtio"):
+        assert (root / f"sys/bus/{bus}/drivers_autoprobe").read_text() == "0"
+
+
+def test_a_bus_that_goes_on_taking_devices_stops_the_boot(root: Path) -> None:
+    (root / "sys/bus/pci/drivers_autoprobe").unlink()
+    (root / "sys/bus/pci/drivers_autoprobe").mkdir()
+    kernel = Kernel(root)
+    assert "devices that come later cannot be kept out (pci)" in said(kernel)
+    assert f"listen {LISTEN}" not in kernel.asked
 
 
 def reads_the_model(words: Sequence[str]) -> int:

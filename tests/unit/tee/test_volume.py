@@ -114,6 +114,30 @@ def as_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stat.S_ISBLK", lambda _mode: True)
 
 
+def test_a_volume_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(8 * volume.BLOCK))
+    with path.open("rb") as disk:
+        assert not volume.hold(disk.fileno(), 5000)
+        as_disk(monkeypatch)
+        before = locked()
+        assert volume.hold(disk.fileno(), 5000)
+        assert locked() - before == 8  # kB: whole pages
+        # More than may be locked, or than there is.
+        with pytest.raises(ConfigError, match="not enough memory"):
+            volume.hold(disk.fileno(), 1 << 60)
+    with pytest.raises(ConfigError, match="not enough memory"):
+        volume.hold(os.pipe()[0], 5000)
+
+
+def locked() -> int:
+    """kB of this process that stay in memory."""
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmLck")
+    ]
+    return int(line.split()[1])
+
+
 def test_a_disk_ends_with_a_whole_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_disk(monkeypatch)
     path = tmp_path / "disk"
