@@ -375,6 +375,11 @@ def dump(place: Path, path: Path) -> None:
     Raises:
         UnavailableError: no machine answers there, or the file cannot be written.
     """
+    try:
+        # The emulator writes it; nobody else is to read what was in the memory.
+        path.touch(mode=0o600)
+    except OSError:
+        raise UnavailableError("the memory cannot be written there", party="emulator") from None
     size = _ask(place, "query-memory-size-summary", {})
     whole = {"val": 0, "size": size["base-memory"] if size else 0, "filename": str(path)}
     if size is None or _ask(place, "pmemsave", whole) is None:

@@ -206,7 +206,7 @@ def _artifacts(system: System, described: Path) -> list[str]:
     if not described.exists():
         return []
     volume = Volume.parse(_file(described))
-    with _told("the volume with the model is missing, too small, or another one"):
+    with _told("the volume with the model is missing or too small"):
         return ["--artifact", f"{volume.name}={system.volume(volume)}"]
 
 

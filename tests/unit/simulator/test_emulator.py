@@ -212,6 +212,7 @@ def test_its_memory(programs: Callable[..., Path], tmp_path: Path) -> None:
                 if line == "stay":
                     machine.dump(tmp_path / "dump")
                     assert (tmp_path / "dump").read_text() == "memory of 512"
+                    assert stat.S_IMODE((tmp_path / "dump").stat().st_mode) == 0o600
                 else:
                     with pytest.raises(UnavailableError):
                         machine.dump(tmp_path / "other")
