@@ -17,8 +17,8 @@ __all__ = ["ATTACK", "records"]
 _HEADER: Final = struct.Struct(">BHH")
 _ANSWER: Final = 1
 """The CVM's second turn; its first is handshake and evidence."""
-_AT: Final = 12
-"""The record at which something is done: the answer's head has come then, and its end has not."""
+_AT: Final = 2
+"""The record at which something is done: the answer's head has come then, and its end has not, however many of its frames the later ones hold."""
 
 
 def records(pieces: Iterator[bytes]) -> Iterator[bytes]:
