@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from canary_kit import canary
 from e2e.conftest import Device, sessions_end
 from residue import capturing, family, in_files, in_memory, reads_memory, sees_the_wire
 from sottovoce.core.limits import LIMITS
@@ -45,7 +45,7 @@ class Canaries:
 
 @pytest.fixture
 def canaries(tmp_path: Path) -> Canaries:
-    title, sender, text = (f"{name}{secrets.token_hex(6)}" for name in ("titlex", "senderx", "wordx"))
+    title, sender, text = (canary(name) for name in ("titlex", "senderx", "wordx"))
     lines = [
         f"23/11/2026, 19:{minute:02} - {sender.capitalize()}: {line}"
         for minute, line in enumerate(
@@ -203,19 +203,19 @@ def _requests(canary: str) -> Iterator[tuple[str, str, dict[str, str], bytes]]:
 
 
 def test_no_log_holds_what_a_request_said(world: World, device: Device) -> None:
-    canary = f"logx{secrets.token_hex(8)}"
+    word = canary("logx")
     answered = 0
     for name in world.pids:
         if name[:-2] in {"orchestrator", "predictor", "guard"}:
             continue
-        for method, path, headers, body in _requests(canary):
+        for method, path, headers, body in _requests(word):
             answered += bool(_plain(world.port(name), method, path, headers, body))
     assert answered > 100
-    done = device.run("rewrite", f"please bring {canary} on monday")
+    done = device.run("rewrite", f"please bring {word} on monday")
     assert done.returncode == 0, done.stderr
     logs = world.folder / "logs"
     assert any(path.stat().st_size for path in logs.iterdir())
-    assert in_files(logs, [canary.encode()]) == {}
+    assert in_files(logs, [word.encode()]) == {}
 
 
 def test_no_log_holds_a_token_or_a_key(world: World, device: Device) -> None:

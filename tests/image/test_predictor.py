@@ -5,7 +5,6 @@ What a session's own part of the cache looks like is computed beforehand, by the
 
 import asyncio
 import json
-import secrets
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+from canary_kit import canary
 from emulator_kit import counts, found_programs, made_with, small
 from role_kit import UnsafeScriptedEngineForTests
 from sottovoce.device.answers import Done, Piece
@@ -114,7 +114,7 @@ def test_nothing_of_a_session_is_left(booted: Booted, tmp_path: Path) -> None:
     world = booted.world
     world.enrol(tmp_path / "device")
     SettingsStore(tmp_path / "device").enable(now=int(time.time()))
-    word = "canary" + "".join(secrets.choice("bcdfghjklmnpqrstvwxz") for _ in range(16))
+    word = canary("word")
     lines = [
         "23/11/2026, 19:00 - Ada: Good evening",
         f"23/11/2026, 19:01 - Ada: The rehearsal is moved to {word} at 18:30 on Saturday",

@@ -5,7 +5,6 @@ says nothing later.
 """
 
 import asyncio
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
+from canary_kit import canary
 from emulator_kit import counts, found_programs, made_with, small
 from sottovoce.device.answers import Done, Line
 from sottovoce.device.chats import import_chat
@@ -62,7 +62,7 @@ def test_nothing_of_a_session_is_left(world: World, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(SSL, "Context", Telling)
     world.enrol(tmp_path / "device")
     SettingsStore(tmp_path / "device").enable(now=int(time.time()))
-    words = {name: f"{name}x{secrets.token_hex(8)}" for name in ("text", "sender", "title")}
+    words = {name: canary(name) for name in ("text", "sender", "title")}
     lines = [
         f"23/11/2026, 19:{minute:02} - {words['sender'].capitalize()}: {text}"
         for minute, text in enumerate(
