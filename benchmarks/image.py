@@ -19,6 +19,7 @@ from sottovoce.device.answers import Line
 from sottovoce.device.chats import import_chat
 from sottovoce.device.client import Client
 from sottovoce.device.settings import SettingsStore
+from sottovoce.device.sync_client import SyncClient
 from sottovoce.image.lock import Lock
 from sottovoce.image.project import Built, Project
 from sottovoce.simulator.emulator import Programs
@@ -119,6 +120,8 @@ def main() -> int:
         try:
             world.enrol(home)
             SettingsStore(home).enable(now=int(time.time()))
+            with SyncClient(home) as client:
+                client.refill_wallet(only_if_due=False)
             asyncio.run(first_line(home))
             found = boots(world, home)
             memory = used(world, place / "memory")
