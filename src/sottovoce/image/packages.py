@@ -76,66 +76,68 @@ def fetch(
         StaleLockError: the mirror has it no more, or something else in its place. Nothing else is taken instead.
         UnavailableError: the mirror does not answer.
     """
-    kept = cache / f"{package.sha256}.deb"
-    try:
-        data = kept.read_bytes()
-    except FileNotFoundError:
-        data = b""
-    if _is(package, data):
-        return data
-    try:
-        data = (ask or get)(f"{archive_of(mirror, package.suite)}/{package.path}", package.size)
-    except FileNotFoundError:
-        raise _stale(package, kept, renew, "is not at the mirror any more") from None
-    except OSError:
-        raise UnavailableError(
-            "the mirror of Debian's packages does not answer",
-            party="mirror",
-            hint="try again; what was fetched is kept",
-        ) from None
-    if not _is(package, data):
-        raise _stale(package, kept, renew, "has other bytes at the mirror")
-    _keep(kept, data)
-    return data
+    return _taken(
+        package,
+        cache / f"{package.sha256}.deb",
+        lambda: (ask or get)(f"{archive_of(mirror, package.suite)}/{package.path}", package.size),
+        what=f"{package.name} {package.version}",
+        party="mirror",
+        where=f"get it from {SNAPSHOT}/package/ and put it",
+        renew=renew,
+    )
 
 
 def fetch_source(source: Source, cache: Path, *, ask: Fetch | None = None, renew: str = RENEW) -> bytes:
     """The bytes of a source. Raises as `fetch`."""
-    kept = cache / f"{source.sha256}.source"
+    return _taken(
+        source,
+        cache / f"{source.sha256}.source",
+        lambda: (ask or get)(source.url, source.size),
+        what=source.url.rpartition("/")[2],
+        party="index",
+        where="put it",
+        renew=renew,
+    )
+
+
+def _taken(
+    one: Package | Source,
+    kept: Path,
+    ask: Callable[[], bytes],
+    *,
+    what: str,
+    party: str,
+    where: str,
+    renew: str,
+) -> bytes:
+    def stale(how: str) -> StaleLockError:
+        hint = f"to rebuild this release, {where} at {kept}; for a new release, run `{renew}`"
+        return StaleLockError(f"the lock is stale: {what} {how}", party=party, hint=hint)
+
     try:
         data = kept.read_bytes()
     except FileNotFoundError:
         data = b""
-    if _is(source, data):
+    if _is(one, data):
         return data
-    name = source.url.rpartition("/")[2]
-    hint = f"to rebuild this release, put it at {kept}; for a new release, run `{renew}`"
     try:
-        data = (ask or get)(source.url, source.size)
+        data = ask()
     except FileNotFoundError:
-        raise StaleLockError(
-            f"the lock is stale: {name} is not there any more", party="index", hint=hint
-        ) from None
+        raise stale(f"is not at the {party} any more") from None
     except OSError:
         raise UnavailableError(
-            f"{name} cannot be downloaded", party="index", hint="is the network up?"
+            f"the {party} that has {what} does not answer",
+            party=party,
+            hint="try again; what was fetched is kept",
         ) from None
-    if not _is(source, data):
-        raise StaleLockError(f"the lock is stale: {name} has other bytes now", party="index", hint=hint)
+    if not _is(one, data):
+        raise stale(f"has other bytes at the {party}")
     _keep(kept, data)
     return data
 
 
-def _is(package: Package | Source, data: bytes) -> bool:
-    return len(data) == package.size and hashlib.sha256(data).hexdigest() == package.sha256
-
-
-def _stale(package: Package, kept: Path, renew: str, what: str) -> StaleLockError:
-    return StaleLockError(
-        f"the lock is stale: {package.name} {package.version} {what}",
-        party="mirror",
-        hint=f"to rebuild this release, get it from {SNAPSHOT}/package/ and put it at {kept}; for a new release, run `{renew}`",
-    )
+def _is(one: Package | Source, data: bytes) -> bool:
+    return len(data) == one.size and hashlib.sha256(data).hexdigest() == one.sha256
 
 
 def _keep(path: Path, data: bytes) -> None:

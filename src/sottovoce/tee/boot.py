@@ -42,10 +42,11 @@ _PURPOSE: Final = "inference"
 
 
 def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
-    """Compare each artifact with the measured settings, before anything reads it.
+    """Compare each artifact with the measured settings, before anything reads it; what comes from a volume stays in memory from then on.
 
     Raises:
         ArtifactMismatchError: missing, too many, for another purpose, or with another digest or size.
+        ConfigError: there is not enough memory.
     """
     model = settings.model
     if set(artifacts) != ({model.name} if model else set()):
@@ -62,6 +63,7 @@ def check_artifacts(settings: Settings, artifacts: Mapping[str, int]) -> None:
     found = artifact_digest(name=model.name, purpose=_PURPOSE, sha256=digest, size=size)
     if (size, found) != (model.bytes, model.digest):
         raise ArtifactMismatchError("an artifact is not the one in the settings")
+    hold(artifacts[model.name], model.bytes)
 
 
 def _contents(fd: int, size: int) -> tuple[int, str]:
@@ -94,8 +96,6 @@ def boot(arguments: argparse.Namespace) -> None:
     if settings.platform != reporter.kind:
         raise ConfigError("the settings are for another platform")
     check_artifacts(settings, artifacts)
-    if settings.model is not None:
-        hold(artifacts[settings.model.name], settings.model.bytes)
     role = load_role(settings.role)
     role.warm(settings, artifacts)
     log = EventLog(_write)

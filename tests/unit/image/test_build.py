@@ -20,7 +20,7 @@ from sottovoce.image.kernel import Kernel
 from sottovoce.image.launch import Booted
 from sottovoce.image.lock import Lock
 from sottovoce.image.machines import EMULATED
-from sottovoce.image.packages import Package
+from sottovoce.image.packages import Package, Source
 from sottovoce.image.userland import PYTHON, SITE
 from sottovoce.image.wheels import Wheel
 from sottovoce.tee.premises import Premises
@@ -177,6 +177,10 @@ def test_the_list_of_what_is_in_it() -> None:
     refs = [one["bom-ref"] for one in found["components"]]
     assert len(set(refs)) == len(refs)
     assert sbom(lock, build(materials(), SETTINGS)) == sbom(lock, image)
+    source = Source(url="https://files.example/llama_cpp_python-0.3.36.tar.gz", sha256="ef" * 32, size=1)
+    with_engine = json.loads(sbom(lock, image, engine=Lock(packages=(), wheels=(), sources=(source,))))
+    (added,) = [one for one in with_engine["components"] if one not in found["components"]]
+    assert (added["purl"], added["hashes"][0]["content"]) == ("pkg:pypi/llama-cpp-python@0.3.36", "ef" * 32)
     changed = msgspec.structs.replace(lock, wheels=())
     assert sbom(changed, image) != sbom(lock, image)
 

@@ -38,7 +38,7 @@ class Kernel:
             raise OSError(self.code, "no")
 
     def mount(self, kind: str, target: str, flags: int, data: str) -> None:
-        self._ask(f"mount {kind}")
+        self._ask(f"mount {kind}" + " read-only" * bool(flags & init._READ_ONLY))
         assert flags & (init._NO_SUID | init._NO_EXEC) == init._NO_SUID | init._NO_EXEC
         assert target.startswith("/")
 
@@ -128,7 +128,7 @@ def test_all_of_it_in_order(root: Path) -> None:
         "load tsm",
         "load sev_guest",
         "mount configfs",
-        "mount sysfs",
+        "mount sysfs read-only",
         f"listen {LISTEN}",
         f"connect {WIRING}",
         f"connect {PAPERS}",

@@ -142,7 +142,10 @@ def test_a_disk_ends_with_a_whole_block(tmp_path: Path, monkeypatch: pytest.Monk
     as_disk(monkeypatch)
     path = tmp_path / "disk"
     path.write_bytes(CONTENT + bytes(-len(CONTENT) % volume.BLOCK))
+    before = locked()
     check(path)
+    # It stays in memory, though the descriptor is closed.
+    assert locked() - before == 8
     for wrong in (
         CONTENT[:-1],
         CONTENT + bytes(2 * volume.BLOCK),
